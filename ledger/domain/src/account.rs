@@ -1,0 +1,239 @@
+//! One person's state: the fold of the person's events. `decide` reads it, [`Account::apply`]
+//! moves it on. The same function runs when a batch is decided, when a stream is loaded, and
+//! when an auditor replays.
+
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+use time::OffsetDateTime;
+
+use crate::{
+    Amount, Card, Event, PaymentKey, PaymentOutcome, PaymentState,
+    event::{PaymentCancelled, PaymentCorrected, PaymentReported},
+    payment::{LastChange, PaymentAnswer},
+    visitation::{Content, Visitation},
+};
+
+/// Everything that decides about one person.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    version: i64,
+    pub(crate) visitation: Visitation,
+    pub(crate) payments: IndexMap<PaymentKey, PaymentState>,
+    pub(crate) years: BTreeMap<i32, Year>,
+}
+
+/// Sums of one year, kept so that a decision need not walk the payments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Year {
+    pub(crate) total: Amount,
+    pub(crate) exempt: Amount,
+    pub(crate) payments: u32,
+}
+
+/// An event that cannot follow from the state: the history is damaged or was written by a
+/// program with other rules. Nobody may go on from here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("event at position {position} contradicts the history: {what}")]
+pub struct Contradiction {
+    /// Where.
+    pub position: i64,
+    /// What does not fit.
+    pub what: &'static str,
+}
+
+impl Account {
+    /// Number of events folded in; the expected version of the next append.
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// The card; `None` for a person who was never granted one.
+    pub fn card(&self) -> Option<Card> {
+        self.visitation.card()
+    }
+
+    /// Whether the person has, or had, a card, and the Frikort-ID (if given) is one of the
+    /// person's (N4).
+    pub fn knows_card(&self, frikort: Option<crate::FrikortTag>) -> bool {
+        self.visitation.knows(frikort)
+    }
+
+    /// The payments, in order of registration.
+    pub fn payments(&self) -> impl ExactSizeIterator<Item = (&PaymentKey, &PaymentState)> {
+        self.payments.iter()
+    }
+
+    /// One payment.
+    pub fn payment(&self, key: &PaymentKey) -> Option<&PaymentState> {
+        self.payments.get(key)
+    }
+
+    /// Sum and number of the payments of a year that are not cancelled.
+    pub fn year_total(&self, year: i32) -> (Amount, u32) {
+        let year = self.years.get(&year).copied().unwrap_or_default();
+        (year.total, year.payments)
+    }
+
+    /// Folds in the event recorded at `position` as the person's `version`-th.
+    pub fn apply(
+        &mut self,
+        event: &Event,
+        version: i64,
+        position: i64,
+        recorded_at: OffsetDateTime,
+    ) -> Result<(), Contradiction> {
+        let contradiction = |what| Contradiction { position, what };
+        if version != self.version + 1 {
+            return Err(contradiction("the person's version is not the next"));
+        }
+        let answer = |outcome: &PaymentOutcome| PaymentAnswer {
+            outcome: outcome.clone(),
+            position,
+            recorded_at,
+        };
+        match event {
+            Event::CardGranted(data) => {
+                self.visitation.record(Content::Granted(data.clone()), position, recorded_at);
+            }
+            Event::CardDeactivated(data, outcome) => {
+                let content = Content::Deactivated(data.clone(), outcome.clone());
+                self.visitation.record(content, position, recorded_at);
+            }
+            Event::CardReactivated(data) => {
+                self.visitation.record(Content::Reactivated(data.clone()), position, recorded_at);
+            }
+            Event::PaymentReported(data, outcome) => {
+                self.apply_reported(data, answer(outcome)).map_err(contradiction)?;
+            }
+            Event::PaymentCorrected(data, outcome) => {
+                self.apply_corrected(data, answer(outcome)).map_err(contradiction)?;
+            }
+            Event::PaymentCancelled(data, outcome) => {
+                self.apply_cancelled(data, answer(outcome)).map_err(contradiction)?;
+            }
+            Event::AnnualLimitSet(_) => {
+                return Err(contradiction("a limit is no event of a person"));
+            }
+        }
+        self.version = version;
+        Ok(())
+    }
+
+    fn apply_reported(
+        &mut self,
+        data: &PaymentReported,
+        answer: PaymentAnswer,
+    ) -> Result<(), &'static str> {
+        let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference.clone() };
+        let outcome = &answer.outcome;
+        if self.payments.contains_key(&key) {
+            return Err("a payment is reported twice");
+        }
+        let year = self.years.entry(outcome.year.year).or_default();
+        year.total = year.total + data.facts.amount;
+        year.exempt = year.exempt + outcome.exempt;
+        year.payments += 1;
+        let state = PaymentState {
+            facts: data.facts.clone(),
+            production_unit: data.production_unit,
+            year: outcome.year.year,
+            order: answer.position,
+            exempt: outcome.exempt,
+            revision: outcome.revision,
+            cancelled: false,
+            reported: None,
+            first_answer: Box::new(answer.clone()),
+            last_change: None,
+        };
+        self.payments.insert(key, state);
+        self.apply_splits(&answer.outcome)
+    }
+
+    fn apply_corrected(
+        &mut self,
+        data: &PaymentCorrected,
+        answer: PaymentAnswer,
+    ) -> Result<(), &'static str> {
+        let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference.clone() };
+        let outcome = answer.outcome.clone();
+        let state = self.payments.get_mut(&key).ok_or("an unknown payment is corrected")?;
+        leave(&mut self.years, state);
+        if state.year != outcome.year.year {
+            state.order = answer.position;
+        }
+        let before = std::mem::replace(&mut state.facts, data.facts.clone());
+        state.reported.get_or_insert_with(|| Box::new(before));
+        state.year = outcome.year.year;
+        state.exempt = outcome.exempt;
+        state.revision = outcome.revision;
+        state.last_change = Some(Box::new(LastChange {
+            cancelled_for: None,
+            expected_revision: data.expected_revision,
+            answer,
+        }));
+        let year = self.years.entry(state.year).or_default();
+        year.total = year.total + state.facts.amount;
+        year.exempt = year.exempt + state.exempt;
+        year.payments += 1;
+        self.apply_splits(&outcome)
+    }
+
+    fn apply_cancelled(
+        &mut self,
+        data: &PaymentCancelled,
+        answer: PaymentAnswer,
+    ) -> Result<(), &'static str> {
+        let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference.clone() };
+        let outcome = answer.outcome.clone();
+        let state = self.payments.get_mut(&key).ok_or("an unknown payment is cancelled")?;
+        leave(&mut self.years, state);
+        state.cancelled = true;
+        state.exempt = Amount::ZERO;
+        state.revision = outcome.revision;
+        state.last_change = Some(Box::new(LastChange {
+            cancelled_for: Some(data.reason),
+            expected_revision: data.expected_revision,
+            answer,
+        }));
+        self.apply_splits(&outcome)
+    }
+
+    /// Copies the other payments' new splits, then holds the year against the outcome.
+    fn apply_splits(&mut self, outcome: &PaymentOutcome) -> Result<(), &'static str> {
+        for change in &outcome.changed {
+            let key = PaymentKey {
+                employer_cvr: change.employer_cvr,
+                reference: change.reference.clone(),
+            };
+            let state = self.payments.get_mut(&key).ok_or("an unknown payment's split changes")?;
+            let year = self.years.entry(state.year).or_default();
+            year.exempt = year.exempt.saturating_sub(state.exempt) + change.exempt;
+            state.exempt = change.exempt;
+        }
+        for totals in [Some(&outcome.year), outcome.left_year.as_ref()].into_iter().flatten() {
+            let year = self.years.get(&totals.year).copied().unwrap_or_default();
+            if (year.total, year.payments) != (totals.total, totals.payments) {
+                return Err("the year's total is not the sum of its payments");
+            }
+            if year.exempt != totals.limit.min(totals.total) {
+                return Err("the exempt parts do not add up to what is used");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes a payment's amounts out of its year.
+fn leave(years: &mut BTreeMap<i32, Year>, state: &PaymentState) {
+    let year = years.entry(state.year).or_default();
+    year.total = year.total.saturating_sub(state.amount());
+    year.exempt = year.exempt.saturating_sub(state.exempt);
+    year.payments = year.payments.saturating_sub(1);
+}
+
+impl Default for Amount {
+    fn default() -> Self {
+        Self::ZERO
+    }
+}

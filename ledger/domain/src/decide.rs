@@ -1,0 +1,494 @@
+//! Decisions: a command against one person's account becomes an event with its outcome, the
+//! answer given before, or a rejection. Pure and synchronous on purpose: what a decision needs
+//! (person, limits, today) is looked up before and handed in, so that replaying the history
+//! through it gives every stored outcome again.
+//!
+//! The order in which refusals are tried is part of the contract (P9).
+
+use time::Date;
+
+use crate::{
+    Account, Amount, Card, CardAnswer, CardDeactivated, CardGranted, CardReactivated,
+    DeactivationOutcome, Event, FrikortTag, LimitSchedule, PaymentAnswer, PaymentKey,
+    allocation::{Slot, settle},
+    event::{
+        PaymentCancelled, PaymentCorrected, PaymentOutcome, PaymentReported, SplitChange,
+        YearTotals,
+    },
+    payment::{CancelPayment, CorrectPayment, Facts, PaymentState, ReportPayment},
+    visitation::{Content, DeactivateCard, GrantCard, ReactivateCard},
+};
+
+/// What somebody wants recorded about one person.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// An employer reports a payment.
+    ReportPayment(ReportPayment),
+    /// An employer corrects a payment.
+    CorrectPayment(CorrectPayment),
+    /// An employer cancels a payment.
+    CancelPayment(CancelPayment),
+    /// A municipality grants a card.
+    GrantCard(GrantCard),
+    /// A municipality deactivates a card.
+    DeactivateCard(DeactivateCard),
+    /// A municipality reactivates a card.
+    ReactivateCard(ReactivateCard),
+}
+
+/// What comes of a command that is not refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Record this event.
+    Record(Event),
+    /// A payment command was recorded before; this was the answer (P3, P9).
+    ReplayPayment(PaymentAnswer),
+    /// A decision about the card was recorded before; this was the answer (C11).
+    ReplayCard(CardAnswer),
+}
+
+/// Why a command is refused. Nothing is recorded then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// P2.
+    #[error("only ordinary, unsupported work can be paid on a frikort")]
+    SupportedWork,
+    /// No card was ever granted, or the Frikort-ID is not the person's (N4).
+    #[error("no card is known for this person")]
+    NoCard,
+    /// C1.
+    #[error("the card was not active on every day of the work")]
+    NotCovered {
+        /// The first such day.
+        first_uncovered_day: Date,
+        /// Where the work is partly covered: the first day of its second part.
+        split_at: Option<Date>,
+    },
+    /// No limit is on record for the year.
+    #[error("no limit is on record for the calendar year {year}")]
+    LimitNotSet {
+        /// The calendar year.
+        year: i32,
+    },
+    /// A8.
+    #[error("a part of the payment would be taxable, and reject_if_exceeds was asked for")]
+    LimitExceeded {
+        /// The exempt part it would have had.
+        exempt: Amount,
+        /// The taxable part it would have had.
+        taxable: Amount,
+    },
+    /// The year's sum would leave the range that can be stored.
+    #[error("the sum of the year's payments would be too large")]
+    TotalTooLarge,
+    /// P3, C11.
+    #[error("the reference was used before with other content")]
+    ReferenceReused {
+        /// Request fields that differ.
+        fields: Vec<&'static str>,
+    },
+    /// P9.
+    #[error("the employer has no payment with this reference for this person")]
+    PaymentNotFound,
+    /// P6.
+    #[error("the payment was cancelled")]
+    PaymentCancelled,
+    /// P5.
+    #[error("the payment is at revision {revision}")]
+    RevisionMismatch {
+        /// The payment's revision.
+        revision: u32,
+    },
+    /// C6.
+    #[error("the person has a card that is active on that day")]
+    CardAlreadyActive {
+        /// The first day of the active period.
+        effective_from: Date,
+    },
+    /// There is no active card to deactivate.
+    #[error("the card is not active")]
+    NoActiveCard,
+    /// There is nothing to reactivate on that day.
+    #[error("the card is active on that day")]
+    CardNotDeactivated {
+        /// The first day of the active period.
+        effective_from: Date,
+    },
+    /// C7.
+    #[error("another municipality is responsible for the person")]
+    NotResponsible,
+}
+
+/// Decides one command; `today` is the civil date in Copenhagen at which it is recorded.
+pub fn decide(
+    account: &Account,
+    limits: &LimitSchedule,
+    command: &Command,
+    today: Date,
+) -> Result<Decision, Rejection> {
+    let limits = Limits { schedule: limits, today };
+    match command {
+        Command::ReportPayment(command) => report(account, limits, command),
+        Command::CorrectPayment(command) => correct(account, limits, command),
+        Command::CancelPayment(command) => cancel(account, limits, command),
+        Command::GrantCard(command) => grant(account, command),
+        Command::DeactivateCard(command) => deactivate(account, command),
+        Command::ReactivateCard(command) => reactivate(account, command),
+    }
+}
+
+/// The schedule as it is in force on one day.
+#[derive(Clone, Copy)]
+struct Limits<'a> {
+    schedule: &'a LimitSchedule,
+    today: Date,
+}
+
+impl Limits<'_> {
+    fn of(self, year: i32) -> Result<Amount, Rejection> {
+        self.schedule.limit_on(year, self.today).ok_or(Rejection::LimitNotSet { year })
+    }
+}
+
+fn report(
+    account: &Account,
+    limits: Limits<'_>,
+    command: &ReportPayment,
+) -> Result<Decision, Rejection> {
+    if !command.ordinary_work {
+        return Err(Rejection::SupportedWork);
+    }
+    let card = known_card(account, command.frikort)?;
+    if let Some(state) = account.payments.get(&command.key) {
+        return replay_report(state, command);
+    }
+    card.check_covers(command.facts.work_days())?;
+    let year = command.facts.attribution_date().year();
+    let mut shares = Shares::of(account, year, limits.of(year)?, None);
+    let exempt = shares.add(command.facts.amount);
+    let taxable = command.facts.amount.saturating_sub(exempt);
+    if command.reject_if_exceeds && !taxable.is_zero() {
+        return Err(Rejection::LimitExceeded { exempt, taxable });
+    }
+    let (year, changed) = shares.finish()?;
+    let outcome = PaymentOutcome {
+        revision: 1,
+        attribution_date: command.facts.attribution_date(),
+        exempt,
+        taxable,
+        year,
+        left_year: None,
+        changed,
+        possible_duplicate: has_twin(account, &command.key, &command.facts),
+    };
+    let data = PaymentReported {
+        employer_cvr: command.key.employer_cvr,
+        reference: command.key.reference.clone(),
+        facts: command.facts.clone(),
+        production_unit: command.production_unit,
+    };
+    Ok(Decision::Record(Event::PaymentReported(data, outcome)))
+}
+
+/// P3: the same content is answered as it was first; other content is refused.
+fn replay_report(state: &PaymentState, command: &ReportPayment) -> Result<Decision, Rejection> {
+    let mut fields = state.reported_facts().differing(&command.facts);
+    if state.production_unit != command.production_unit {
+        fields.push("production_unit");
+    }
+    if fields.is_empty() {
+        Ok(Decision::ReplayPayment((*state.first_answer).clone()))
+    } else {
+        Err(Rejection::ReferenceReused { fields })
+    }
+}
+
+/// P4: another payment of this employer, alike in all but the reference.
+fn has_twin(account: &Account, key: &PaymentKey, facts: &Facts) -> bool {
+    account.payments.iter().any(|(other, state)| {
+        other.employer_cvr == key.employer_cvr && !state.cancelled && state.facts == *facts
+    })
+}
+
+fn correct(
+    account: &Account,
+    limits: Limits<'_>,
+    command: &CorrectPayment,
+) -> Result<Decision, Rejection> {
+    let state = known_payment(account, &command.key, command.frikort)?;
+    if let Some(last) = &state.last_change {
+        let same = last.cancelled_for.is_none()
+            && last.expected_revision == command.expected_revision
+            && state.facts == command.facts;
+        if same {
+            return Ok(Decision::ReplayPayment(last.answer.clone()));
+        }
+    }
+    check_revision(state, command.expected_revision)?;
+    // Coverage is judged on the dates, also when the card is no longer active (P5).
+    let card = account.card().ok_or(Rejection::PaymentNotFound)?;
+    card.check_covers(command.facts.work_days())?;
+
+    let amount = command.facts.amount;
+    let year = command.facts.attribution_date().year();
+    let limit = limits.of(year)?;
+    let mut shares = Shares::of(account, year, limit, Some(&command.key));
+    let (exempt, left_year) = if year == state.year {
+        (shares.change(&command.key, amount), None)
+    } else {
+        let left = Shares::of(account, state.year, limits.of(state.year)?, Some(&command.key));
+        (shares.add(amount), Some(left))
+    };
+    let (year, mut changed) = shares.finish()?;
+    let left_year = match left_year {
+        Some(mut left) => {
+            left.remove(&command.key);
+            let (totals, freed) = left.finish()?;
+            changed.extend(freed);
+            Some(totals)
+        }
+        None => None,
+    };
+    let outcome = PaymentOutcome {
+        revision: state.revision + 1,
+        attribution_date: command.facts.attribution_date(),
+        exempt,
+        taxable: amount.saturating_sub(exempt),
+        year,
+        left_year,
+        changed,
+        possible_duplicate: false,
+    };
+    let data = PaymentCorrected {
+        employer_cvr: command.key.employer_cvr,
+        reference: command.key.reference.clone(),
+        expected_revision: command.expected_revision,
+        facts: command.facts.clone(),
+    };
+    Ok(Decision::Record(Event::PaymentCorrected(data, outcome)))
+}
+
+fn cancel(
+    account: &Account,
+    limits: Limits<'_>,
+    command: &CancelPayment,
+) -> Result<Decision, Rejection> {
+    let state = known_payment(account, &command.key, command.frikort)?;
+    if let Some(last) = &state.last_change {
+        let same = last.cancelled_for == Some(command.reason)
+            && last.expected_revision == command.expected_revision;
+        if same {
+            return Ok(Decision::ReplayPayment(last.answer.clone()));
+        }
+    }
+    check_revision(state, command.expected_revision)?;
+
+    let limit = limits.of(state.year)?;
+    let mut shares = Shares::of(account, state.year, limit, Some(&command.key));
+    shares.remove(&command.key);
+    let (year, changed) = shares.finish()?;
+    let outcome = PaymentOutcome {
+        revision: state.revision + 1,
+        attribution_date: state.facts.attribution_date(),
+        exempt: Amount::ZERO,
+        taxable: Amount::ZERO,
+        year,
+        left_year: None,
+        changed,
+        possible_duplicate: false,
+    };
+    let data = PaymentCancelled {
+        employer_cvr: command.key.employer_cvr,
+        reference: command.key.reference.clone(),
+        expected_revision: command.expected_revision,
+        reason: command.reason,
+    };
+    Ok(Decision::Record(Event::PaymentCancelled(data, outcome)))
+}
+
+fn known_card(account: &Account, frikort: Option<FrikortTag>) -> Result<Card, Rejection> {
+    if !account.visitation.knows(frikort) {
+        return Err(Rejection::NoCard);
+    }
+    account.card().ok_or(Rejection::NoCard)
+}
+
+/// A payment is found only by somebody who names the person rightly (N4).
+fn known_payment<'a>(
+    account: &'a Account,
+    key: &PaymentKey,
+    frikort: Option<FrikortTag>,
+) -> Result<&'a PaymentState, Rejection> {
+    let payment = account.payments.get(key).filter(|_| account.visitation.knows(frikort));
+    payment.ok_or(Rejection::PaymentNotFound)
+}
+
+fn check_revision(state: &PaymentState, expected: u32) -> Result<(), Rejection> {
+    if state.cancelled {
+        return Err(Rejection::PaymentCancelled);
+    }
+    if state.revision != expected {
+        return Err(Rejection::RevisionMismatch { revision: state.revision });
+    }
+    Ok(())
+}
+
+fn grant(account: &Account, command: &GrantCard) -> Result<Decision, Rejection> {
+    let data = CardGranted {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        frikort: command.frikort,
+        decided_on: command.decided_on,
+        effective_from: command.effective_from,
+    };
+    if let Some(before) = account.visitation.replay(&Content::Granted(data.clone())) {
+        return before.map(Decision::ReplayCard);
+    }
+    if let Some(effective_from) =
+        account.card().and_then(|card| card.overlapping(command.effective_from))
+    {
+        return Err(Rejection::CardAlreadyActive { effective_from });
+    }
+    Ok(Decision::Record(Event::CardGranted(data)))
+}
+
+fn deactivate(account: &Account, command: &DeactivateCard) -> Result<Decision, Rejection> {
+    let card = known_card(account, command.frikort)?;
+    let data = CardDeactivated {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        decided_on: command.decided_on,
+        last_day: command.last_day,
+    };
+    let content = Content::Deactivated(data.clone(), DeactivationOutcome::default());
+    if let Some(before) = account.visitation.replay(&content) {
+        return before.map(Decision::ReplayCard);
+    }
+    check_responsible(&card, command.key.municipality)?;
+    card.open_since().ok_or(Rejection::NoActiveCard)?;
+    let after =
+        |state: &PaymentState| !state.cancelled && state.facts.work_days().last > command.last_day;
+    let payments_after =
+        account.payments.iter().filter(|(_, s)| after(s)).map(|(key, _)| key.clone()).collect();
+    let outcome = DeactivationOutcome { payments_after };
+    Ok(Decision::Record(Event::CardDeactivated(data, outcome)))
+}
+
+fn reactivate(account: &Account, command: &ReactivateCard) -> Result<Decision, Rejection> {
+    let card = known_card(account, command.frikort)?;
+    let data = CardReactivated {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        decided_on: command.decided_on,
+        effective_from: command.effective_from,
+    };
+    if let Some(before) = account.visitation.replay(&Content::Reactivated(data.clone())) {
+        return before.map(Decision::ReplayCard);
+    }
+    check_responsible(&card, command.key.municipality)?;
+    if let Some(effective_from) = card.overlapping(command.effective_from) {
+        return Err(Rejection::CardNotDeactivated { effective_from });
+    }
+    Ok(Decision::Record(Event::CardReactivated(data)))
+}
+
+fn check_responsible(card: &Card, municipality: crate::MunicipalityCode) -> Result<(), Rejection> {
+    if card.municipality == municipality { Ok(()) } else { Err(Rejection::NotResponsible) }
+}
+
+/// One year's shares while a decision is made: which payments, in which order, with which part.
+///
+/// As long as nothing frees or takes back allowance, the sums are enough and no payment is
+/// looked at; so a report costs the same with ten payments and with ten thousand.
+struct Shares<'a> {
+    account: &'a Account,
+    totals: YearTotals,
+    /// Sum of the exempt parts.
+    used: Amount,
+    /// The payments in order of drawing; empty while the sums are enough.
+    slots: Vec<(&'a PaymentKey, Slot)>,
+    /// The payment that the decision is about: its split is not among the changed ones.
+    own: Option<&'a PaymentKey>,
+}
+
+impl<'a> Shares<'a> {
+    fn of(account: &'a Account, year: i32, limit: Amount, own: Option<&'a PaymentKey>) -> Self {
+        let sums = account.years.get(&year).copied().unwrap_or_default();
+        let totals = YearTotals { year, limit, total: sums.total, payments: sums.payments };
+        let mut shares = Self { account, totals, used: sums.exempt, slots: Vec::new(), own };
+        // A limit that changed since the last event of this year is settled first.
+        if own.is_some() || sums.exempt != limit.min(sums.total) {
+            shares.load();
+            shares.settle();
+        }
+        shares
+    }
+
+    fn load(&mut self) {
+        let in_year = |state: &PaymentState| state.year == self.totals.year && !state.cancelled;
+        let mut states: Vec<_> =
+            self.account.payments.iter().filter(|(_, state)| in_year(state)).collect();
+        states.sort_by_key(|(_, state)| state.order);
+        let slot = |state: &PaymentState| Slot { amount: state.amount(), exempt: state.exempt };
+        self.slots = states.into_iter().map(|(key, state)| (key, slot(state))).collect();
+    }
+
+    fn settle(&mut self) {
+        let mut slots: Vec<Slot> = self.slots.iter().map(|(_, slot)| *slot).collect();
+        settle(self.totals.limit, &mut slots);
+        for ((_, old), new) in self.slots.iter_mut().zip(slots) {
+            *old = new;
+        }
+        self.used = self.totals.limit.min(self.totals.total);
+    }
+
+    /// A payment that draws last (A1, A3); its exempt part.
+    fn add(&mut self, amount: Amount) -> Amount {
+        let exempt = amount.min(self.totals.limit.saturating_sub(self.used));
+        self.used = self.used + exempt;
+        self.totals.total = self.totals.total + amount;
+        self.totals.payments += 1;
+        exempt
+    }
+
+    /// A new amount for a payment of this year (A4); its exempt part.
+    fn change(&mut self, key: &PaymentKey, amount: Amount) -> Amount {
+        let Some(at) = self.slots.iter().position(|(k, _)| *k == key) else {
+            return self.add(amount);
+        };
+        let slot = &mut self.slots[at].1;
+        self.totals.total = self.totals.total.saturating_sub(slot.amount) + amount;
+        *slot = Slot { amount, exempt: slot.exempt.min(amount) };
+        self.settle();
+        self.slots[at].1.exempt
+    }
+
+    /// A payment that no longer draws on this year; what it held is free (A5).
+    fn remove(&mut self, key: &PaymentKey) {
+        if let Some(at) = self.slots.iter().position(|(k, _)| *k == key) {
+            let (_, slot) = self.slots.remove(at);
+            self.totals.total = self.totals.total.saturating_sub(slot.amount);
+            self.totals.payments = self.totals.payments.saturating_sub(1);
+            self.settle();
+        }
+    }
+
+    /// The year after the event, and the other payments' splits that changed.
+    fn finish(self) -> Result<(YearTotals, Vec<SplitChange>), Rejection> {
+        if self.totals.total > Amount::MAX_TOTAL {
+            return Err(Rejection::TotalTooLarge);
+        }
+        let before = |key: &PaymentKey| self.account.payments.get(key).map(|state| state.exempt);
+        let moved = self
+            .slots
+            .iter()
+            .filter(|(key, slot)| Some(*key) != self.own && before(key) != Some(slot.exempt));
+        let changed = moved.map(|(key, slot)| SplitChange {
+            employer_cvr: key.employer_cvr,
+            reference: key.reference.clone(),
+            exempt: slot.exempt,
+            taxable: slot.amount.saturating_sub(slot.exempt),
+        });
+        Ok((self.totals, changed.collect()))
+    }
+}

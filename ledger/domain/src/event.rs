@@ -1,0 +1,207 @@
+//! What is recorded: the facts as given (`data`) and what was decided (`outcome`).
+//!
+//! Rules for the next person: types and fields only grow; the golden lines in `tests/golden`
+//! must decode for ever. An outcome holds all that a reader needs, so that a projection copies
+//! and never decides, and an auditor sees what everybody was told.
+
+use serde::{Deserialize, Serialize};
+use time::Date;
+
+use crate::{
+    Amount, Cvr, Facts, FrikortTag, LimitEntry, MunicipalityCode, PaymentKey, ProductionUnit,
+    Reference, civil::iso,
+};
+
+/// One event, v1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// `card_granted`
+    CardGranted(CardGranted),
+    /// `card_deactivated`
+    CardDeactivated(CardDeactivated, DeactivationOutcome),
+    /// `card_reactivated`
+    CardReactivated(CardReactivated),
+    /// `payment_reported`
+    PaymentReported(PaymentReported, PaymentOutcome),
+    /// `payment_corrected`
+    PaymentCorrected(PaymentCorrected, PaymentOutcome),
+    /// `payment_cancelled`
+    PaymentCancelled(PaymentCancelled, PaymentOutcome),
+    /// `annual_limit_set`
+    AnnualLimitSet(LimitSet),
+}
+
+/// A municipality granted a card.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CardGranted {
+    /// Who decided; from now on responsible (handlekommune).
+    pub municipality: MunicipalityCode,
+    /// The municipality's own reference of the decision.
+    pub reference: Reference,
+    /// The Frikort-ID, as this person's tag.
+    pub frikort: FrikortTag,
+    /// The day of the decision.
+    #[serde(with = "iso")]
+    pub decided_on: Date,
+    /// The first active day.
+    #[serde(with = "iso")]
+    pub effective_from: Date,
+}
+
+/// A municipality deactivated a card.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CardDeactivated {
+    /// Who decided.
+    pub municipality: MunicipalityCode,
+    /// The municipality's own reference of the decision.
+    pub reference: Reference,
+    /// The day of the decision.
+    #[serde(with = "iso")]
+    pub decided_on: Date,
+    /// The last active day; not before the decision (C3).
+    #[serde(with = "iso")]
+    pub last_day: Date,
+}
+
+/// What a deactivation meets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeactivationOutcome {
+    /// Accepted payments whose work lies after the last active day; they stay accepted (C3).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub payments_after: Vec<PaymentKey>,
+}
+
+/// A municipality made a deactivated card active again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CardReactivated {
+    /// Who decided.
+    pub municipality: MunicipalityCode,
+    /// The municipality's own reference of the decision.
+    pub reference: Reference,
+    /// The day of the decision.
+    #[serde(with = "iso")]
+    pub decided_on: Date,
+    /// The first day on which it is active again.
+    #[serde(with = "iso")]
+    pub effective_from: Date,
+}
+
+/// An employer reported a payment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaymentReported {
+    /// The employer.
+    pub employer_cvr: Cvr,
+    /// The employer's own reference.
+    pub reference: Reference,
+    /// The facts.
+    pub facts: Facts,
+    /// Place of work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub production_unit: Option<ProductionUnit>,
+}
+
+/// An employer corrected a payment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaymentCorrected {
+    /// The employer.
+    pub employer_cvr: Cvr,
+    /// The employer's own reference.
+    pub reference: Reference,
+    /// The revision that was corrected.
+    pub expected_revision: u32,
+    /// The new facts.
+    pub facts: Facts,
+}
+
+/// An employer cancelled a payment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaymentCancelled {
+    /// The employer.
+    pub employer_cvr: Cvr,
+    /// The employer's own reference.
+    pub reference: Reference,
+    /// The revision that was cancelled.
+    pub expected_revision: u32,
+    /// Why.
+    pub reason: CancelReason,
+}
+
+/// Why a payment is cancelled (P6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum CancelReason {
+    /// Reported for another person than was paid.
+    WrongPerson,
+    /// Reported twice under two references.
+    Duplicate,
+    /// Never paid out.
+    NotPaid,
+    /// Supported work after all.
+    SupportedWork,
+    /// Anything else.
+    Other,
+}
+
+/// What was decided about a payment, and the person's year after it (A7).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaymentOutcome {
+    /// The payment's revision after the event.
+    pub revision: u32,
+    /// The day that places it in a year (Y1).
+    #[serde(with = "iso")]
+    pub attribution_date: Date,
+    /// The exempt part.
+    pub exempt: Amount,
+    /// The taxable part.
+    pub taxable: Amount,
+    /// The payment's year after the event.
+    pub year: YearTotals,
+    /// The year that the payment left, after the event (P5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_year: Option<YearTotals>,
+    /// Other payments whose split changed (A5, A6).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<SplitChange>,
+    /// Another payment of this employer is alike in all but the reference (P4).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub possible_duplicate: bool,
+}
+
+/// One person's year.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct YearTotals {
+    /// Calendar year.
+    pub year: i32,
+    /// The limit applied.
+    pub limit: Amount,
+    /// Sum of the payments that are not cancelled.
+    pub total: Amount,
+    /// Their number.
+    pub payments: u32,
+}
+
+/// Another payment's new split.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitChange {
+    /// The payment's employer.
+    pub employer_cvr: Cvr,
+    /// The payment's reference.
+    pub reference: Reference,
+    /// Its exempt part now.
+    pub exempt: Amount,
+    /// Its taxable part now.
+    pub taxable: Amount,
+}
+
+/// The operator recorded a limit.
+pub type LimitSet = LimitEntry;

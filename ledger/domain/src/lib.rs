@@ -1,0 +1,54 @@
+//! The rules of the *socialt frikort*, as pure functions and data.
+//!
+//! ```text
+//!            wire                       record (one JSON line)
+//!              │ parse, at the edge        ▲ encode      │ decode
+//!              ▼                           │             ▼
+//!   Command + Account + limits ──decide──▶ Event ──▶ Account::apply
+//!                                └───────▶ Rejection
+//! ```
+//!
+//! Why its own crate: the compiler keeps it pure. What must stay out: async, I/O, clocks,
+//! randomness, SQL, gRPC, and any other crate of this project. Rule ids in comments (`A4`, `P9`)
+//! are those of the README's chapter on rules.
+
+mod account;
+mod allocation;
+mod amount;
+mod civil;
+mod decide;
+mod event;
+mod ids;
+mod limit;
+mod payment;
+mod record;
+mod visitation;
+
+pub use account::{Account, Contradiction};
+pub use amount::{Amount, AmountError, Hours};
+pub use civil::{Period, attribution_date, copenhagen_date, format_date, parse_date};
+pub use decide::{Command, Decision, Rejection, decide};
+pub use event::{
+    CancelReason, CardDeactivated, CardGranted, CardReactivated, DeactivationOutcome, Event,
+    LimitSet, PaymentCancelled, PaymentCorrected, PaymentOutcome, PaymentReported, SplitChange,
+    YearTotals,
+};
+pub use ids::{
+    Cpr, Cvr, FrikortId, FrikortTag, IdError, MunicipalityCode, PersonId, ProductionUnit,
+    Reference, contains_cpr,
+};
+pub use limit::{LimitEntry, LimitSchedule};
+pub use payment::{
+    CancelPayment, Components, CorrectPayment, Facts, PaymentAnswer, PaymentKey, PaymentState,
+    ReportPayment,
+};
+pub use record::{Actor, Record, RecordError, Role, SCHEMA};
+pub use visitation::{
+    Card, CardAnswer, CardStatus, DeactivateCard, DecisionKey, GrantCard, ReactivateCard,
+};
+
+/// The first day of the scheme (Y4; LOV 689 af 8/6/2018): nothing is dated before it.
+pub const SCHEME_START: time::Date = time::macros::date!(2019 - 01 - 01);
+
+/// How many days ahead of today in Copenhagen a payment may be dated (Y4).
+pub const DAYS_AHEAD: i64 = 31;

@@ -1,0 +1,251 @@
+//! The record: one event as one line of canonical JSON. The bytes are what is stored, exported
+//! and hashed; they are written once and never re-encoded.
+//!
+//! Canonical: UTF-8, no white space, this order of keys, amounts as decimal strings, ISO dates,
+//! no floats, absent instead of null. Unknown types, versions and fields stop a reader.
+
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+use time::{Date, OffsetDateTime, Time, UtcOffset};
+use uuid::Uuid;
+
+use crate::{
+    Event, PersonId,
+    civil::{format_date, parse_date},
+};
+
+/// Version of the record's form.
+pub const SCHEMA: u16 = 1;
+
+/// Namespace of event ids: UUIDv5 of "partition:position", so that nothing random is needed.
+const EVENT_IDS: Uuid = Uuid::from_u128(0x8c0f_54de_7a4e_4b1b_9d0a_6f1b_6e0e_52a7);
+
+/// An event with its place in the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The partition.
+    pub partition: i32,
+    /// 1, 2, 3 … within the partition.
+    pub position: i64,
+    /// Whose stream; `None` for events of the partition itself (limits).
+    pub person_id: Option<PersonId>,
+    /// 1, 2, 3 … within the stream.
+    pub version: i64,
+    /// Strictly increasing within the partition, in whole microseconds.
+    pub recorded_at: OffsetDateTime,
+    /// On whose behalf.
+    pub actor: Actor,
+    /// The caller's trace id, where one was given.
+    pub trace_id: Option<String>,
+    /// What happened.
+    pub event: Event,
+}
+
+/// On whose behalf something is recorded; from the authenticated caller, never from a body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Actor {
+    /// The caller's role.
+    pub role: Role,
+    /// The caller's organisation: CVR number, municipality code, or the operator's name.
+    pub organisation: String,
+}
+
+/// What a caller is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Reports payments.
+    Employer,
+    /// Decides about cards.
+    Municipality,
+    /// Runs the ledger.
+    Operator,
+}
+
+/// Why a line is no record that this program can read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Not JSON of the record's form.
+    #[error("malformed record")]
+    Malformed(#[source] serde_json::Error),
+    /// A newer form.
+    #[error("record of schema {0}; this program reads schema {SCHEMA}")]
+    UnknownSchema(u16),
+    /// A newer type of event.
+    #[error("record of unknown type {0:?}")]
+    UnknownType(String),
+    /// A part that the type requires, or must not have.
+    #[error("record of type {0:?} with a part missing or too many")]
+    WrongParts(String),
+}
+
+/// The record as it is written; the order of the fields is the order of the keys.
+#[derive(Serialize)]
+struct Line<'a, D, O> {
+    schema: u16,
+    partition: i32,
+    position: i64,
+    event_id: Uuid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    person_id: Option<PersonId>,
+    version: i64,
+    #[serde(serialize_with = "write_instant")]
+    recorded_at: OffsetDateTime,
+    r#type: &'static str,
+    actor: &'a Actor,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
+    data: &'a D,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'a O>,
+}
+
+/// The record as it is read: data and outcome wait until the type is known.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReadLine<'a> {
+    schema: u16,
+    partition: i32,
+    position: i64,
+    #[serde(rename = "event_id")]
+    _event_id: Uuid,
+    person_id: Option<PersonId>,
+    version: i64,
+    #[serde(deserialize_with = "read_instant")]
+    recorded_at: OffsetDateTime,
+    r#type: &'a str,
+    actor: Actor,
+    trace_id: Option<String>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    #[serde(borrow)]
+    outcome: Option<&'a RawValue>,
+}
+
+impl Record {
+    /// The line, without a line feed.
+    pub fn encode(&self) -> String {
+        match &self.event {
+            Event::CardGranted(data) => self.line("card_granted", data, None::<&()>),
+            Event::CardDeactivated(data, outcome) => {
+                self.line("card_deactivated", data, Some(outcome))
+            }
+            Event::CardReactivated(data) => self.line("card_reactivated", data, None::<&()>),
+            Event::PaymentReported(data, outcome) => {
+                self.line("payment_reported", data, Some(outcome))
+            }
+            Event::PaymentCorrected(data, outcome) => {
+                self.line("payment_corrected", data, Some(outcome))
+            }
+            Event::PaymentCancelled(data, outcome) => {
+                self.line("payment_cancelled", data, Some(outcome))
+            }
+            Event::AnnualLimitSet(data) => self.line("annual_limit_set", data, None::<&()>),
+        }
+    }
+
+    fn line<D: Serialize, O: Serialize>(
+        &self,
+        r#type: &'static str,
+        data: &D,
+        outcome: Option<&O>,
+    ) -> String {
+        let name = format!("{}:{}", self.partition, self.position);
+        let line = Line {
+            schema: SCHEMA,
+            partition: self.partition,
+            position: self.position,
+            event_id: Uuid::new_v5(&EVENT_IDS, name.as_bytes()),
+            person_id: self.person_id,
+            version: self.version,
+            recorded_at: self.recorded_at,
+            r#type,
+            actor: &self.actor,
+            trace_id: self.trace_id.as_deref(),
+            data,
+            outcome,
+        };
+        serde_json::to_string(&line).expect("a record has string keys and no failing parts")
+    }
+
+    /// Reads a line.
+    pub fn decode(line: &str) -> Result<Self, RecordError> {
+        let read: ReadLine<'_> = serde_json::from_str(line).map_err(RecordError::Malformed)?;
+        if read.schema != SCHEMA {
+            return Err(RecordError::UnknownSchema(read.schema));
+        }
+        let event = match (read.r#type, read.outcome) {
+            ("payment_reported", Some(outcome)) => {
+                Event::PaymentReported(part(read.data)?, part(outcome)?)
+            }
+            ("payment_corrected", Some(outcome)) => {
+                Event::PaymentCorrected(part(read.data)?, part(outcome)?)
+            }
+            ("payment_cancelled", Some(outcome)) => {
+                Event::PaymentCancelled(part(read.data)?, part(outcome)?)
+            }
+            ("card_granted", None) => Event::CardGranted(part(read.data)?),
+            ("card_deactivated", Some(outcome)) => {
+                Event::CardDeactivated(part(read.data)?, part(outcome)?)
+            }
+            ("card_reactivated", None) => Event::CardReactivated(part(read.data)?),
+            ("annual_limit_set", None) => Event::AnnualLimitSet(part(read.data)?),
+            (known, _) if TYPES.contains(&known) => {
+                return Err(RecordError::WrongParts(known.to_owned()));
+            }
+            (unknown, _) => return Err(RecordError::UnknownType(unknown.to_owned())),
+        };
+        Ok(Self {
+            partition: read.partition,
+            position: read.position,
+            person_id: read.person_id,
+            version: read.version,
+            recorded_at: read.recorded_at,
+            actor: read.actor,
+            trace_id: read.trace_id,
+            event,
+        })
+    }
+}
+
+const TYPES: [&str; 7] = [
+    "card_granted",
+    "card_deactivated",
+    "card_reactivated",
+    "payment_reported",
+    "payment_corrected",
+    "payment_cancelled",
+    "annual_limit_set",
+];
+
+fn part<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, RecordError> {
+    serde_json::from_str(raw.get()).map_err(RecordError::Malformed)
+}
+
+/// `2026-11-22T04:18:59.123456Z`: always six decimals, always UTC.
+fn write_instant<S: Serializer>(at: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
+    let at = at.to_offset(UtcOffset::UTC);
+    let (hour, minute, second, micro) = at.to_hms_micro();
+    serializer.collect_str(&format_args!(
+        "{}T{hour:02}:{minute:02}:{second:02}.{micro:06}Z",
+        format_date(at.date())
+    ))
+}
+
+fn read_instant<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<OffsetDateTime, D::Error> {
+    let text = <&str>::deserialize(deserializer)?;
+    parse_instant(text).ok_or_else(|| serde::de::Error::custom("not an instant"))
+}
+
+fn parse_instant(text: &str) -> Option<OffsetDateTime> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let date: Date = parse_date(date)?;
+    let (clock, micro) = time.split_once('.')?;
+    let mut parts = clock.split(':').map(|part| part.parse::<u8>().ok());
+    let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
+    let micro = (micro.len() == 6).then(|| micro.parse().ok()).flatten()?;
+    Some(date.with_time(Time::from_hms_micro(hour, minute, second, micro).ok()?).assume_utc())
+}

@@ -1,0 +1,260 @@
+//! The card: a municipality's decisions (visitation) folded into when it was active.
+
+use time::{Date, OffsetDateTime};
+
+use crate::{
+    CardDeactivated, CardGranted, CardReactivated, DeactivationOutcome, FrikortTag,
+    MunicipalityCode, PaymentKey, Period, Reference, decide::Rejection,
+};
+
+/// Identity of a decision within one person (C11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecisionKey {
+    /// Who decided.
+    pub municipality: MunicipalityCode,
+    /// The municipality's own reference.
+    pub reference: Reference,
+}
+
+/// Record a grant.
+#[derive(Clone, Debug)]
+pub struct GrantCard {
+    /// Municipality and reference.
+    pub key: DecisionKey,
+    /// The new Frikort-ID, as this person's tag.
+    pub frikort: FrikortTag,
+    /// The day of the decision.
+    pub decided_on: Date,
+    /// The first active day (C2).
+    pub effective_from: Date,
+}
+
+/// Record a deactivation.
+#[derive(Clone, Debug)]
+pub struct DeactivateCard {
+    /// Municipality and reference.
+    pub key: DecisionKey,
+    /// The Frikort-ID given beside the CPR number (N4).
+    pub frikort: Option<FrikortTag>,
+    /// The day of the decision.
+    pub decided_on: Date,
+    /// The last active day, not before the decision (C3).
+    pub last_day: Date,
+}
+
+/// Record a reactivation.
+#[derive(Clone, Debug)]
+pub struct ReactivateCard {
+    /// Municipality and reference.
+    pub key: DecisionKey,
+    /// The Frikort-ID given beside the CPR number (N4).
+    pub frikort: Option<FrikortTag>,
+    /// The day of the decision.
+    pub decided_on: Date,
+    /// The first day on which it is active again.
+    pub effective_from: Date,
+}
+
+/// Where a card stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CardStatus {
+    /// No deactivation is recorded after the last grant or reactivation.
+    Active,
+    /// A deactivation is recorded.
+    Deactivated,
+}
+
+/// A card as its decisions have made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Card {
+    /// The responsible municipality (handlekommune).
+    pub municipality: MunicipalityCode,
+    /// Where it stands.
+    pub status: CardStatus,
+    /// First and last active day, in order of decision; no last day while active.
+    pub periods: Vec<(Date, Option<Date>)>,
+}
+
+/// What a municipality is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CardAnswer {
+    /// The card after the decision.
+    pub card: Card,
+    /// Accepted payments after the last active day (deactivation only).
+    pub payments_after: Vec<PaymentKey>,
+    /// The event's position; of the head where nothing was recorded.
+    pub position: i64,
+    /// When it was recorded.
+    pub recorded_at: OffsetDateTime,
+}
+
+/// A decision's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Granted(CardGranted),
+    Deactivated(CardDeactivated, DeactivationOutcome),
+    Reactivated(CardReactivated),
+}
+
+/// A recorded decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Recorded {
+    content: Content,
+    position: i64,
+    recorded_at: OffsetDateTime,
+}
+
+/// All decisions about one person, in order of recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Visitation(Vec<Recorded>);
+
+impl Content {
+    fn key(&self) -> (MunicipalityCode, &Reference) {
+        match self {
+            Self::Granted(d) => (d.municipality, &d.reference),
+            Self::Deactivated(d, _) => (d.municipality, &d.reference),
+            Self::Reactivated(d) => (d.municipality, &d.reference),
+        }
+    }
+
+    /// Request fields in which two decisions under one reference differ.
+    fn differing(&self, other: &Self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        let mut note = |differs: bool, name| {
+            if differs {
+                names.push(name);
+            }
+        };
+        match (self, other) {
+            (Self::Granted(a), Self::Granted(b)) => {
+                note(a.frikort != b.frikort, "frikort_id");
+                note(a.decided_on != b.decided_on, "decision_date");
+                note(a.effective_from != b.effective_from, "effective_date");
+            }
+            (Self::Deactivated(a, _), Self::Deactivated(b, _)) => {
+                note(a.decided_on != b.decided_on, "decision_date");
+                note(a.last_day != b.last_day, "effective_date");
+            }
+            (Self::Reactivated(a), Self::Reactivated(b)) => {
+                note(a.decided_on != b.decided_on, "decision_date");
+                note(a.effective_from != b.effective_from, "effective_date");
+            }
+            // Another kind of decision under the same reference.
+            _ => note(true, "reference"),
+        }
+        names
+    }
+}
+
+impl Visitation {
+    pub(crate) fn record(&mut self, content: Content, position: i64, recorded_at: OffsetDateTime) {
+        self.0.push(Recorded { content, position, recorded_at });
+    }
+
+    /// The card now; `None` for a person who was never granted one.
+    pub(crate) fn card(&self) -> Option<Card> {
+        fold(self.0.iter().map(|recorded| &recorded.content))
+    }
+
+    /// Whether the person has, or had, a card, and the Frikort-ID (if given) is one of the
+    /// person's (N4).
+    pub(crate) fn knows(&self, frikort: Option<FrikortTag>) -> bool {
+        self.0.iter().any(|recorded| match &recorded.content {
+            Content::Granted(grant) => frikort.is_none_or(|tag| tag == grant.frikort),
+            _ => false,
+        })
+    }
+
+    /// The answer to the same decision recorded before, or the refusal to reuse its reference
+    /// (C11); `None` when the reference is new.
+    pub(crate) fn replay(&self, content: &Content) -> Option<Result<CardAnswer, Rejection>> {
+        let at = self.0.iter().position(|recorded| recorded.content.key() == content.key())?;
+        let recorded = &self.0[at];
+        let fields = recorded.content.differing(content);
+        if !fields.is_empty() {
+            return Some(Err(Rejection::ReferenceReused { fields }));
+        }
+        let card = fold(self.0[..=at].iter().map(|recorded| &recorded.content))?;
+        let payments_after = match &recorded.content {
+            Content::Deactivated(_, outcome) => outcome.payments_after.clone(),
+            _ => Vec::new(),
+        };
+        let (position, recorded_at) = (recorded.position, recorded.recorded_at);
+        Some(Ok(CardAnswer { card, payments_after, position, recorded_at }))
+    }
+}
+
+fn fold<'a>(decisions: impl Iterator<Item = &'a Content>) -> Option<Card> {
+    let mut card = None;
+    for decision in decisions {
+        match decision {
+            Content::Granted(grant) => {
+                let card = card.get_or_insert_with(|| Card::new(grant.municipality));
+                card.municipality = grant.municipality;
+                card.open(grant.effective_from);
+            }
+            Content::Deactivated(decision, _) => card.as_mut()?.close(decision.last_day),
+            Content::Reactivated(decision) => card.as_mut()?.open(decision.effective_from),
+        }
+    }
+    card
+}
+
+impl Card {
+    fn new(municipality: MunicipalityCode) -> Self {
+        Self { municipality, status: CardStatus::Active, periods: Vec::new() }
+    }
+
+    fn open(&mut self, first_day: Date) {
+        self.status = CardStatus::Active;
+        self.periods.push((first_day, None));
+    }
+
+    fn close(&mut self, last_day: Date) {
+        self.status = CardStatus::Deactivated;
+        if let Some((first_day, end)) = self.periods.last_mut() {
+            *end = Some(last_day);
+            // Ended before it began: it was never active.
+            if *first_day > last_day {
+                self.periods.pop();
+            }
+        }
+    }
+
+    /// The first day of the open period; `None` once deactivated.
+    pub(crate) fn open_since(&self) -> Option<Date> {
+        self.periods.last().filter(|(_, end)| end.is_none()).map(|(first, _)| *first)
+    }
+
+    /// The period, if any, that a card active from `day` on would overlap.
+    pub(crate) fn overlapping(&self, day: Date) -> Option<Date> {
+        let overlaps = |(_, end): &&(Date, Option<Date>)| end.is_none_or(|end| day <= end);
+        self.periods.iter().find(overlaps).map(|(first, _)| *first)
+    }
+
+    /// Whether the card was active on every day of the work (C1, C2).
+    pub(crate) fn check_covers(&self, work: Period) -> Result<(), Rejection> {
+        let mut day = work.first;
+        while let Some(end) = self.active_until(day) {
+            match end.and_then(Date::next_day) {
+                Some(next) if next <= work.last => day = next,
+                _ => return Ok(()),
+            }
+        }
+        let split_at = if day > work.first {
+            Some(day)
+        } else {
+            let begins = self.periods.iter().map(|(first, _)| *first);
+            begins.filter(|first| *first > day && work.contains(*first)).min()
+        };
+        Err(Rejection::NotCovered { first_uncovered_day: day, split_at })
+    }
+
+    /// The end of a period that holds `day` (inner `None`: open); outer `None` when none does.
+    fn active_until(&self, day: Date) -> Option<Option<Date>> {
+        let holds = |(first, end): &&(Date, Option<Date>)| {
+            *first <= day && end.is_none_or(|end| day <= end)
+        };
+        self.periods.iter().rev().find(holds).map(|(_, end)| *end)
+    }
+}

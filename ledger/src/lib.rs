@@ -1,0 +1,3 @@
+//! The ledger: decides and appends.
+
+pub mod cli;

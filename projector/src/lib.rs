@@ -1,0 +1,3 @@
+//! The projector: folds events and answers queries.
+
+pub mod cli;

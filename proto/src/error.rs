@@ -1,0 +1,191 @@
+//! The error model: one type that becomes a `tonic::Status` with full details, or the refusal of
+//! one item of a stream, and that a client reads back from a `Status`.
+//!
+//! Why here: servers and clients must agree on it to the letter. What must stay out: deciding
+//! which reason applies. Texts in a [`Failure`] are shown to callers; nothing internal belongs
+//! in them.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
+
+use crate::v1::{ErrorReason, FieldFault, Refusal};
+
+/// `ErrorInfo.domain` of every error.
+pub const DOMAIN: &str = "frikort.v1";
+
+/// How long a caller should wait before it repeats a call that can succeed later.
+pub const RETRY_DELAY: Duration = Duration::from_millis(250);
+
+/// Why a call failed, as its caller sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What a program acts on.
+    pub reason: ErrorReason,
+    /// One sentence for a person, without internals and without a CPR number.
+    pub message: String,
+    /// Bad or differing fields: path in the request, and what is wrong and allowed.
+    pub fields: Vec<(String, String)>,
+    /// `ErrorInfo.metadata`, as documented at each reason.
+    pub metadata: HashMap<String, String>,
+}
+
+impl Failure {
+    /// A failure without fields or metadata.
+    pub fn new(reason: ErrorReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), fields: Vec::new(), metadata: HashMap::new() }
+    }
+
+    /// Adds one entry of `ErrorInfo.metadata`.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl ToString) -> Self {
+        self.metadata.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    /// `INVALID_FIELD` naming every bad field, in the order given.
+    pub fn invalid(fields: Vec<(String, String)>) -> Self {
+        let names = fields.iter().map(|(field, _)| field.as_str()).collect::<Vec<_>>().join(", ");
+        let message = format!("bad fields: {names}");
+        Self { reason: ErrorReason::InvalidField, message, fields, metadata: HashMap::new() }
+    }
+
+    /// The reason as it stands in `ErrorInfo.reason` and in answers files: `NOT_COVERED`.
+    pub fn reason_name(&self) -> &'static str {
+        reason_name(self.reason)
+    }
+
+    /// When repeating the same call can succeed: how long to wait first.
+    pub fn retry_delay(&self) -> Option<Duration> {
+        retriable(self.reason).then_some(RETRY_DELAY)
+    }
+
+    /// Reads a failure back from a status that a frikort service answered; `None` when the
+    /// status comes from elsewhere (a proxy, the transport).
+    pub fn from_status(status: &Status) -> Option<Self> {
+        let details = status.get_error_details();
+        let info = details.error_info()?;
+        if info.domain != DOMAIN {
+            return None;
+        }
+        let reason = ErrorReason::from_str_name(&format!("ERROR_REASON_{}", info.reason))?;
+        let fields = details
+            .bad_request()
+            .map(|bad| {
+                bad.field_violations.iter().map(|v| (v.field.clone(), v.description.clone()))
+            })
+            .into_iter()
+            .flatten()
+            .collect();
+        Some(Self {
+            reason,
+            message: status.message().to_owned(),
+            fields,
+            metadata: info.metadata.clone(),
+        })
+    }
+}
+
+/// A reason's name without the enum's prefix.
+pub fn reason_name(reason: ErrorReason) -> &'static str {
+    reason.as_str_name().trim_start_matches("ERROR_REASON_")
+}
+
+fn code(reason: ErrorReason) -> Code {
+    match reason {
+        ErrorReason::InvalidField => Code::InvalidArgument,
+        ErrorReason::NoCard | ErrorReason::PaymentNotFound => Code::NotFound,
+        ErrorReason::ReferenceReused => Code::AlreadyExists,
+        ErrorReason::NoActiveCard
+        | ErrorReason::CardAlreadyActive
+        | ErrorReason::CardNotDeactivated
+        | ErrorReason::NotCovered
+        | ErrorReason::SupportedWork
+        | ErrorReason::LimitNotSet
+        | ErrorReason::LimitExceeded
+        | ErrorReason::PaymentCancelled
+        | ErrorReason::RevisionMismatch
+        | ErrorReason::NotResponsible => Code::FailedPrecondition,
+        ErrorReason::Overloaded => Code::ResourceExhausted,
+        ErrorReason::ProjectionBehind
+        | ErrorReason::StoreUnavailable
+        | ErrorReason::ShuttingDown => Code::Unavailable,
+        ErrorReason::Internal | ErrorReason::Unspecified => Code::Internal,
+    }
+}
+
+fn retriable(reason: ErrorReason) -> bool {
+    matches!(code(reason), Code::Unavailable | Code::ResourceExhausted)
+}
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        let code = code(failure.reason);
+        let mut details = ErrorDetails::new();
+        details.set_error_info(failure.reason_name(), DOMAIN, failure.metadata.clone());
+        if !failure.fields.is_empty() {
+            let violations =
+                failure.fields.iter().map(|(f, d)| FieldViolation::new(f, d)).collect::<Vec<_>>();
+            details.set_bad_request(violations);
+        }
+        if code == Code::FailedPrecondition {
+            let violation = PreconditionViolation::new(failure.reason_name(), "", &failure.message);
+            details.set_precondition_failure(vec![violation]);
+        }
+        if let Some(delay) = failure.retry_delay() {
+            details.set_retry_info(Some(delay));
+        }
+        Status::with_error_details(code, failure.message, details)
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        let delay = failure.retry_delay().unwrap_or_default();
+        Refusal {
+            reason: failure.reason.into(),
+            message: failure.message,
+            fields: failure
+                .fields
+                .into_iter()
+                .map(|(field, description)| FieldFault { field, description })
+                .collect(),
+            metadata: failure.metadata,
+            retry_delay_ms: i64::try_from(delay.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_survives_the_wire_whole() {
+        let failure = Failure::new(ErrorReason::NotCovered, "not covered")
+            .with("first_uncovered_day", "2023-07-01");
+        let status = Status::from(failure.clone());
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert_eq!(Failure::from_status(&status), Some(failure));
+
+        let invalid = Failure::invalid(vec![("year".into(), "from 2019 to 9999".into())]);
+        assert_eq!(Failure::from_status(&Status::from(invalid.clone())), Some(invalid));
+    }
+
+    #[test]
+    fn every_unavailable_answer_says_when_to_retry() {
+        for number in 1..=19 {
+            let reason = ErrorReason::try_from(number).unwrap();
+            let status = Status::from(Failure::new(reason, "x"));
+            let delay = status.get_error_details().retry_info().and_then(|r| r.retry_delay);
+            assert_eq!(delay.is_some(), retriable(reason), "{reason:?}");
+        }
+        assert!(ErrorReason::try_from(20).is_err(), "a reason was added: extend the range");
+    }
+
+    #[test]
+    fn a_foreign_status_is_not_taken_for_ours() {
+        assert_eq!(Failure::from_status(&Status::unavailable("connection refused")), None);
+    }
+}
