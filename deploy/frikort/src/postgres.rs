@@ -1,0 +1,363 @@
+//! A private Postgres cluster in a directory of our own, so that trying the ledger and testing
+//! it need no server that somebody set up by hand.
+//!
+//! Listens on a Unix socket in a directory that only its owner enters, and nowhere else; that is
+//! why `trust` is enough. Blocking on purpose: it runs before there is anything to wait for
+//! beside it; async callers use `spawn_blocking`. What must stay out: databases, roles and
+//! schemas, which belong to whoever uses the cluster.
+//!
+//! ```text
+//! DIR/lock            taken while starting or stopping, so that parallel callers share a cluster
+//! DIR/data            the cluster; DIR/data.new while it is being made
+//! DIR/sock            the socket (below /tmp when the path would be too long for one)
+//! DIR/postgres.log    the server's log
+//! ```
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::{
+        fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+        net::UnixStream,
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, test_kill_process};
+
+mod account;
+mod server;
+
+use account::Account;
+use server::Server;
+
+/// The cluster's superuser, who owns the schema.
+pub const OWNER: &str = "frikort_owner";
+
+/// A socket's path has room for 107 bytes; the socket's own name takes 14 of them.
+const MAX_SOCKET_DIR_BYTES: usize = 85;
+
+/// How long a start may take; replaying the log after a crash is part of it.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// From this size on the server's log begins anew, keeping one old file.
+const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What the cluster is for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether a commit survives a power cut. Without it everything is faster, and the cluster
+    /// is for tests only.
+    pub durable: bool,
+    /// Further server settings, name and value.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { durable: true, settings: Vec::new() }
+    }
+}
+
+/// A running cluster. Dropping it leaves the server running, for the next start to adopt.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    dir: PathBuf,
+    socket_dir: PathBuf,
+    server: Server,
+    account: Account,
+}
+
+/// What the cluster's pid file and its process say.
+enum State {
+    Down,
+    /// Starting or stopping.
+    Changing,
+    Ready,
+}
+
+impl Cluster {
+    /// Starts the cluster in `dir`, makes it first where there is none, and waits until it takes
+    /// connections. One that runs already is adopted as it is; one that crashed recovers.
+    pub fn start(dir: &Path, options: &Options) -> anyhow::Result<Self> {
+        let account = Account::for_servers()?;
+        private_dir(dir, &account)?;
+        let dir =
+            fs::canonicalize(dir).with_context(|| format!("cannot open {}", dir.display()))?;
+        account.check_reach(&dir)?;
+        let _lock = lock(&dir)?;
+        let server = server::find(existing_major(&dir.join("data"))?)?;
+        let socket_dir = socket_dir(&dir, &account)?;
+        let cluster = Self { dir, socket_dir, server, account };
+        if !cluster.data().exists() {
+            cluster.init(options)?;
+        }
+        cluster.bring_up(options)?;
+        Ok(cluster)
+    }
+
+    /// The URL of a database of this cluster, as one of its users.
+    pub fn url(&self, user: &str, database: &str) -> String {
+        let host: String = self
+            .socket_dir
+            .to_string_lossy()
+            .bytes()
+            .map(|byte| match byte {
+                b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                    char::from(byte).to_string()
+                }
+                other => format!("%{other:02X}"),
+            })
+            .collect();
+        format!("postgresql://{user}@localhost/{database}?host={host}&sslmode=disable")
+    }
+
+    /// The directory of the socket.
+    pub fn socket_dir(&self) -> &Path {
+        &self.socket_dir
+    }
+
+    /// The server's process id.
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        let pid = self.pid_file().and_then(|(pid, _)| u32::try_from(pid).ok());
+        pid.context("the cluster is not running")
+    }
+
+    /// Stops the server: open connections are cut, what was committed is kept.
+    pub fn stop(&self) -> anyhow::Result<()> {
+        let _lock = lock(&self.dir)?;
+        if matches!(self.state()?, State::Down) {
+            return Ok(());
+        }
+        let args = ["stop", "--mode=fast", "--wait", "--timeout=60", "--pgdata"];
+        self.run("pg_ctl", |c| c.args(args).arg(self.data()))
+            .with_context(|| format!("cannot stop the database in {}", self.dir.display()))
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.join("postgres.log")
+    }
+
+    /// Makes the cluster beside its place and moves it there, so that a half-made one is never
+    /// taken for a cluster.
+    fn init(&self, options: &Options) -> anyhow::Result<()> {
+        let fresh = self.dir.join("data.new");
+        if fresh.exists() {
+            fs::remove_dir_all(&fresh)?;
+        }
+        self.run("initdb", |command| {
+            command
+                .args(["--auth=trust", "--encoding=UTF8", "--locale=C", "--data-checksums"])
+                .args(["--no-instructions", "--username", OWNER])
+                .args((!options.durable).then_some("--no-sync"))
+                .arg("--pgdata")
+                .arg(&fresh)
+        })?;
+        let config = fresh.join("postgresql.conf");
+        let text = fs::read_to_string(&config)? + "\ninclude_if_exists = 'frikort.conf'\n";
+        fs::write(&config, text)?;
+        fs::rename(&fresh, self.data())?;
+        Ok(())
+    }
+
+    fn bring_up(&self, options: &Options) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            match self.state()? {
+                State::Ready => return Ok(()),
+                State::Down => match self.launch(options) {
+                    Ok(()) => return Ok(()),
+                    // A killed server's children hold its memory until they notice, for moments.
+                    Err(_) if self.memory_still_held() && Instant::now() < deadline => {}
+                    Err(error) => return Err(error),
+                },
+                State::Changing if Instant::now() < deadline => {}
+                State::Changing => bail!("the database in {} hangs", self.dir.display()),
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn launch(&self, options: &Options) -> anyhow::Result<()> {
+        let settings = self.data().join("frikort.conf");
+        fs::write(&settings, self.settings(options))?;
+        self.account.own(&settings)?;
+        // The socket directory is this cluster's alone, and the cluster is down: what lies there
+        // is of a crashed server, whose number may belong to somebody else by now.
+        for stale in [".s.PGSQL.5432", ".s.PGSQL.5432.lock"] {
+            let _ = fs::remove_file(self.socket_dir.join(stale));
+        }
+        if fs::metadata(self.log()).is_ok_and(|log| log.len() > MAX_LOG_BYTES) {
+            fs::rename(self.log(), self.dir.join("postgres.log.old"))?;
+        }
+        let timeout = format!("--timeout={}", START_TIMEOUT.as_secs());
+        self.run("pg_ctl", |command| {
+            command.args(["start", "--silent", "--wait", &timeout]);
+            command.arg("--pgdata").arg(self.data()).arg("--log").arg(self.log())
+        })
+        .with_context(|| {
+            let (dir, tail) = (self.dir.display(), self.log_tail());
+            format!("the database in {dir} does not start; its log ends:\n{tail}")
+        })
+    }
+
+    fn settings(&self, options: &Options) -> String {
+        let socket_dir = self.socket_dir.to_string_lossy();
+        let mut settings = vec![
+            ("listen_addresses", ""),
+            ("unix_socket_directories", &*socket_dir),
+            ("unix_socket_permissions", "0700"),
+            ("port", "5432"),
+            ("max_connections", "200"),
+            ("shared_buffers", "256MB"),
+            ("max_wal_size", "2GB"),
+            ("timezone", "UTC"),
+            // A statement that fails is never written to the log with what it carried.
+            ("log_min_error_statement", "panic"),
+        ];
+        if !options.durable {
+            let off = ["fsync", "synchronous_commit", "full_page_writes"];
+            settings.extend(off.map(|name| (name, "off")));
+        }
+        settings.extend(options.settings.iter().map(|(name, value)| (&**name, &**value)));
+        let line =
+            |(name, value): (&str, &str)| format!("{name} = '{}'\n", value.replace('\'', "''"));
+        settings.into_iter().map(line).collect()
+    }
+
+    /// Pid and status of the pid file; `None` when there is none, or half of one.
+    fn pid_file(&self) -> Option<(i32, String)> {
+        let text = fs::read_to_string(self.data().join("postmaster.pid")).ok()?;
+        let pid = text.lines().next()?.trim().parse().ok()?;
+        Some((pid, text.lines().nth(7).unwrap_or_default().trim().to_owned()))
+    }
+
+    fn state(&self) -> anyhow::Result<State> {
+        let Some((pid, status)) = self.pid_file() else { return Ok(State::Down) };
+        let alive = Pid::from_raw(pid).is_some_and(|pid| {
+            matches!(test_kill_process(pid), Ok(()) | Err(rustix::io::Errno::PERM))
+        });
+        if !alive {
+            return Ok(State::Down);
+        }
+        if self.is_somebody_else(pid) {
+            self.disown_pid()?;
+            return Ok(State::Down);
+        }
+        if status != "ready" {
+            return Ok(State::Changing);
+        }
+        let reached = UnixStream::connect(self.socket_dir.join(".s.PGSQL.5432")).is_ok();
+        Ok(if reached { State::Ready } else { State::Down })
+    }
+
+    /// After a crash the number in the pid file may belong to another program, or to a process
+    /// that is dead and not yet collected; Postgres would refuse to start because of it.
+    fn is_somebody_else(&self, pid: i32) -> bool {
+        let data = self.data();
+        let command_line = fs::read(format!("/proc/{pid}/cmdline"));
+        command_line
+            .is_ok_and(|line| !String::from_utf8_lossy(&line).contains(&*data.to_string_lossy()))
+    }
+
+    /// Puts a number that no process has into the pid file. The file itself stays: with the rest
+    /// of it Postgres still makes sure that no child of the crashed server is left.
+    fn disown_pid(&self) -> anyhow::Result<()> {
+        let path = self.data().join("postmaster.pid");
+        let text = fs::read_to_string(&path)?;
+        let rest = text.split_once('\n').map_or("", |(_, rest)| rest);
+        fs::write(&path, format!("{}\n{rest}", i32::MAX))?;
+        Ok(())
+    }
+
+    fn memory_still_held(&self) -> bool {
+        self.log_tail().contains("pre-existing shared memory block")
+    }
+
+    fn log_tail(&self) -> String {
+        let text = fs::read(self.log()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(8)..].join("\n")
+    }
+
+    /// Runs a program of the server as the server's account, apart from our terminal.
+    fn run(
+        &self,
+        program: &str,
+        arguments: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> anyhow::Result<()> {
+        let mut command = Command::new(self.server.bin.join(program));
+        self.account.apply(arguments(&mut command));
+        for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("PG"))
+        {
+            command.env_remove(name);
+        }
+        // The output goes to a file: a pipe would stay open as long as the server runs.
+        let output = self.dir.join(format!("{program}.out"));
+        let file = File::create(&output)?;
+        command
+            .env("LC_ALL", "C")
+            .current_dir(&self.dir)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file);
+        let status = command.status().with_context(|| format!("cannot run {program}"))?;
+        let said = fs::read_to_string(&output).unwrap_or_default();
+        ensure!(status.success(), "{program} failed: {}", said.trim());
+        Ok(())
+    }
+}
+
+/// The major version of an existing cluster.
+fn existing_major(data: &Path) -> anyhow::Result<Option<u32>> {
+    match fs::read_to_string(data.join("PG_VERSION")) {
+        Ok(text) => Ok(Some(text.trim().parse().context("PG_VERSION is not a number")?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("cannot read PG_VERSION"),
+    }
+}
+
+fn socket_dir(dir: &Path, account: &Account) -> anyhow::Result<PathBuf> {
+    let mut path = dir.join("sock");
+    if path.as_os_str().len() > MAX_SOCKET_DIR_BYTES {
+        let meta = fs::metadata(dir)?;
+        path = PathBuf::from(format!("/tmp/frikort-pg-{:x}-{:x}", meta.dev(), meta.ino()));
+    }
+    private_dir(&path, account)?;
+    Ok(path)
+}
+
+/// Makes a directory that only `account` (and root) enters, or takes one that is so already.
+fn private_dir(path: &Path, account: &Account) -> anyhow::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
+    made.with_context(|| format!("cannot create {}", path.display()))?;
+    let meta = fs::symlink_metadata(path)?;
+    ensure!(
+        meta.is_dir() && account.may_take(meta.uid()),
+        "{} belongs to somebody else",
+        path.display()
+    );
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    account.own(path)
+}
+
+fn lock(dir: &Path) -> anyhow::Result<File> {
+    let file = File::create(dir.join("lock"))?;
+    file.lock()?;
+    Ok(file)
+}
+
+#[cfg(test)]
+#[path = "postgres/tests.rs"]
+mod tests;
