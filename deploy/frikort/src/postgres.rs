@@ -18,7 +18,6 @@ use std::{
     io,
     os::unix::{
         fs::{DirBuilderExt, MetadataExt, PermissionsExt},
-        net::UnixStream,
         process::CommandExt,
     },
     path::{Path, PathBuf},
@@ -28,16 +27,22 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use rustix::process::{Pid, test_kill_process};
 
 mod account;
+mod pid_file;
 mod server;
+mod settings;
 
 use account::Account;
+use pid_file::{PidFile, State};
 use server::Server;
+pub use settings::Options;
 
 /// The cluster's superuser, who owns the schema.
 pub const OWNER: &str = "frikort_owner";
+
+/// The name that Postgres gives the socket of port 5432.
+const SOCKET: &str = ".s.PGSQL.5432";
 
 /// A socket's path has room for 107 bytes; the socket's own name takes 14 of them.
 const MAX_SOCKET_DIR_BYTES: usize = 85;
@@ -48,22 +53,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// From this size on the server's log begins anew, keeping one old file.
 const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What the cluster is for.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Whether a commit survives a power cut. Without it everything is faster, and the cluster
-    /// is for tests only.
-    pub durable: bool,
-    /// Further server settings, name and value.
-    pub settings: Vec<(String, String)>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { durable: true, settings: Vec::new() }
-    }
-}
-
 /// A running cluster. Dropping it leaves the server running, for the next start to adopt.
 #[derive(Clone, Debug)]
 pub struct Cluster {
@@ -71,14 +60,6 @@ pub struct Cluster {
     socket_dir: PathBuf,
     server: Server,
     account: Account,
-}
-
-/// What the cluster's pid file and its process say.
-enum State {
-    Down,
-    /// Starting or stopping.
-    Changing,
-    Ready,
 }
 
 impl Cluster {
@@ -124,19 +105,27 @@ impl Cluster {
 
     /// The server's process id.
     pub fn pid(&self) -> anyhow::Result<u32> {
-        let pid = self.pid_file().and_then(|(pid, _)| u32::try_from(pid).ok());
-        pid.context("the cluster is not running")
+        self.pid_file().pid().context("the cluster is not running")
     }
 
     /// Stops the server: open connections are cut, what was committed is kept.
     pub fn stop(&self) -> anyhow::Result<()> {
         let _lock = lock(&self.dir)?;
-        if matches!(self.state()?, State::Down) {
+        if self.pid_file().state() == State::Down {
             return Ok(());
         }
         let args = ["stop", "--mode=fast", "--wait", "--timeout=60", "--pgdata"];
         self.run("pg_ctl", |c| c.args(args).arg(self.data()))
             .with_context(|| format!("cannot stop the database in {}", self.dir.display()))
+    }
+
+    /// Whether the server runs and takes connections.
+    pub fn is_ready(&self) -> bool {
+        self.pid_file().state() == State::Ready
+    }
+
+    fn pid_file(&self) -> PidFile {
+        PidFile { data: self.data(), socket: self.socket_dir.join(SOCKET) }
     }
 
     fn data(&self) -> PathBuf {
@@ -172,7 +161,7 @@ impl Cluster {
     fn bring_up(&self, options: &Options) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            match self.state()? {
+            match self.pid_file().state() {
                 State::Ready => return Ok(()),
                 State::Down => match self.launch(options) {
                     Ok(()) => return Ok(()),
@@ -189,13 +178,13 @@ impl Cluster {
 
     fn launch(&self, options: &Options) -> anyhow::Result<()> {
         let settings = self.data().join("frikort.conf");
-        fs::write(&settings, self.settings(options))?;
+        fs::write(&settings, options.settings_file(&self.socket_dir))?;
         self.account.own(&settings)?;
+        self.pid_file().disown()?;
         // The socket directory is this cluster's alone, and the cluster is down: what lies there
         // is of a crashed server, whose number may belong to somebody else by now.
-        for stale in [".s.PGSQL.5432", ".s.PGSQL.5432.lock"] {
-            let _ = fs::remove_file(self.socket_dir.join(stale));
-        }
+        let _ = fs::remove_file(self.socket_dir.join(SOCKET));
+        let _ = fs::remove_file(self.socket_dir.join(format!("{SOCKET}.lock")));
         if fs::metadata(self.log()).is_ok_and(|log| log.len() > MAX_LOG_BYTES) {
             fs::rename(self.log(), self.dir.join("postgres.log.old"))?;
         }
@@ -208,75 +197,6 @@ impl Cluster {
             let (dir, tail) = (self.dir.display(), self.log_tail());
             format!("the database in {dir} does not start; its log ends:\n{tail}")
         })
-    }
-
-    fn settings(&self, options: &Options) -> String {
-        let socket_dir = self.socket_dir.to_string_lossy();
-        let mut settings = vec![
-            ("listen_addresses", ""),
-            ("unix_socket_directories", &*socket_dir),
-            ("unix_socket_permissions", "0700"),
-            ("port", "5432"),
-            ("max_connections", "200"),
-            ("shared_buffers", "256MB"),
-            ("max_wal_size", "2GB"),
-            ("timezone", "UTC"),
-            // A statement that fails is never written to the log with what it carried.
-            ("log_min_error_statement", "panic"),
-        ];
-        if !options.durable {
-            let off = ["fsync", "synchronous_commit", "full_page_writes"];
-            settings.extend(off.map(|name| (name, "off")));
-        }
-        settings.extend(options.settings.iter().map(|(name, value)| (&**name, &**value)));
-        let line =
-            |(name, value): (&str, &str)| format!("{name} = '{}'\n", value.replace('\'', "''"));
-        settings.into_iter().map(line).collect()
-    }
-
-    /// Pid and status of the pid file; `None` when there is none, or half of one.
-    fn pid_file(&self) -> Option<(i32, String)> {
-        let text = fs::read_to_string(self.data().join("postmaster.pid")).ok()?;
-        let pid = text.lines().next()?.trim().parse().ok()?;
-        Some((pid, text.lines().nth(7).unwrap_or_default().trim().to_owned()))
-    }
-
-    fn state(&self) -> anyhow::Result<State> {
-        let Some((pid, status)) = self.pid_file() else { return Ok(State::Down) };
-        let alive = Pid::from_raw(pid).is_some_and(|pid| {
-            matches!(test_kill_process(pid), Ok(()) | Err(rustix::io::Errno::PERM))
-        });
-        if !alive {
-            return Ok(State::Down);
-        }
-        if self.is_somebody_else(pid) {
-            self.disown_pid()?;
-            return Ok(State::Down);
-        }
-        if status != "ready" {
-            return Ok(State::Changing);
-        }
-        let reached = UnixStream::connect(self.socket_dir.join(".s.PGSQL.5432")).is_ok();
-        Ok(if reached { State::Ready } else { State::Down })
-    }
-
-    /// After a crash the number in the pid file may belong to another program, or to a process
-    /// that is dead and not yet collected; Postgres would refuse to start because of it.
-    fn is_somebody_else(&self, pid: i32) -> bool {
-        let data = self.data();
-        let command_line = fs::read(format!("/proc/{pid}/cmdline"));
-        command_line
-            .is_ok_and(|line| !String::from_utf8_lossy(&line).contains(&*data.to_string_lossy()))
-    }
-
-    /// Puts a number that no process has into the pid file. The file itself stays: with the rest
-    /// of it Postgres still makes sure that no child of the crashed server is left.
-    fn disown_pid(&self) -> anyhow::Result<()> {
-        let path = self.data().join("postmaster.pid");
-        let text = fs::read_to_string(&path)?;
-        let rest = text.split_once('\n').map_or("", |(_, rest)| rest);
-        fs::write(&path, format!("{}\n{rest}", i32::MAX))?;
-        Ok(())
     }
 
     fn memory_still_held(&self) -> bool {
