@@ -27,7 +27,6 @@ use frikort_register::{Keys, Register};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{ledger::Ledger, sequencer::Sequencer};
 
@@ -88,7 +87,7 @@ pub async fn serve(
     let ledger = Arc::new(ledger);
     let (mut routes, health) = serve::routes().await?;
     services::add(&mut routes, &ledger);
-    tokio::spawn(tell_health(health, sound));
+    tokio::spawn(serve::tell_health(health, services::NAMES.to_vec(), sound));
     tracing::info!(listen = %listener.local_addr()?, "the ledger listens");
     serve::serve(listener, routes, stop).await?;
 
@@ -101,22 +100,6 @@ pub async fn serve(
     }
     tracing::info!("the ledger has stopped");
     Ok(())
-}
-
-/// Serving while every partition can be written.
-async fn tell_health(health: HealthReporter, mut sound: Vec<watch::Receiver<bool>>) {
-    loop {
-        let all = sound.iter_mut().all(|is_sound| *is_sound.borrow_and_update());
-        let status = if all { ServingStatus::Serving } else { ServingStatus::NotServing };
-        health.set_service_status("", status).await;
-        for name in services::NAMES {
-            health.set_service_status(name, status).await;
-        }
-        let changes = sound.iter_mut().map(|is_sound| Box::pin(is_sound.changed()));
-        if futures::future::select_all(changes).await.0.is_err() {
-            return;
-        }
-    }
 }
 
 /// Sends one notification for all the commits since the last one. A hint, so it need not be

@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use frikort_proto::error::Failure;
-use tokio::net::TcpListener;
+use futures::future::select_all;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Status,
@@ -16,7 +17,7 @@ use tonic::{
     service::{Routes, RoutesBuilder},
     transport::{Server, server::TcpIncoming},
 };
-use tonic_health::server::HealthReporter;
+use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Layer;
 
 use crate::stop::DRAIN;
@@ -31,7 +32,7 @@ const CALLS_PER_CONNECTION: usize = 4096;
 pub async fn routes() -> anyhow::Result<(RoutesBuilder, HealthReporter)> {
     let (reporter, health) = tonic_health::server::health_reporter();
     // Nothing serves until it says so.
-    reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    reporter.set_service_status("", ServingStatus::NotServing).await;
     let builder = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(frikort_proto::DESCRIPTOR_SET)
@@ -79,6 +80,26 @@ pub async fn serve(
         () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => {
             tracing::warn!("calls were still under way at the end of the drain time");
             Ok(())
+        }
+    }
+}
+
+/// Tells health: serving while every one of `sound` is true, overall and under each name.
+pub async fn tell_health(
+    health: HealthReporter,
+    names: Vec<&'static str>,
+    mut sound: Vec<watch::Receiver<bool>>,
+) {
+    loop {
+        let all = sound.iter_mut().all(|is_sound| *is_sound.borrow_and_update());
+        let status = if all { ServingStatus::Serving } else { ServingStatus::NotServing };
+        health.set_service_status("", status).await;
+        for name in &names {
+            health.set_service_status(name, status).await;
+        }
+        let changes = sound.iter_mut().map(|is_sound| Box::pin(is_sound.changed()));
+        if select_all(changes).await.0.is_err() {
+            return;
         }
     }
 }
