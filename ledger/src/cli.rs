@@ -2,30 +2,62 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use anyhow::Context;
+use frikort_process::{clock::Clock, config, database, stop};
+use frikort_register::Keys;
+use serde::Deserialize;
+
+use crate::Settings;
+
+/// Payments whose accounts are kept in memory unless set otherwise; about 200 MB when full.
+const CACHED_PAYMENTS: usize = 300_000;
+
 /// What the command does.
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
-    /// Serve payments, visitations, policy and audit over gRPC.
+    /// Serve payments, visitations, policy and audit over gRPC, until SIGTERM or Ctrl-C.
     Serve(ServeArgs),
-    /// Create or update the database schema.
+    /// Create or update the database schema. Safe to repeat.
     Migrate(MigrateArgs),
 }
 
-/// Options of `ledger serve`; each may stand in the environment or the TOML file as well.
+/// Options of `ledger serve`. What is not given here is taken from the environment, then from the
+/// settings file (keys as the options, with `_` for `-`), then the default.
 #[derive(clap::Args, Debug)]
 pub struct ServeArgs {
-    /// Where to listen.
+    /// Where to listen [default: 127.0.0.1:50051].
     #[arg(long, env = "FRIKORT_LEDGER_LISTEN")]
-    pub listen: Option<SocketAddr>,
-    /// The database, as a user with the role frikort_ledger.
+    listen: Option<SocketAddr>,
+    /// Listen beyond loopback, although callers are not authenticated.
+    #[arg(long)]
+    allow_remote_without_authentication: bool,
+    /// The database, as the user `frikort_ledger` or one with the same rights.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    pub database_url: Option<String>,
-    /// The register's keys.
+    database_url: Option<String>,
+    /// The register's keys: `find=<64 hex digits> seal=<64 hex digits>`; or set FRIKORT_KEYS to
+    /// the same text.
     #[arg(long, env = "FRIKORT_KEYS_FILE")]
-    pub keys_file: Option<PathBuf>,
-    /// A TOML file with the same settings.
+    keys_file: Option<PathBuf>,
+    /// Make the keys file, with new random keys and mode 0600, if it is not there.
+    #[arg(long)]
+    create_keys: bool,
+    /// Payments whose accounts are kept in memory [default: 300000].
+    #[arg(long, env = "FRIKORT_CACHED_PAYMENTS")]
+    cached_payments: Option<usize>,
+    /// A TOML file with the same settings; unknown keys are refused.
     #[arg(long, env = "FRIKORT_LEDGER_CONFIG")]
-    pub config: Option<PathBuf>,
+    config: Option<PathBuf>,
+}
+
+/// The settings file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    listen: Option<SocketAddr>,
+    allow_remote_without_authentication: bool,
+    database_url: Option<String>,
+    keys_file: Option<PathBuf>,
+    cached_payments: Option<usize>,
 }
 
 /// Options of `ledger migrate`.
@@ -33,13 +65,40 @@ pub struct ServeArgs {
 pub struct MigrateArgs {
     /// The database, as its owner.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    pub database_url: String,
-    /// Partitions the ledger has at least; never fewer than before.
-    #[arg(long, default_value_t = 1)]
-    pub partitions: i32,
+    database_url: String,
+    /// Partitions that the ledger has at least. More can be added later, and are used by ledgers
+    /// and projectors that start afterwards; a person never moves.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=1024))]
+    partitions: i32,
 }
 
 /// Runs it.
-pub async fn run(_command: Command) -> anyhow::Result<()> {
-    anyhow::bail!("not yet")
+pub async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(args) => {
+            let settings = settings(args)?;
+            crate::serve(settings, Clock::system(), stop::on_signal()?).await
+        }
+        Command::Migrate(args) => {
+            let options = database::options(&args.database_url, "frikort-migrate")?;
+            let pool = frikort_event_store::pool(options, 1);
+            Ok(frikort_event_store::migrate(&pool, args.partitions).await?)
+        }
+    }
+}
+
+fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
+    let file: File = config::load(args.config.as_deref())?;
+    let keys_file = args.keys_file.or(file.keys_file);
+    Ok(Settings {
+        listen: args.listen.or(file.listen).unwrap_or(([127, 0, 0, 1], 50051).into()),
+        allow_remote: args.allow_remote_without_authentication
+            || file.allow_remote_without_authentication,
+        database_url: args
+            .database_url
+            .or(file.database_url)
+            .context("no database: set DATABASE_URL, or database_url in the settings file")?,
+        keys: Keys::load(keys_file.as_deref(), args.create_keys)?,
+        cached_payments: args.cached_payments.or(file.cached_payments).unwrap_or(CACHED_PAYMENTS),
+    })
 }

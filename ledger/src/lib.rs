@@ -1,3 +1,122 @@
-//! The ledger: decides and appends.
+//! The ledger: decides and appends. The only writer of events.
+//!
+//! ```text
+//!   services ──parse──▶ register (who?) ──▶ sequencer of the person's partition ──▶ event store
+//!      ▲                                             │
+//!      └────────────── render ◀── answer ────────────┘
+//! ```
+//!
+//! Absences that hold: the ledger keeps no totals (the projector does), decides nothing outside
+//! `frikort-domain`, and writes no CPR number anywhere but into the register.
 
+mod cache;
 pub mod cli;
+mod fail;
+mod ledger;
+mod parse;
+mod render;
+mod sequencer;
+mod services;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use frikort_event_store::{Appender, EventStore, listen, notify};
+use frikort_process::{clock::Clock, database, serve};
+use frikort_register::{Keys, Register};
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{ledger::Ledger, sequencer::Sequencer};
+
+/// Connections for look-ups and reads; each partition's sequencer has one of its own besides.
+const CONNECTIONS: u32 = 16;
+
+/// Notifications are at least so far apart: one in every transaction would cost most of the
+/// throughput, and readers look without them too.
+const NOTIFY_PAUSE: Duration = Duration::from_millis(5);
+
+/// What the service is started with.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Listen beyond loopback although callers are not authenticated.
+    pub allow_remote: bool,
+    /// The database.
+    pub database_url: String,
+    /// The register's keys; the one that seals is required.
+    pub keys: Keys,
+    /// Payments whose accounts are kept in memory, over all partitions.
+    pub cached_payments: usize,
+}
+
+/// Serves until `stop`: then takes no more, answers everybody, and returns.
+pub async fn serve(
+    settings: Settings,
+    clock: Clock,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let options = database::options(&settings.database_url, "frikort-ledger")?;
+    let pool = frikort_event_store::pool(options.clone(), CONNECTIONS);
+    let store = EventStore::open(pool.clone()).await?;
+    let partitions = store.partitions().await?;
+    let listener = serve::bind(settings.listen, settings.allow_remote).await?;
+
+    let mut tasks = JoinSet::new();
+    let mut sequencers = BTreeMap::new();
+    let mut sound = Vec::new();
+    let cached_payments = settings.cached_payments / partitions.len().max(1);
+    for partition in partitions {
+        let appender = Appender::new(options.clone(), partition);
+        let (sequencer, handle, is_sound, commits) =
+            Sequencer::new(partition, store.clone(), appender, clock.clone(), cached_payments);
+        tasks.spawn(sequencer.run());
+        tokio::spawn(notify_of(options.clone(), partition, commits));
+        sequencers.insert(partition, handle);
+        sound.push(is_sound);
+    }
+    let (signal, appended) = watch::channel(0);
+    let listening = tokio::spawn(listen(pool.clone(), signal));
+
+    let seal = settings.keys.seal.context("the ledger needs the register's key `seal`")?;
+    let register = Register::new(pool, settings.keys.find);
+    let stopping = stop.clone();
+    let ledger = Ledger { store, register, seal, sequencers, clock, appended, stop: stopping };
+    let ledger = Arc::new(ledger);
+    let (mut routes, health) = serve::routes().await?;
+    services::add(&mut routes, &ledger);
+    tokio::spawn(serve::tell_health(health, services::NAMES.to_vec(), sound));
+    tracing::info!(listen = %listener.local_addr()?, "the ledger listens");
+    serve::serve(listener, routes, stop).await?;
+
+    // The last handle goes with the services; the sequencers finish their queues and end.
+    drop(ledger);
+    listening.abort();
+    let finished = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(frikort_process::stop::DRAIN, finished).await.is_err() {
+        anyhow::bail!("requests were still waiting at the end of the drain time");
+    }
+    tracing::info!("the ledger has stopped");
+    Ok(())
+}
+
+/// Sends one notification for all the commits since the last one. A hint, so it need not be
+/// durable, and a failure is only a delay.
+async fn notify_of(options: PgConnectOptions, partition: i32, mut commits: watch::Receiver<i64>) {
+    let options = options.options([("synchronous_commit", "off")]);
+    let mut connection: Option<PgConnection> = None;
+    while commits.changed().await.is_ok() {
+        commits.borrow_and_update();
+        if connection.is_none() {
+            connection = PgConnection::connect_with(&options).await.ok();
+        }
+        if let Some(open) = &mut connection
+            && notify(open, partition).await.is_err()
+        {
+            connection = None;
+        }
+        tokio::time::sleep(NOTIFY_PAUSE).await;
+    }
+}

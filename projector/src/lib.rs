@@ -1,3 +1,90 @@
-//! The projector: folds events and answers queries.
+//! The projector: folds events into per-person annual totals, and answers queries from them.
+//!
+//! ```text
+//!   event store ──page──▶ fold (pure) ──changes──▶ tables + checkpoint, one transaction
+//!                                        └──────▶ state (memory) ──▶ AllowanceService
+//! ```
+//!
+//! Absences that hold: the projector never writes an event, never decides, and never calls the
+//! ledger. Its tables can be dropped and folded again from the events.
 
 pub mod cli;
+mod fold;
+mod follow;
+mod query;
+mod state;
+mod statement;
+mod tables;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use frikort_event_store::{EventStore, listen};
+use frikort_process::{clock::Clock, database, serve};
+use frikort_proto::v1::allowance_service_server::AllowanceServiceServer;
+use frikort_register::{Keys, Register};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
+
+use crate::{follow::Follower, query::Allowances, state::State};
+
+/// Connections for queries and for folding.
+const CONNECTIONS: u32 = 16;
+
+/// What the service is started with.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Listen beyond loopback although callers are not authenticated.
+    pub allow_remote: bool,
+    /// The database.
+    pub database_url: String,
+    /// The register's keys; the one that finds is enough.
+    pub keys: Keys,
+}
+
+/// Follows and serves until `stop`.
+pub async fn serve(
+    settings: Settings,
+    clock: Clock,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let options = database::options(&settings.database_url, "frikort-projector")?;
+    let pool = frikort_event_store::pool(options, CONNECTIONS);
+    let store = EventStore::open(pool.clone()).await?;
+    let listener = serve::bind(settings.listen, settings.allow_remote).await?;
+
+    let (signal, appended) = watch::channel(0);
+    let mut tasks = vec![tokio::spawn(listen(pool.clone(), signal))];
+    let mut states = BTreeMap::new();
+    let mut sound = Vec::new();
+    for partition in store.partitions().await? {
+        let state = Arc::new(State::new());
+        let (is_sound, watched) = watch::channel(false);
+        let follower = Follower {
+            partition,
+            store: store.clone(),
+            state: state.clone(),
+            signal: appended.clone(),
+            sound: is_sound,
+        };
+        tasks.push(tokio::spawn(follower.run()));
+        states.insert(partition, state);
+        sound.push(watched);
+    }
+    let register = Register::new(pool, settings.keys.find);
+    let allowances = Allowances { store, register, states, clock };
+    let (mut routes, health) = serve::routes().await?;
+    routes.add_service(
+        AllowanceServiceServer::new(allowances).max_decoding_message_size(serve::MAX_MESSAGE),
+    );
+    let names = vec![AllowanceServiceServer::<Allowances>::NAME];
+    tokio::spawn(serve::tell_health(health, names, sound));
+    tracing::info!(listen = %listener.local_addr()?, "the projector listens");
+    serve::serve(listener, routes, stop).await?;
+    // A fold that is cut off here is rolled back, and done again from the checkpoint.
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    tracing::info!("the projector has stopped");
+    Ok(())
+}

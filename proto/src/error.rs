@@ -5,7 +5,7 @@
 //! which reason applies. Texts in a [`Failure`] are shown to callers; nothing internal belongs
 //! in them.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, fmt::Display, str::FromStr, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
@@ -84,6 +84,52 @@ impl Failure {
             fields,
             metadata: info.metadata.clone(),
         })
+    }
+}
+
+/// Collects the bad fields of one request, so that all of them are named at once.
+#[derive(Debug, Default)]
+pub struct Faults(Vec<(String, String)>);
+
+impl Faults {
+    /// Notes a bad field: its path in the request, and what is allowed.
+    pub fn note(&mut self, field: &str, allowed: impl ToString) {
+        self.0.push((field.to_owned(), allowed.to_string()));
+    }
+
+    /// Reads a text field; notes it when it is empty or malformed.
+    pub fn parse<T: FromStr<Err: Display>>(&mut self, field: &str, text: &str) -> Option<T> {
+        text.parse().map_err(|allowed| self.note(field, allowed)).ok()
+    }
+
+    /// Reads a text field that may be left out.
+    pub fn parse_optional<T: FromStr<Err: Display>>(
+        &mut self,
+        field: &str,
+        text: &str,
+    ) -> Option<T> {
+        if text.is_empty() { None } else { self.parse(field, text) }
+    }
+
+    /// Notes a message field that is missing.
+    pub fn required<T>(&mut self, field: &str, value: Option<T>) -> Option<T> {
+        if value.is_none() {
+            self.note(field, "is required");
+        }
+        value
+    }
+
+    /// How many faults were noted.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The parsed request, if every part was sound; otherwise `INVALID_FIELD` with all faults.
+    pub fn finish<T>(self, parsed: Option<T>) -> Result<T, Failure> {
+        match parsed {
+            Some(parsed) if self.0.is_empty() => Ok(parsed),
+            _ => Err(Failure::invalid(self.0)),
+        }
     }
 }
 

@@ -141,13 +141,14 @@ impl Account {
             order: answer.position,
             exempt: outcome.exempt,
             revision: outcome.revision,
+            position: answer.position,
             cancelled: false,
             reported: None,
             first_answer: Box::new(answer.clone()),
             last_change: None,
         };
         self.payments.insert(key, state);
-        self.apply_splits(&answer.outcome)
+        self.apply_splits(&answer.outcome, answer.position)
     }
 
     fn apply_corrected(
@@ -156,17 +157,18 @@ impl Account {
         answer: PaymentAnswer,
     ) -> Result<(), &'static str> {
         let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference.clone() };
-        let outcome = answer.outcome.clone();
+        let (outcome, position) = (answer.outcome.clone(), answer.position);
         let state = self.payments.get_mut(&key).ok_or("an unknown payment is corrected")?;
         leave(&mut self.years, state);
         if state.year != outcome.year.year {
-            state.order = answer.position;
+            state.order = position;
         }
         let before = std::mem::replace(&mut state.facts, data.facts.clone());
         state.reported.get_or_insert_with(|| Box::new(before));
         state.year = outcome.year.year;
         state.exempt = outcome.exempt;
         state.revision = outcome.revision;
+        state.position = position;
         state.last_change = Some(Box::new(LastChange {
             cancelled_for: None,
             expected_revision: data.expected_revision,
@@ -176,7 +178,7 @@ impl Account {
         year.total = year.total + state.facts.amount;
         year.exempt = year.exempt + state.exempt;
         year.payments += 1;
-        self.apply_splits(&outcome)
+        self.apply_splits(&outcome, position)
     }
 
     fn apply_cancelled(
@@ -185,22 +187,27 @@ impl Account {
         answer: PaymentAnswer,
     ) -> Result<(), &'static str> {
         let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference.clone() };
-        let outcome = answer.outcome.clone();
+        let (outcome, position) = (answer.outcome.clone(), answer.position);
         let state = self.payments.get_mut(&key).ok_or("an unknown payment is cancelled")?;
         leave(&mut self.years, state);
         state.cancelled = true;
         state.exempt = Amount::ZERO;
         state.revision = outcome.revision;
+        state.position = position;
         state.last_change = Some(Box::new(LastChange {
             cancelled_for: Some(data.reason),
             expected_revision: data.expected_revision,
             answer,
         }));
-        self.apply_splits(&outcome)
+        self.apply_splits(&outcome, position)
     }
 
     /// Copies the other payments' new splits, then holds the year against the outcome.
-    fn apply_splits(&mut self, outcome: &PaymentOutcome) -> Result<(), &'static str> {
+    fn apply_splits(
+        &mut self,
+        outcome: &PaymentOutcome,
+        position: i64,
+    ) -> Result<(), &'static str> {
         for change in &outcome.changed {
             let key = PaymentKey {
                 employer_cvr: change.employer_cvr,
@@ -210,6 +217,7 @@ impl Account {
             let year = self.years.entry(state.year).or_default();
             year.exempt = year.exempt.saturating_sub(state.exempt) + change.exempt;
             state.exempt = change.exempt;
+            state.position = position;
         }
         for totals in [Some(&outcome.year), outcome.left_year.as_ref()].into_iter().flatten() {
             let year = self.years.get(&totals.year).copied().unwrap_or_default();

@@ -5,11 +5,11 @@ use crate::Amount;
 
 /// One payment's share, in the order of registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slot {
+pub struct Slot {
     /// The gross amount.
-    pub(crate) amount: Amount,
+    pub amount: Amount,
     /// The exempt part so far; at most `amount`.
-    pub(crate) exempt: Amount,
+    pub exempt: Amount,
 }
 
 /// Makes the exempt parts add up to `min(limit, sum of amounts)` (A2) and changes no more than
@@ -20,7 +20,7 @@ pub(crate) struct Slot {
 ///   registered first (A6).
 ///
 /// So nobody's exempt part shrinks through another payment (A4).
-pub(crate) fn settle(limit: Amount, slots: &mut [Slot]) {
+pub fn settle(limit: Amount, slots: &mut [Slot]) {
     let used: Amount = slots.iter().map(|slot| slot.exempt).sum();
     let mut free = limit.saturating_sub(used);
     for slot in slots.iter_mut() {

@@ -36,6 +36,21 @@ pub enum Command {
     ReactivateCard(ReactivateCard),
 }
 
+impl Command {
+    /// Says which Frikort-ID was given beside the CPR number, as the person's tag (N4). A grant
+    /// gives a new one, and is left as it is.
+    pub fn name_frikort(&mut self, tag: Option<FrikortTag>) {
+        match self {
+            Self::ReportPayment(command) => command.frikort = tag,
+            Self::CorrectPayment(command) => command.frikort = tag,
+            Self::CancelPayment(command) => command.frikort = tag,
+            Self::DeactivateCard(command) => command.frikort = tag,
+            Self::ReactivateCard(command) => command.frikort = tag,
+            Self::GrantCard(_) => {}
+        }
+    }
+}
+
 /// What comes of a command that is not refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {

@@ -141,6 +141,13 @@ digits!(
     "must be the 3-digit code of one of the 98 municipalities"
 );
 
+impl Cvr {
+    /// As a number: 8 digits, so below 100 000 000.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
 fn cvr_checks(number: &u32) -> bool {
     let weights = [1, 2, 3, 4, 5, 6, 7, 2];
     let digits = (0..).scan(*number, |rest, _: u32| {

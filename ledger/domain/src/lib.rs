@@ -25,6 +25,7 @@ mod record;
 mod visitation;
 
 pub use account::{Account, Contradiction};
+pub use allocation::{Slot, settle};
 pub use amount::{Amount, AmountError, Hours};
 pub use civil::{Period, attribution_date, copenhagen_date, format_date, parse_date};
 pub use decide::{Command, Decision, Rejection, decide};

@@ -155,6 +155,8 @@ pub struct PaymentState {
     pub exempt: Amount,
     /// 1 when reported, one more with each change.
     pub revision: u32,
+    /// Position of the event that last changed it: its facts or its split.
+    pub position: i64,
     /// Ended (P6).
     pub cancelled: bool,
     /// The first statement, where it differs from `facts`; a replayed report is held against it.

@@ -1,1 +1,174 @@
-//! Placeholder.
+//! An append-only event store on Postgres, in the manner of a client of EventStoreDB: append with
+//! an expected position, read a stream forwards and backwards, read all from a position,
+//! subscribe with catch-up.
+//!
+//! ```text
+//!   Appender ──append(head, batch)──▶ ledger.append() ──▶ partition_head (compare-and-swap)
+//!                                                   └──▶ event (positions head+1, head+2, …)
+//!   EventStore ──read_all / read_stream / subscribe──▶ event
+//! ```
+//!
+//! Why its own crate: it knows partitions, positions, streams and bytes, and must never know
+//! what a payment is. It also embeds the migrations of the whole database, since there is one
+//! database and one line of migrations; the tables of other rooms are used in those rooms.
+
+mod append;
+mod read;
+mod subscribe;
+
+use sqlx::{
+    PgPool,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use time::OffsetDateTime;
+
+pub use append::{Appended, Appender, Batch, notify};
+pub use read::{Direction, StoredEvent};
+pub use subscribe::{Signal, Subscription, listen};
+
+/// Events of a partition itself, which are no person's, stand in this stream.
+pub const PARTITION_STREAM: uuid::Uuid = uuid::Uuid::nil();
+
+/// The schema that this program reads and writes; `ledger.schema_version()` must say the same.
+pub const SCHEMA_VERSION: i32 = 1;
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// What can go wrong between us and the database, by what the caller must do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be reached, or refused for a passing reason. Try again.
+    #[error("the database cannot be reached")]
+    Unavailable(#[source] sqlx::Error),
+    /// The database answered that something is wrong with our request or with its contents.
+    #[error("the database refused")]
+    Refused(#[source] sqlx::Error),
+    /// The schema is not the one this program was built for.
+    #[error("the database has schema {found}, this program needs {SCHEMA_VERSION}: {advice}")]
+    WrongSchema {
+        /// `ledger.schema_version()`; 0 when there is none.
+        found: i32,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A migration failed.
+    #[error("the migration failed")]
+    Migration(#[source] sqlx::migrate::MigrateError),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        // Classes 08 connection, 53 resources, 57 operator intervention, 58 system, 40 rollback,
+        // 25006 read only (a standby after a failover): the server's state, not our request.
+        let passing = match &error {
+            sqlx::Error::Database(cause) => cause.code().is_none_or(|code| {
+                ["08", "53", "57", "58", "40", "25"].iter().any(|class| code.starts_with(class))
+            }),
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
+            _ => false,
+        };
+        if passing { Self::Unavailable(error) } else { Self::Refused(error) }
+    }
+}
+
+/// Where a partition stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Position of the last event; 0 when there is none.
+    pub position: i64,
+    /// Rises when a writer shuts out calls that may still be under way.
+    pub fence: i64,
+    /// When the last event was recorded.
+    pub recorded_at: Option<OffsetDateTime>,
+}
+
+/// The store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct EventStore {
+    pool: PgPool,
+}
+
+impl EventStore {
+    /// Uses `pool`, after making sure that the schema is ours.
+    pub async fn open(pool: PgPool) -> Result<Self, StoreError> {
+        let found = match sqlx::query_scalar!(r#"SELECT ledger.schema_version() AS "version!""#)
+            .fetch_one(&pool)
+            .await
+        {
+            Ok(version) => version,
+            // 3F000 no such schema, 42883 no such function.
+            Err(sqlx::Error::Database(e))
+                if matches!(e.code().as_deref(), Some("3F000" | "42883")) =>
+            {
+                0
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match found.cmp(&SCHEMA_VERSION) {
+            std::cmp::Ordering::Equal => Ok(Self { pool }),
+            std::cmp::Ordering::Less => {
+                Err(StoreError::WrongSchema { found, advice: "run `ledger migrate`" })
+            }
+            std::cmp::Ordering::Greater => {
+                Err(StoreError::WrongSchema { found, advice: "run a newer program" })
+            }
+        }
+    }
+
+    /// The pool, for the other rooms' own tables.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// The partitions, ascending.
+    pub async fn partitions(&self) -> Result<Vec<i32>, StoreError> {
+        let query = sqlx::query_scalar!("SELECT partition FROM ledger.partition_head ORDER BY 1");
+        Ok(query.fetch_all(&self.pool).await?)
+    }
+
+    /// Where a partition stands.
+    pub async fn head(&self, partition: i32) -> Result<Head, StoreError> {
+        let query = sqlx::query_as!(
+            Head,
+            "SELECT position, fence, recorded_at FROM ledger.partition_head WHERE partition = $1",
+            partition
+        );
+        Ok(query.fetch_one(&self.pool).await?)
+    }
+}
+
+/// A pool for long-lived services: connections are kept and not tested before each use, since a
+/// broken one shows itself in the query, and every caller handles that.
+pub fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .test_before_acquire(false)
+        .acquire_timeout(std::time::Duration::from_millis(500))
+        .connect_lazy_with(options)
+}
+
+/// Creates or updates the schema, and makes sure that there are at least `partitions`.
+pub async fn migrate(pool: &PgPool, partitions: i32) -> Result<(), StoreError> {
+    MIGRATIONS.run(pool).await.map_err(StoreError::Migration)?;
+    sqlx::query!(
+        "INSERT INTO ledger.partition_head (partition) SELECT generate_series(0, $1 - 1)
+         ON CONFLICT ON CONSTRAINT partition_head_pkey DO NOTHING",
+        partitions
+    )
+    .execute(pool)
+    .await?;
+    sqlx::query!(
+        "INSERT INTO projection.checkpoint (partition) SELECT generate_series(0, $1 - 1)
+         ON CONFLICT ON CONSTRAINT checkpoint_pkey DO NOTHING",
+        partitions
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}

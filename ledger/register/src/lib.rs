@@ -1,1 +1,163 @@
-//! Placeholder.
+//! The identity register: from a CPR number to a person's opaque id, and nothing else of the
+//! person.
+//!
+//! A CPR number is found by a keyed hash (HMAC-SHA-256) and kept sealed (AES-256-GCM), so the
+//! table says nothing without the keys. Each row has a salt; a Frikort-ID stands in events only
+//! as a hash under key and salt. Destroying the row forgets the person.
+//!
+//! What must stay out: decisions, events, and CPR numbers in anything that can be printed (W5).
+
+mod keys;
+mod who;
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Mutex, PoisonError},
+};
+
+use frikort_domain::{Cpr, FrikortId, FrikortTag, PersonId};
+use lru::LruCache;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+pub use keys::{FindKey, Keys, KeysError, SealKey};
+pub use who::{Named, Who};
+
+/// Persons kept in memory, at about 130 bytes each.
+const CACHED_PERSONS: NonZeroUsize = NonZeroUsize::new(200_000).expect("above zero");
+
+/// Where a person is found, as a keyed hash of the CPR number.
+type CprTag = [u8; 32];
+
+/// A person, as the rest of the ledger knows one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// The opaque id.
+    pub id: PersonId,
+    /// The partition that holds the person's events; chosen once.
+    pub partition: i32,
+    salt: [u8; 16],
+}
+
+/// The register of one process.
+#[derive(Debug)]
+pub struct Register {
+    pool: PgPool,
+    find: FindKey,
+    known: Mutex<LruCache<CprTag, Person>>,
+}
+
+struct Row {
+    cpr_tag: Vec<u8>,
+    person_id: Uuid,
+    partition: i32,
+    salt: Vec<u8>,
+}
+
+impl Register {
+    /// Uses `pool`.
+    pub fn new(pool: PgPool, find: FindKey) -> Self {
+        Self { pool, find, known: Mutex::new(LruCache::new(CACHED_PERSONS)) }
+    }
+
+    /// The person with this CPR number. Somebody who is not found is asked for anew each time,
+    /// since another process may be entering them.
+    pub async fn find_cpr(&self, cpr: &Cpr) -> Result<Option<Person>, sqlx::Error> {
+        Ok(self.find_cprs(std::slice::from_ref(cpr)).await?.pop().flatten())
+    }
+
+    /// The persons with these CPR numbers, in the same order, with one query at most.
+    pub async fn find_cprs(&self, cprs: &[Cpr]) -> Result<Vec<Option<Person>>, sqlx::Error> {
+        let tags: Vec<CprTag> = cprs.iter().map(|cpr| self.find.cpr_tag(cpr)).collect();
+        let mut found = self.known_to_us(&tags);
+        let missing: Vec<Vec<u8>> = tags
+            .iter()
+            .zip(&found)
+            .filter(|(_, person)| person.is_none())
+            .map(|(tag, _)| tag.to_vec())
+            .collect();
+        if !missing.is_empty() {
+            sqlx::query_as!(
+                Row,
+                "SELECT cpr_tag, person_id, partition, salt FROM register.person
+                 WHERE cpr_tag = ANY($1)",
+                &missing
+            )
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .for_each(|row| self.remember(row));
+            for (person, newly) in found.iter_mut().zip(self.known_to_us(&tags)) {
+                *person = person.or(newly);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The person with this id.
+    pub async fn find_id(&self, id: PersonId) -> Result<Option<Person>, sqlx::Error> {
+        let row = sqlx::query_as!(
+            Row,
+            "SELECT cpr_tag, person_id, partition, salt FROM register.person
+             WHERE person_id = $1 LIMIT 1",
+            id.0
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.as_ref().and_then(Row::person))
+    }
+
+    /// The person with this CPR number, entered now if nobody is, in one of the partitions.
+    pub async fn find_or_enter(
+        &self,
+        cpr: &Cpr,
+        seal: &SealKey,
+        partitions: &[i32],
+    ) -> Result<Option<Person>, sqlx::Error> {
+        if let Some(person) = self.find_cpr(cpr).await? {
+            return Ok(Some(person));
+        }
+        let newcomer = keys::newcomer();
+        let spread = usize::try_from(newcomer.id.as_u128() % 1024).unwrap_or_default();
+        let Some(partition) = partitions.get(spread % partitions.len().max(1)) else {
+            return Ok(None);
+        };
+        let tag = self.find.cpr_tag(cpr);
+        sqlx::query!(
+            "INSERT INTO register.person (cpr_tag, person_id, partition, salt, sealed)
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT ON CONSTRAINT person_pkey DO NOTHING",
+            &tag[..],
+            newcomer.id,
+            partition,
+            &newcomer.salt[..],
+            &seal.seal(cpr, newcomer.nonce, newcomer.id)
+        )
+        .execute(&self.pool)
+        .await?;
+        // Ours, or that of a process that was quicker.
+        self.find_cpr(cpr).await
+    }
+
+    /// A Frikort-ID as it stands in this person's events.
+    pub fn frikort_tag(&self, person: &Person, id: FrikortId) -> FrikortTag {
+        self.find.frikort_tag(&person.salt, id)
+    }
+
+    fn known_to_us(&self, tags: &[CprTag]) -> Vec<Option<Person>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        tags.iter().map(|tag| known.get(tag).copied()).collect()
+    }
+
+    fn remember(&self, row: &Row) {
+        if let (Some(person), Ok(tag)) = (row.person(), row.cpr_tag.as_slice().try_into()) {
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).put(tag, person);
+        }
+    }
+}
+
+impl Row {
+    fn person(&self) -> Option<Person> {
+        let salt = self.salt.as_slice().try_into().ok()?;
+        Some(Person { id: PersonId(self.person_id), partition: self.partition, salt })
+    }
+}

@@ -1,0 +1,148 @@
+//! Reading: by stream, by position.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{EventStore, StoreError};
+
+/// One event as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Position in its partition.
+    pub position: i64,
+    /// Its stream.
+    pub person_id: Uuid,
+    /// The bytes, as appended.
+    pub record: String,
+}
+
+/// Which way a stream is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Oldest first.
+    Forwards,
+    /// Newest first.
+    Backwards,
+}
+
+impl EventStore {
+    /// Up to `limit` events of a partition from `from` on, in order of position.
+    pub async fn read_all(
+        &self,
+        partition: i32,
+        from: i64,
+        limit: i64,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let query = sqlx::query_as!(
+            StoredEvent,
+            "SELECT position, person_id, record FROM ledger.event
+             WHERE partition = $1 AND position >= $2 ORDER BY position LIMIT $3",
+            partition,
+            from,
+            limit
+        );
+        Ok(query.fetch_all(self.pool()).await?)
+    }
+
+    /// Up to `limit` events of one stream from version `from` on, in the direction asked.
+    pub async fn read_stream(
+        &self,
+        partition: i32,
+        stream: Uuid,
+        from: i64,
+        direction: Direction,
+        limit: i64,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let pool = self.pool();
+        let events = match direction {
+            Direction::Forwards => {
+                sqlx::query_as!(
+                    StoredEvent,
+                    "SELECT position, person_id, record FROM ledger.event
+                     WHERE partition = $1 AND person_id = $2 AND version >= $3
+                     ORDER BY version LIMIT $4",
+                    partition,
+                    stream,
+                    from,
+                    limit
+                )
+                .fetch_all(pool)
+                .await?
+            }
+            Direction::Backwards => {
+                sqlx::query_as!(
+                    StoredEvent,
+                    "SELECT position, person_id, record FROM ledger.event
+                     WHERE partition = $1 AND person_id = $2 AND version <= $3
+                     ORDER BY version DESC LIMIT $4",
+                    partition,
+                    stream,
+                    from,
+                    limit
+                )
+                .fetch_all(pool)
+                .await?
+            }
+        };
+        Ok(events)
+    }
+
+    /// Up to `limit` events of one stream from position `from` on, oldest first.
+    pub async fn read_stream_at(
+        &self,
+        partition: i32,
+        stream: Uuid,
+        from: i64,
+        limit: i64,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let query = sqlx::query_as!(
+            StoredEvent,
+            "SELECT position, person_id, record FROM ledger.event
+             WHERE partition = $1 AND person_id = $2 AND position >= $3
+             ORDER BY version LIMIT $4",
+            partition,
+            stream,
+            from,
+            limit
+        );
+        Ok(query.fetch_all(self.pool()).await?)
+    }
+
+    /// All events of some streams, each stream in order of version, up to position `until`:
+    /// what a writer that stands there needs to decide about them.
+    pub async fn read_streams(
+        &self,
+        partition: i32,
+        streams: &[Uuid],
+        until: i64,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let query = sqlx::query_as!(
+            StoredEvent,
+            "SELECT position, person_id, record FROM ledger.event
+             WHERE partition = $1 AND person_id = ANY($2) AND position <= $3
+             ORDER BY person_id, version",
+            partition,
+            streams,
+            until
+        );
+        Ok(query.fetch_all(self.pool()).await?)
+    }
+}
+
+/// The bytes at `count` positions from `from` on.
+pub(crate) async fn read_records(
+    connection: &mut PgConnection,
+    partition: i32,
+    from: i64,
+    count: i64,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT record FROM ledger.event
+         WHERE partition = $1 AND position >= $2 ORDER BY position LIMIT $3",
+        partition,
+        from,
+        count
+    )
+    .fetch_all(connection)
+    .await
+}

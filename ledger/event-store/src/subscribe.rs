@@ -1,0 +1,92 @@
+//! Catch-up subscriptions: read from a position to the head, then go on as events come.
+//!
+//! A notification only says "look again", and may be lost; the timer makes sure. So a reader is
+//! late by at most [`POLL`], and never misses an event.
+
+use std::time::Duration;
+
+use sqlx::{PgPool, postgres::PgListener};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{EventStore, StoreError, StoredEvent};
+
+/// How long a reader waits without a notification before it looks again.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How long the listener waits before it connects again.
+const RECONNECT: Duration = Duration::from_millis(500);
+
+/// Rises whenever somebody says that something was appended.
+pub type Signal = watch::Receiver<u64>;
+
+/// Listens for notifications until dropped or aborted, reconnecting as needed. One a process is
+/// enough; every subscription takes a clone of the signal.
+pub async fn listen(pool: PgPool, signal: watch::Sender<u64>) {
+    loop {
+        let heard = async {
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.listen("ledger_appended").await?;
+            loop {
+                listener.recv().await?;
+                signal.send_modify(|count| *count += 1);
+            }
+            #[expect(unreachable_code, reason = "names the type of the block")]
+            Ok::<(), sqlx::Error>(())
+        };
+        if let Err(error) = heard.await {
+            tracing::debug!(%error, "not listening for notifications; polling goes on");
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+/// A reader of one partition, or of one stream in it, that keeps its place.
+#[derive(Debug)]
+pub struct Subscription {
+    store: EventStore,
+    partition: i32,
+    stream: Option<Uuid>,
+    next: i64,
+    page: i64,
+    signal: Signal,
+}
+
+impl Subscription {
+    /// From position `from` on (1 for the beginning), up to `page` events at a time; of one
+    /// stream only, where one is named.
+    pub fn new(
+        store: EventStore,
+        partition: i32,
+        stream: Option<Uuid>,
+        from: i64,
+        page: i64,
+        signal: Signal,
+    ) -> Self {
+        Self { store, partition, stream, next: from.max(1), page, signal }
+    }
+
+    /// The next events; none when the head is reached. Safe to repeat after an error.
+    pub async fn read(&mut self) -> Result<Vec<StoredEvent>, StoreError> {
+        // Before looking: what is appended while we look is then signalled anew.
+        self.signal.borrow_and_update();
+        let (partition, next, page) = (self.partition, self.next, self.page);
+        let events = match self.stream {
+            None => self.store.read_all(partition, next, page).await?,
+            Some(stream) => self.store.read_stream_at(partition, stream, next, page).await?,
+        };
+        if let Some(last) = events.last() {
+            self.next = last.position + 1;
+        }
+        Ok(events)
+    }
+
+    /// Waits until there may be more.
+    pub async fn wait(&mut self) {
+        let changed = tokio::time::timeout(POLL, self.signal.changed()).await;
+        if let Ok(Err(_)) = changed {
+            // Nobody listens any more; the timer alone goes on.
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}

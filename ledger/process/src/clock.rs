@@ -1,0 +1,35 @@
+//! The one source of time. Everything else is handed a [`Clock`], so that a test can stand at
+//! any instant.
+
+use std::{fmt, sync::Arc};
+
+use time::OffsetDateTime;
+
+/// Tells the time in UTC, in whole microseconds, as Postgres and the records keep it.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> OffsetDateTime + Send + Sync>);
+
+impl Clock {
+    /// The machine's clock.
+    pub fn system() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the one place where time comes from")]
+        Self(Arc::new(OffsetDateTime::now_utc))
+    }
+
+    /// A clock that stands still.
+    pub fn fixed(at: OffsetDateTime) -> Self {
+        Self(Arc::new(move || at))
+    }
+
+    /// Now.
+    pub fn now(&self) -> OffsetDateTime {
+        let now = (self.0)();
+        now.replace_microsecond(now.microsecond()).unwrap_or(now)
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}

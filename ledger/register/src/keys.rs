@@ -1,0 +1,233 @@
+//! The register's keys, and the only random numbers of the project.
+//!
+//! Two keys, so that a process that only looks up (the projector) need not hold the one that
+//! unseals. Text form, in a file of mode 0600 or in `FRIKORT_KEYS`: `find=<64 hex digits>` and
+//! `seal=<64 hex digits>`, separated by white space.
+
+use std::{fmt, fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+
+use aes_gcm::{
+    Aes256Gcm, KeyInit, Nonce,
+    aead::{Aead, Payload},
+};
+use frikort_domain::{Cpr, FrikortId, FrikortTag};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+type HmacSha256 = Hmac<Sha256>;
+
+/// Both keys, as loaded.
+pub struct Keys {
+    /// Finds persons and Frikort-IDs.
+    pub find: FindKey,
+    /// Seals CPR numbers; absent where the process only looks up.
+    pub seal: Option<SealKey>,
+}
+
+/// Why there are no keys.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// Neither file nor environment.
+    #[error("no register keys: name a file with --keys-file, or set FRIKORT_KEYS")]
+    None,
+    /// The file cannot be read or written.
+    #[error("the register keys in {0} cannot be read")]
+    File(String, #[source] std::io::Error),
+    /// Not of the documented form. The text is never shown.
+    #[error("the register keys are malformed: find=<64 hex digits> seal=<64 hex digits>")]
+    Malformed,
+    /// No random numbers to be had.
+    #[error("the system gave no random bytes")]
+    NoRandom,
+}
+
+impl Keys {
+    /// From `FRIKORT_KEYS`, else from `file`; `create` makes the file, mode 0600, if it is not
+    /// there.
+    pub fn load(file: Option<&Path>, create: bool) -> Result<Self, KeysError> {
+        if let Ok(text) = std::env::var("FRIKORT_KEYS") {
+            return Self::parse(&Zeroizing::new(text));
+        }
+        let file = file.ok_or(KeysError::None)?;
+        let failed = |error| KeysError::File(file.display().to_string(), error);
+        if create && !file.exists() {
+            create_file(file)?;
+        }
+        Self::parse(&Zeroizing::new(fs::read_to_string(file).map_err(failed)?))
+    }
+
+    fn parse(text: &str) -> Result<Self, KeysError> {
+        let (mut find, mut seal) = (None, None);
+        for word in text.split_ascii_whitespace() {
+            match word.split_once('=') {
+                Some(("find", hex)) => find = Some(FindKey::new(&*unhex(hex)?)),
+                Some(("seal", hex)) => seal = Some(SealKey::new(&*unhex(hex)?)),
+                _ => return Err(KeysError::Malformed),
+            }
+        }
+        Ok(Self { find: find.ok_or(KeysError::Malformed)?, seal })
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys(hidden)")
+    }
+}
+
+/// Finds persons and Frikort-IDs.
+#[derive(Clone)]
+pub struct FindKey(HmacSha256);
+
+impl FindKey {
+    fn new(key: &[u8; 32]) -> Self {
+        Self(<HmacSha256 as Mac>::new_from_slice(key).expect("HMAC takes a key of any length"))
+    }
+
+    /// What a CPR number is found by.
+    pub(crate) fn cpr_tag(&self, cpr: &Cpr) -> [u8; 32] {
+        self.tag(&[b"cpr\0", cpr.expose_digits().as_bytes()])
+    }
+
+    /// What a Frikort-ID is compared by, within the person whose salt it is.
+    pub(crate) fn frikort_tag(&self, salt: &[u8; 16], id: FrikortId) -> FrikortTag {
+        let tag = self.tag(&[b"frikort\0", salt, id.to_string().as_bytes()]);
+        let mut short = [0; 16];
+        short.copy_from_slice(&tag[..16]);
+        FrikortTag(short)
+    }
+
+    fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        parts.iter().for_each(|part| mac.update(part));
+        mac.finalize().into_bytes().into()
+    }
+}
+
+impl fmt::Debug for FindKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FindKey(hidden)")
+    }
+}
+
+/// Seals and unseals CPR numbers.
+#[derive(Clone)]
+pub struct SealKey(Aes256Gcm);
+
+impl SealKey {
+    fn new(key: &[u8; 32]) -> Self {
+        Self(Aes256Gcm::new(key.into()))
+    }
+
+    /// `nonce ‖ ciphertext`, bound to the person so that rows cannot be exchanged.
+    pub(crate) fn seal(&self, cpr: &Cpr, nonce: [u8; 12], person_id: Uuid) -> Vec<u8> {
+        let plain = Payload { msg: cpr.expose_digits().as_bytes(), aad: person_id.as_bytes() };
+        let sealed = self.0.encrypt(Nonce::from_slice(&nonce), plain);
+        let mut out = nonce.to_vec();
+        out.extend(sealed.expect("ten bytes are within the cipher's limit"));
+        out
+    }
+
+    /// The CPR number in a sealed value; `None` when it was sealed under another key or for
+    /// another person.
+    pub fn unseal(&self, sealed: &[u8], person_id: Uuid) -> Option<Cpr> {
+        let (nonce, sealed) = sealed.split_at_checked(12)?;
+        let payload = Payload { msg: sealed, aad: person_id.as_bytes() };
+        let plain = Zeroizing::new(self.0.decrypt(Nonce::from_slice(nonce), payload).ok()?);
+        std::str::from_utf8(&plain).ok()?.parse().ok()
+    }
+}
+
+impl fmt::Debug for SealKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealKey(hidden)")
+    }
+}
+
+/// What is random about a new person.
+pub(crate) struct Newcomer {
+    pub(crate) id: Uuid,
+    pub(crate) salt: [u8; 16],
+    pub(crate) nonce: [u8; 12],
+}
+
+pub(crate) fn newcomer() -> Newcomer {
+    #[expect(clippy::disallowed_methods, reason = "the one place where random ids are born")]
+    let (id, salt, nonce) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    let mut short = [0; 12];
+    // Six fixed bits of a v4 UUID lie in bytes 6 and 8: the other bytes are all random.
+    let random = nonce.as_bytes();
+    short[..6].copy_from_slice(&random[..6]);
+    short[6..].copy_from_slice(&random[10..]);
+    Newcomer { id, salt: salt.into_bytes(), nonce: short }
+}
+
+fn create_file(file: &Path) -> Result<(), KeysError> {
+    let failed = |error| KeysError::File(file.display().to_string(), error);
+    let mut random = Zeroizing::new([0_u8; 64]);
+    getrandom::fill(&mut *random).map_err(|_| KeysError::NoRandom)?;
+    let hex: Zeroizing<String> =
+        Zeroizing::new(random.iter().map(|byte| format!("{byte:02x}")).collect());
+    // Written aside and renamed, so that a half-written file is never taken for the keys.
+    let aside = file.with_extension(format!("new-{}", std::process::id()));
+    let mut options = fs::OpenOptions::new();
+    let mut out =
+        options.write(true).create(true).truncate(true).mode(0o600).open(&aside).map_err(failed)?;
+    writeln!(out, "find={}\nseal={}", &hex[..64], &hex[64..]).map_err(failed)?;
+    out.sync_all().map_err(failed)?;
+    // A link fails where a rename would replace keys that another process just made.
+    match fs::hard_link(&aside, file) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(failed(error)),
+        _ => fs::remove_file(&aside).map_err(failed),
+    }
+}
+
+fn unhex(hex: &str) -> Result<Zeroizing<[u8; 32]>, KeysError> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(KeysError::Malformed);
+    }
+    for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        let pair = std::str::from_utf8(pair).map_err(|_| KeysError::Malformed)?;
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| KeysError::Malformed)?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> Keys {
+        Keys::parse(&format!("find={} seal={}", "ab".repeat(32), "cd".repeat(32))).unwrap()
+    }
+
+    #[test]
+    fn a_sealed_number_opens_only_for_its_person_and_key() {
+        let (keys, cpr) = (keys(), "0101605001".parse::<Cpr>().unwrap());
+        let (one, other) = (newcomer(), newcomer());
+        let seal = keys.seal.unwrap();
+        let sealed = seal.seal(&cpr, one.nonce, one.id);
+        assert_eq!(seal.unseal(&sealed, one.id), Some(cpr));
+        assert_eq!(seal.unseal(&sealed, other.id), None);
+        assert_eq!(SealKey::new(&[7; 32]).unseal(&sealed, one.id), None);
+        assert!(!sealed.windows(10).any(|window| window == b"0101605001"));
+    }
+
+    #[test]
+    fn a_frikort_id_has_another_tag_for_each_person() {
+        let (keys, id) = (keys(), "12345".parse::<FrikortId>().unwrap());
+        assert_eq!(keys.find.frikort_tag(&[1; 16], id), keys.find.frikort_tag(&[1; 16], id));
+        assert_ne!(keys.find.frikort_tag(&[1; 16], id), keys.find.frikort_tag(&[2; 16], id));
+    }
+
+    #[test]
+    fn malformed_keys_are_refused_without_being_shown() {
+        for text in ["", "seal=00", "find=zz", "find", &format!("find={}", "é".repeat(32))] {
+            assert!(matches!(Keys::parse(text), Err(KeysError::Malformed)), "{text}");
+        }
+        assert_eq!(format!("{:?}", keys()), "Keys(hidden)");
+    }
+}

@@ -1,0 +1,156 @@
+//! What the services share: the register, the sequencers, the store, and the way from a parsed
+//! request to an answer.
+
+use std::collections::BTreeMap;
+
+use frikort_domain::{
+    Account, Actor, Command, Decision, FrikortTag, LimitSchedule, PersonId, Rejection, Role,
+    copenhagen_date, decide,
+};
+use frikort_event_store::{EventStore, Signal};
+use frikort_process::clock::Clock;
+use frikort_proto::error::Failure;
+use frikort_register::{Named, Person, Register, SealKey};
+use time::Date;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, metadata::MetadataMap};
+
+use crate::{
+    fail::{internal, store_unavailable},
+    sequencer::{Answer, Ask, Handle, Refused, body},
+};
+
+/// Everything that a call needs.
+pub(crate) struct Ledger {
+    pub(crate) store: EventStore,
+    pub(crate) register: Register,
+    pub(crate) seal: SealKey,
+    pub(crate) sequencers: BTreeMap<i32, Handle>,
+    pub(crate) clock: Clock,
+    /// Rises when something was appended, by whichever ledger.
+    pub(crate) appended: Signal,
+    /// Cancelled when the process stops.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Who calls.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) actor: Actor,
+    pub(crate) trace_id: Option<String>,
+}
+
+impl Caller {
+    /// Callers are not authenticated yet; the service listens on loopback, so whoever calls is on
+    /// the operator's machine, and that is what the record says.
+    pub(crate) fn of<T>(request: &Request<T>) -> Self {
+        let actor = Actor { role: Role::Operator, organisation: "local".to_owned() };
+        Self { actor, trace_id: trace_id(request.metadata()) }
+    }
+}
+
+/// The trace id of a W3C `traceparent`: 32 hexadecimal digits.
+fn trace_id(metadata: &MetadataMap) -> Option<String> {
+    let header = metadata.get("traceparent")?.to_str().ok()?;
+    let trace_id = header.split('-').nth(1)?;
+    let sound =
+        trace_id.len() == 32 && trace_id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    sound.then(|| trace_id.to_owned())
+}
+
+impl Ledger {
+    /// Today in Copenhagen.
+    pub(crate) fn today(&self) -> Date {
+        copenhagen_date(self.clock.now())
+    }
+
+    /// The partitions, ascending.
+    pub(crate) fn partitions(&self) -> Vec<i32> {
+        self.sequencers.keys().copied().collect()
+    }
+
+    /// The person whom a request names, and the tag of the Frikort-ID given beside.
+    pub(crate) async fn find(
+        &self,
+        named: &Named,
+    ) -> Result<Option<(Person, Option<FrikortTag>)>, Failure> {
+        let found = self.register.find_named(&[named]).await.map_err(|e| register_failed(&e))?;
+        Ok(found.into_iter().next().flatten())
+    }
+
+    /// The person whom a request names, and the card, for a call that only reads: without a card,
+    /// or with a Frikort-ID that is not the person's, there is nobody.
+    pub(crate) async fn find_holder(
+        &self,
+        named: &Named,
+        caller: Caller,
+    ) -> Result<(Person, Answer), Failure> {
+        let nobody = || Failure::from(Refused::Rejected(Rejection::NoCard));
+        let (person, frikort) = self.find(named).await?.ok_or_else(nobody)?;
+        let answer =
+            self.ask(person.partition, Ask::Card(person.id, frikort), false, caller).await?;
+        Ok((person, answer))
+    }
+
+    /// Has the person's partition decide a command.
+    pub(crate) async fn command(
+        &self,
+        person: &Person,
+        command: Command,
+        validate_only: bool,
+        caller: Caller,
+    ) -> Result<Answer, Failure> {
+        self.ask(person.partition, Ask::Command(person.id, command), validate_only, caller).await
+    }
+
+    /// Asks a partition.
+    pub(crate) async fn ask(
+        &self,
+        partition: i32,
+        ask: Ask,
+        validate_only: bool,
+        caller: Caller,
+    ) -> Result<Answer, Failure> {
+        let handle = self.sequencer(partition)?;
+        Ok(handle.ask(ask, validate_only, caller.actor, caller.trace_id).await?)
+    }
+
+    /// The way to a partition's sequencer.
+    pub(crate) fn sequencer(&self, partition: i32) -> Result<&Handle, Failure> {
+        self.sequencers.get(&partition).ok_or_else(|| {
+            tracing::error!(partition, "the partition was added after the start; restart");
+            internal()
+        })
+    }
+
+    /// The answer to a command about somebody who is in nobody's register: that of an account
+    /// without events. It records nothing, so it can only refuse, or show a first grant.
+    pub(crate) fn decide_unknown(
+        &self,
+        person: PersonId,
+        command: &Command,
+    ) -> Result<Answer, Failure> {
+        let mut account = Account::default();
+        let decided = decide(&account, &LimitSchedule::default(), command, self.today());
+        let event = match decided.map_err(Refused::Rejected)? {
+            Decision::Record(event) => event,
+            Decision::ReplayPayment(_) | Decision::ReplayCard(_) => return Err(internal()),
+        };
+        account.apply(&event, 1, 1, self.clock.now()).map_err(|_| internal())?;
+        tracing::trace!(%person, "shown only");
+        let body = body(&event, &account).ok_or_else(internal)?;
+        Ok(Answer { position: 0, recorded_at: None, replayed: false, body })
+    }
+}
+
+/// The register's table cannot be read.
+pub(crate) fn register_failed(error: &sqlx::Error) -> Failure {
+    tracing::warn!(error = error as &dyn std::error::Error, "the register cannot be read");
+    store_unavailable()
+}
+
+/// The event table cannot be read.
+pub(crate) fn store_failed(error: &frikort_event_store::StoreError) -> Failure {
+    tracing::warn!(error = error as &dyn std::error::Error, "the events cannot be read");
+    store_unavailable()
+}

@@ -1,0 +1,350 @@
+//! From the wire to the domain: every field of every request is checked here, once, and all bad
+//! ones are named together. What must stay out: anything that depends on the ledger's state.
+
+use frikort_domain::{
+    Amount, CancelPayment, CancelReason, Command, Components, CorrectPayment, DAYS_AHEAD,
+    DeactivateCard, DecisionKey, Facts, FrikortId, FrikortTag, GrantCard, Hours, LimitEntry,
+    MunicipalityCode, PaymentKey, Period, ReactivateCard, ReportPayment, SCHEME_START, format_date,
+};
+use frikort_proto::{
+    Date as WireDate,
+    error::{Failure, Faults},
+    v1,
+};
+use frikort_register::Named;
+use time::{Date, Duration, Month};
+
+/// A request about a person: whom it names, and what to do once the person is found. The
+/// command's Frikort-ID is filled in then, since its tag is made with the person's salt.
+pub(crate) struct Parsed<C = Command> {
+    pub(crate) named: Named,
+    pub(crate) command: C,
+}
+
+/// A grant, which gives a new Frikort-ID instead of naming one.
+pub(crate) struct Grant {
+    pub(crate) key: DecisionKey,
+    pub(crate) frikort_id: FrikortId,
+    pub(crate) decided_on: Date,
+    pub(crate) effective_from: Date,
+}
+
+impl Grant {
+    pub(crate) fn finish(self, frikort: FrikortTag) -> Command {
+        let Self { key, decided_on, effective_from, .. } = self;
+        Command::GrantCard(GrantCard { key, frikort, decided_on, effective_from })
+    }
+}
+
+pub(crate) fn report(request: v1::ReportPaymentRequest, today: Date) -> Result<Parsed, Failure> {
+    let mut faults = Faults::default();
+    let named = Named::parse(&mut faults, "person", request.person);
+    let key = payment_key(&mut faults, &request.employer_cvr, &request.reference);
+    let facts = facts(&mut faults, request.facts, today);
+    let production_unit = faults.parse_optional("production_unit", &request.production_unit);
+    let parsed = (|| {
+        let command = Command::ReportPayment(ReportPayment {
+            key: key?,
+            facts: facts?,
+            production_unit,
+            frikort: None,
+            ordinary_work: request.ordinary_work,
+            reject_if_exceeds: request.reject_if_exceeds,
+        });
+        Some(Parsed { named: named?, command })
+    })();
+    faults.finish(parsed)
+}
+
+pub(crate) fn correct(request: v1::CorrectPaymentRequest, today: Date) -> Result<Parsed, Failure> {
+    let mut faults = Faults::default();
+    let named = Named::parse(&mut faults, "person", request.person);
+    let key = payment_key(&mut faults, &request.employer_cvr, &request.reference);
+    let expected_revision = revision(&mut faults, request.expected_revision);
+    let facts = facts(&mut faults, request.facts, today);
+    let parsed = (|| {
+        let (key, facts, expected_revision) = (key?, facts?, expected_revision?);
+        let frikort = None;
+        let command =
+            Command::CorrectPayment(CorrectPayment { key, facts, frikort, expected_revision });
+        Some(Parsed { named: named?, command })
+    })();
+    faults.finish(parsed)
+}
+
+pub(crate) fn cancel(request: v1::CancelPaymentRequest) -> Result<Parsed, Failure> {
+    let mut faults = Faults::default();
+    let wire_reason = request.reason();
+    let named = Named::parse(&mut faults, "person", request.person);
+    let key = payment_key(&mut faults, &request.employer_cvr, &request.reference);
+    let expected_revision = revision(&mut faults, request.expected_revision);
+    let reason = match wire_reason {
+        v1::CancelReason::WrongPerson => Some(CancelReason::WrongPerson),
+        v1::CancelReason::Duplicate => Some(CancelReason::Duplicate),
+        v1::CancelReason::NotPaid => Some(CancelReason::NotPaid),
+        v1::CancelReason::SupportedWork => Some(CancelReason::SupportedWork),
+        v1::CancelReason::Other => Some(CancelReason::Other),
+        v1::CancelReason::Unspecified => None,
+    };
+    if reason.is_none() {
+        faults.note("reason", "is required: one of CancelReason");
+    }
+    let parsed = (|| {
+        let (key, reason, expected_revision) = (key?, reason?, expected_revision?);
+        let frikort = None;
+        let command =
+            Command::CancelPayment(CancelPayment { key, reason, frikort, expected_revision });
+        Some(Parsed { named: named?, command })
+    })();
+    faults.finish(parsed)
+}
+
+pub(crate) fn grant(request: v1::GrantCardRequest, today: Date) -> Result<Parsed<Grant>, Failure> {
+    let mut faults = Faults::default();
+    let named = Named::parse(&mut faults, "person", request.person);
+    if named.as_ref().is_some_and(|named| named.frikort_id.is_some()) {
+        faults.note("person.frikort_id", "must be left out: frikort_id gives the new one");
+    }
+    let key = decision_key(&mut faults, &request.municipality_code, &request.reference);
+    let frikort_id = faults.parse("frikort_id", &request.frikort_id);
+    let decided_on = decision_date(&mut faults, request.decision_date, today);
+    let effective_from = effective_date(&mut faults, request.effective_date);
+    let parsed = (|| {
+        let command = Grant {
+            key: key?,
+            frikort_id: frikort_id?,
+            decided_on: decided_on?,
+            effective_from: effective_from?,
+        };
+        Some(Parsed { named: named?, command })
+    })();
+    faults.finish(parsed)
+}
+
+pub(crate) fn deactivate(
+    request: v1::DeactivateCardRequest,
+    today: Date,
+) -> Result<Parsed, Failure> {
+    let mut faults = Faults::default();
+    let named = Named::parse(&mut faults, "person", request.person);
+    let key = decision_key(&mut faults, &request.municipality_code, &request.reference);
+    let decided_on = decision_date(&mut faults, request.decision_date, today);
+    let last_day = match request.effective_date {
+        None => decided_on,
+        date => effective_date(&mut faults, date),
+    };
+    if let (Some(decided_on), Some(last_day)) = (decided_on, last_day)
+        && last_day < decided_on
+    {
+        // C3: a deactivation works from its decision, never earlier.
+        faults.note("effective_date", "must not lie before decision_date");
+    }
+    let parsed = (|| {
+        let (key, decided_on, last_day) = (key?, decided_on?, last_day?);
+        let frikort = None;
+        let command =
+            Command::DeactivateCard(DeactivateCard { key, frikort, decided_on, last_day });
+        Some(Parsed { named: named?, command })
+    })();
+    faults.finish(parsed)
+}
+
+pub(crate) fn reactivate(
+    request: v1::ReactivateCardRequest,
+    today: Date,
+) -> Result<Parsed, Failure> {
+    let mut faults = Faults::default();
+    let named = Named::parse(&mut faults, "person", request.person);
+    let key = decision_key(&mut faults, &request.municipality_code, &request.reference);
+    let decided_on = decision_date(&mut faults, request.decision_date, today);
+    let effective_from = effective_date(&mut faults, request.effective_date);
+    let parsed = (|| {
+        let (key, decided_on, effective_from) = (key?, decided_on?, effective_from?);
+        let frikort = None;
+        let command =
+            Command::ReactivateCard(ReactivateCard { key, frikort, decided_on, effective_from });
+        Some(Parsed { named: named?, command })
+    })();
+    faults.finish(parsed)
+}
+
+/// A request that names a person and nothing else.
+pub(crate) fn person(person: Option<v1::PersonRef>) -> Result<Named, Failure> {
+    let mut faults = Faults::default();
+    let named = Named::parse(&mut faults, "person", person);
+    faults.finish(named)
+}
+
+pub(crate) fn limit(request: v1::SetAnnualLimitRequest) -> Result<LimitEntry, Failure> {
+    let mut faults = Faults::default();
+    let wire = faults.required("limit", request.limit).unwrap_or_default();
+    let first_year = SCHEME_START.year();
+    if !(first_year..=9999).contains(&wire.year) {
+        faults.note("limit.year", format!("must be from {first_year} to 9999"));
+    }
+    let amount = Amount::from_oere(wire.limit_oere).ok();
+    let limit = amount.filter(|a| !a.is_zero() && a.oere() % 100 == 0 && *a <= Amount::MAX_PAYMENT);
+    if limit.is_none() {
+        faults.note("limit.limit_oere", "must be whole kroner, from 100 to 99999900 øre");
+    }
+    let in_force_from = date(&mut faults, "limit.in_force_date", wire.in_force_date);
+    if in_force_from.is_some_and(|day| day.year() != wire.year) {
+        faults.note("limit.in_force_date", "must lie in limit.year");
+    }
+    let printable = |c: char| !c.is_control() && c != '"' && c != '\\';
+    let citation = wire.citation;
+    let length = citation.chars().count();
+    if !(1..=200).contains(&length) || !citation.chars().all(printable) {
+        faults.note(
+            "limit.citation",
+            "must be 1 to 200 printable characters without quotation mark or backslash",
+        );
+    }
+    let parsed = (|| {
+        let (limit, in_force_from) = (limit?, in_force_from?);
+        Some(LimitEntry { year: wire.year, limit, in_force_from, citation })
+    })();
+    faults.finish(parsed)
+}
+
+/// What `ReadEvents` is asked for.
+pub(crate) struct Reading {
+    pub(crate) named: Option<Named>,
+    pub(crate) partition: Option<i32>,
+    pub(crate) from: i64,
+    pub(crate) follow: bool,
+}
+
+pub(crate) fn reading(
+    request: v1::ReadEventsRequest,
+    partitions: &[i32],
+) -> Result<Reading, Failure> {
+    let mut faults = Faults::default();
+    let named = request.person.and_then(|p| Named::parse(&mut faults, "person", Some(p)));
+    if request.partition.is_some_and(|partition| !partitions.contains(&partition)) {
+        faults.note("partition", format!("must be one of {partitions:?}"));
+    }
+    if request.from_position < 0 {
+        faults.note("from_position", "must be 0 or more");
+    }
+    let (partition, from, follow) =
+        (request.partition, request.from_position.max(1), request.follow);
+    faults.finish(Some(Reading { named, partition, from, follow }))
+}
+
+fn payment_key(faults: &mut Faults, employer_cvr: &str, reference: &str) -> Option<PaymentKey> {
+    let employer_cvr = faults.parse("employer_cvr", employer_cvr);
+    let reference = faults.parse("reference", reference);
+    Some(PaymentKey { employer_cvr: employer_cvr?, reference: reference? })
+}
+
+fn decision_key(faults: &mut Faults, municipality: &str, reference: &str) -> Option<DecisionKey> {
+    let municipality: Option<MunicipalityCode> = faults.parse("municipality_code", municipality);
+    let reference = faults.parse("reference", reference);
+    Some(DecisionKey { municipality: municipality?, reference: reference? })
+}
+
+fn revision(faults: &mut Faults, revision: i32) -> Option<u32> {
+    let revision = u32::try_from(revision).ok().filter(|revision| *revision >= 1);
+    if revision.is_none() {
+        faults.note("expected_revision", "must be 1 or more");
+    }
+    revision
+}
+
+fn facts(faults: &mut Faults, wire: Option<v1::PaymentFacts>, today: Date) -> Option<Facts> {
+    let wire = faults.required("facts", wire)?;
+    // P1.
+    let amount = Amount::from_oere(wire.amount_oere).ok();
+    let amount = amount.filter(|amount| !amount.is_zero() && *amount <= Amount::MAX_PAYMENT);
+    if amount.is_none() {
+        faults.note("facts.amount_oere", "must be from 1 to 99999999 øre");
+    }
+    let payment_date = date(faults, "facts.payment_date", wire.payment_date);
+    // Y4.
+    let latest = today + Duration::days(DAYS_AHEAD);
+    let window = format!("must be from {} to {}", format_date(SCHEME_START), format_date(latest));
+    if payment_date.is_some_and(|day| day < SCHEME_START || day > latest) {
+        faults.note("facts.payment_date", &window);
+    }
+    let work = wire.work_period.and_then(|period| work_period(faults, &period, latest, &window));
+    let hours = wire.hours_hundredths.and_then(|hundredths| {
+        let hours = Hours::from_hundredths(hundredths);
+        if hours.is_none() {
+            faults.note("facts.hours_hundredths", "must be from 1 to 99999");
+        }
+        hours
+    });
+    let components = wire.components.and_then(|wire| components(faults, &wire, amount));
+    Some(Facts { amount: amount?, payment_date: payment_date?, work, hours, components })
+}
+
+fn work_period(
+    faults: &mut Faults,
+    wire: &v1::DayPeriod,
+    latest: Date,
+    window: &str,
+) -> Option<Period> {
+    let first = date(faults, "facts.work_period.first_day", wire.first_day);
+    let last = date(faults, "facts.work_period.last_day", wire.last_day);
+    if first.is_some_and(|day| day < SCHEME_START || day > latest) {
+        faults.note("facts.work_period.first_day", window);
+    }
+    let period = Period::new(first?, last?);
+    if period.is_none() {
+        faults.note("facts.work_period.last_day", "must not lie before first_day");
+    }
+    period
+}
+
+fn components(
+    faults: &mut Faults,
+    wire: &v1::PaymentComponents,
+    amount: Option<Amount>,
+) -> Option<Components> {
+    let mut part = |name: &str, oere: i64| {
+        let part = Amount::from_oere(oere).ok().filter(|part| *part <= Amount::MAX_PAYMENT);
+        if part.is_none() {
+            faults.note(&format!("facts.components.{name}"), "must be from 0 to 99999999 øre");
+        }
+        part
+    };
+    let wage = part("wage_oere", wire.wage_oere);
+    let holiday_pay = part("holiday_pay_oere", wire.holiday_pay_oere);
+    let pension = part("pension_oere", wire.pension_oere);
+    let components = Components { wage: wage?, holiday_pay: holiday_pay?, pension: pension? };
+    if amount.is_some_and(|amount| components.sum() != amount) {
+        faults.note("facts.components", "must add up to facts.amount_oere");
+    }
+    Some(components)
+}
+
+fn decision_date(faults: &mut Faults, wire: Option<WireDate>, today: Date) -> Option<Date> {
+    let day = date(faults, "decision_date", wire);
+    if day.is_some_and(|day| day < SCHEME_START || day > today) {
+        let (first, last) = (format_date(SCHEME_START), format_date(today));
+        faults.note("decision_date", format!("must be from {first} to {last}"));
+    }
+    day
+}
+
+fn effective_date(faults: &mut Faults, wire: Option<WireDate>) -> Option<Date> {
+    let day = date(faults, "effective_date", wire);
+    if day.is_some_and(|day| day < SCHEME_START) {
+        faults.note("effective_date", format!("must not lie before {}", format_date(SCHEME_START)));
+    }
+    day
+}
+
+fn date(faults: &mut Faults, field: &str, wire: Option<WireDate>) -> Option<Date> {
+    let wire = faults.required(field, wire)?;
+    let day = (|| {
+        let month = Month::try_from(u8::try_from(wire.month).ok()?).ok()?;
+        let year = (1..=9999).contains(&wire.year).then_some(wire.year)?;
+        Date::from_calendar_date(year, month, u8::try_from(wire.day).ok()?).ok()
+    })();
+    if day.is_none() {
+        faults.note(field, "must be a day that exists: year, month and day");
+    }
+    day
+}

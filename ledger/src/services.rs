@@ -1,0 +1,40 @@
+//! The gRPC services: each method parses, finds the person, asks the partition, and renders.
+
+mod audit;
+mod payment;
+mod policy;
+mod visitation;
+
+use std::sync::Arc;
+
+use frikort_process::serve::MAX_MESSAGE;
+use frikort_proto::v1::{
+    audit_service_server::AuditServiceServer, payment_service_server::PaymentServiceServer,
+    policy_service_server::PolicyServiceServer, visitation_service_server::VisitationServiceServer,
+};
+use tonic::{server::NamedService, service::RoutesBuilder};
+
+use crate::ledger::Ledger;
+
+/// The names under which health is told.
+pub(crate) const NAMES: [&str; 4] = [
+    PaymentServiceServer::<payment::Payments>::NAME,
+    VisitationServiceServer::<visitation::Visitations>::NAME,
+    PolicyServiceServer::<policy::Policies>::NAME,
+    AuditServiceServer::<audit::Audits>::NAME,
+];
+
+/// Adds the services.
+pub(crate) fn add(routes: &mut RoutesBuilder, ledger: &Arc<Ledger>) {
+    let payments = payment::Payments(ledger.clone());
+    let visitations = visitation::Visitations(ledger.clone());
+    let policies = policy::Policies(ledger.clone());
+    let audits = audit::Audits(ledger.clone());
+    routes
+        .add_service(PaymentServiceServer::new(payments).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(
+            VisitationServiceServer::new(visitations).max_decoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(PolicyServiceServer::new(policies).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(AuditServiceServer::new(audits).max_decoding_message_size(MAX_MESSAGE));
+}

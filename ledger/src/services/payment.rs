@@ -1,0 +1,309 @@
+//! PaymentService: one call, one payment; and a stream of them.
+//!
+//! The stream takes items in chunks of what has arrived, so that a chunk's persons are looked up
+//! with one query, and hands them to the sequencers in order. Results wait in a bounded queue in
+//! the order of the items; while it is full nothing more is read, and the sender is slowed down.
+
+use std::{pin::Pin, sync::Arc};
+
+use frikort_domain::{Amount, Command, PaymentKey, PersonId};
+use frikort_proto::{
+    error::Failure,
+    v1::{
+        self, CancelPaymentRequest, CancelPaymentResponse, CorrectPaymentRequest,
+        CorrectPaymentResponse, ReportPaymentRequest, ReportPaymentResponse, ReportPaymentsRequest,
+        ReportPaymentsResponse, payment_service_server::PaymentService, report_payments_response,
+    },
+};
+use futures::{Stream, StreamExt, stream};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status, Streaming};
+use uuid::Uuid;
+
+use crate::{
+    fail::internal,
+    ledger::{Caller, Ledger, register_failed},
+    parse::{self, Parsed},
+    render,
+    sequencer::{Answer, Ask, Body, Refused, Reply, Request as Question},
+};
+
+/// Items of one stream that may be under way.
+const WINDOW: usize = 2048;
+
+/// Items looked up together.
+const CHUNK: usize = 256;
+
+pub(crate) struct Payments(pub(crate) Arc<Ledger>);
+
+#[tonic::async_trait]
+impl PaymentService for Payments {
+    async fn report_payment(
+        &self,
+        request: Request<ReportPaymentRequest>,
+    ) -> Result<Response<ReportPaymentResponse>, Status> {
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let validate_only = request.validate_only;
+        let parsed = parse::report(request, self.0.today())?;
+        let told = self.decide(parsed, validate_only, caller).await?;
+        Ok(Response::new(told.report_response()?))
+    }
+
+    type ReportPaymentsStream =
+        Pin<Box<dyn Stream<Item = Result<ReportPaymentsResponse, Status>> + Send>>;
+
+    async fn report_payments(
+        &self,
+        request: Request<Streaming<ReportPaymentsRequest>>,
+    ) -> Result<Response<Self::ReportPaymentsStream>, Status> {
+        let caller = Caller::of(&request);
+        let (sender, pending) = mpsc::channel::<Pending>(WINDOW);
+        tokio::spawn(take_in(self.0.clone(), caller, request.into_inner(), sender));
+        let results = ReceiverStream::new(pending).then(Pending::result);
+        let numbered = results.zip(stream::iter(0_i64..)).map(|(result, index)| {
+            let result = result?;
+            Ok(ReportPaymentsResponse { index, result: Some(result) })
+        });
+        Ok(Response::new(Box::pin(numbered)))
+    }
+
+    async fn correct_payment(
+        &self,
+        request: Request<CorrectPaymentRequest>,
+    ) -> Result<Response<CorrectPaymentResponse>, Status> {
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let validate_only = request.validate_only;
+        let parsed = parse::correct(request, self.0.today())?;
+        let told = self.decide(parsed, validate_only, caller).await?;
+        let (payment, allowance) = told.payment()?;
+        Ok(Response::new(CorrectPaymentResponse {
+            payment: Some(payment),
+            allowance: Some(allowance),
+            position: Some(told.place()),
+            replayed: told.answer.replayed,
+        }))
+    }
+
+    async fn cancel_payment(
+        &self,
+        request: Request<CancelPaymentRequest>,
+    ) -> Result<Response<CancelPaymentResponse>, Status> {
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let validate_only = request.validate_only;
+        let parsed = parse::cancel(request)?;
+        let told = self.decide(parsed, validate_only, caller).await?;
+        let (payment, allowance) = told.payment()?;
+        Ok(Response::new(CancelPaymentResponse {
+            payment: Some(payment),
+            allowance: Some(allowance),
+            position: Some(told.place()),
+            replayed: told.answer.replayed,
+        }))
+    }
+}
+
+impl Payments {
+    async fn decide(
+        &self,
+        parsed: Parsed,
+        validate_only: bool,
+        caller: Caller,
+    ) -> Result<Told, Failure> {
+        let Parsed { named, mut command } = parsed;
+        let (key, amount) = subject(&command).ok_or_else(internal)?;
+        let Some((person, frikort)) = self.0.find(&named).await? else {
+            // Nobody's payment: an account without events refuses it with the right reason.
+            let answer = self.0.decide_unknown(PersonId(Uuid::nil()), &command)?;
+            return Ok(Told { person: PersonId(Uuid::nil()), partition: 0, key, amount, answer });
+        };
+        command.name_frikort(frikort);
+        let answer = self.0.command(&person, command, validate_only, caller).await?;
+        Ok(Told { person: person.id, partition: person.partition, key, amount, answer })
+    }
+}
+
+/// The payment that a command is about, and the amount it will have.
+fn subject(command: &Command) -> Option<(PaymentKey, Amount)> {
+    match command {
+        Command::ReportPayment(report) => Some((report.key.clone(), report.facts.amount)),
+        Command::CorrectPayment(correct) => Some((correct.key.clone(), correct.facts.amount)),
+        Command::CancelPayment(cancel) => Some((cancel.key.clone(), Amount::ZERO)),
+        Command::GrantCard(_) | Command::DeactivateCard(_) | Command::ReactivateCard(_) => None,
+    }
+}
+
+/// An answer, with what it needs to be rendered.
+struct Told {
+    person: PersonId,
+    partition: i32,
+    key: PaymentKey,
+    amount: Amount,
+    answer: Answer,
+}
+
+impl Told {
+    fn payment(&self) -> Result<(v1::Payment, v1::Allowance), Failure> {
+        let Body::Payment(outcome) = &self.answer.body else { return Err(internal()) };
+        let position = self.answer.position;
+        let payment = render::payment(self.person, &self.key, self.amount, outcome, position);
+        Ok((payment, render::allowance(self.person, &outcome.year)))
+    }
+
+    fn place(&self) -> v1::LedgerPosition {
+        render::place(self.partition, self.answer.position, self.answer.recorded_at)
+    }
+
+    fn report_response(&self) -> Result<ReportPaymentResponse, Failure> {
+        let Body::Payment(outcome) = &self.answer.body else { return Err(internal()) };
+        let twin = outcome.possible_duplicate;
+        let (payment, allowance) = self.payment()?;
+        Ok(ReportPaymentResponse {
+            payment: Some(payment),
+            allowance: Some(allowance),
+            position: Some(self.place()),
+            replayed: self.answer.replayed,
+            warnings: twin.then_some(v1::Warning::PossibleDuplicate.into()).into_iter().collect(),
+        })
+    }
+}
+
+/// The result of one item, or what it waits for.
+enum Pending {
+    Refused(Failure),
+    Asked {
+        person: PersonId,
+        partition: i32,
+        key: PaymentKey,
+        amount: Amount,
+        reply: oneshot::Receiver<Reply>,
+    },
+    /// The stream ends here, with an error of its own.
+    Broken(Status),
+}
+
+impl Pending {
+    async fn result(self) -> Result<report_payments_response::Result, Status> {
+        let result = match self {
+            Self::Refused(failure) => Err(failure),
+            Self::Asked { person, partition, key, amount, reply } => {
+                let reply = reply.await.unwrap_or(Err(Refused::Internal));
+                reply.map_err(Failure::from).and_then(|answer| {
+                    Told { person, partition, key, amount, answer }.report_response()
+                })
+            }
+            Self::Broken(status) => return Err(status),
+        };
+        Ok(match result {
+            Ok(recorded) => report_payments_response::Result::Recorded(recorded),
+            Err(failure) => report_payments_response::Result::Refused(failure.into()),
+        })
+    }
+}
+
+/// Reads a stream to its end, or until the process stops or the caller goes.
+async fn take_in(
+    ledger: Arc<Ledger>,
+    caller: Caller,
+    items: Streaming<ReportPaymentsRequest>,
+    results: mpsc::Sender<Pending>,
+) {
+    let mut chunks = items.ready_chunks(CHUNK);
+    loop {
+        let chunk = tokio::select! {
+            chunk = chunks.next() => chunk,
+            () = ledger.stop.cancelled() => {
+                let stopping = Failure::from(Refused::ShuttingDown);
+                let _ = results.send(Pending::Broken(stopping.into())).await;
+                return;
+            }
+        };
+        let Some(chunk) = chunk else { return };
+        let mut parsed = Vec::with_capacity(chunk.len());
+        let mut broken = None;
+        for item in chunk {
+            match item {
+                Ok(item) => parsed.push(parse_item(item, &ledger)),
+                Err(status) => {
+                    broken = Some(stream_error(status));
+                    break;
+                }
+            }
+        }
+        if ask_all(&ledger, &caller, parsed, &results).await.is_err() {
+            // Nobody takes the results any more.
+            return;
+        }
+        if let Some(status) = broken {
+            let _ = results.send(Pending::Broken(status)).await;
+            return;
+        }
+    }
+}
+
+fn parse_item(item: ReportPaymentsRequest, ledger: &Ledger) -> Result<(Parsed, bool), Failure> {
+    let payment = item.payment.unwrap_or_default();
+    let validate_only = payment.validate_only;
+    Ok((parse::report(payment, ledger.today())?, validate_only))
+}
+
+/// Looks up a chunk's persons with one query, and asks for each item in order.
+async fn ask_all(
+    ledger: &Ledger,
+    caller: &Caller,
+    items: Vec<Result<(Parsed, bool), Failure>>,
+    results: &mpsc::Sender<Pending>,
+) -> Result<(), mpsc::error::SendError<Pending>> {
+    let named: Vec<_> =
+        items.iter().filter_map(|item| item.as_ref().ok()).map(|(p, _)| &p.named).collect();
+    let found = ledger.register.find_named(&named).await.map_err(|error| register_failed(&error));
+    let mut found = found.map(Vec::into_iter);
+    for item in items {
+        let pending = match (item, &mut found) {
+            (Err(failure), _) => Pending::Refused(failure),
+            (Ok(_), Err(failure)) => Pending::Refused(failure.clone()),
+            (Ok((parsed, validate_only)), Ok(found)) => {
+                let person = found.next().flatten();
+                ask_one(ledger, caller, parsed.command, person, validate_only).await
+            }
+        };
+        results.send(pending).await?;
+    }
+    Ok(())
+}
+
+async fn ask_one(
+    ledger: &Ledger,
+    caller: &Caller,
+    mut command: Command,
+    person: Option<(frikort_register::Person, Option<frikort_domain::FrikortTag>)>,
+    validate_only: bool,
+) -> Pending {
+    let Some((key, amount)) = subject(&command) else { return Pending::Refused(internal()) };
+    let Some((person, frikort)) = person else {
+        let refused = ledger.decide_unknown(PersonId(Uuid::nil()), &command);
+        return Pending::Refused(refused.err().unwrap_or_else(internal));
+    };
+    command.name_frikort(frikort);
+    let handle = match ledger.sequencer(person.partition) {
+        Ok(handle) => handle,
+        Err(failure) => return Pending::Refused(failure),
+    };
+    let (sender, reply) = oneshot::channel();
+    let ask = Ask::Command(person.id, command);
+    let Caller { actor, trace_id } = caller.clone();
+    handle.hand_in(Question { ask, validate_only, actor, trace_id, reply: sender }).await;
+    Pending::Asked { person: person.id, partition: person.partition, key, amount, reply }
+}
+
+/// What breaks a stream: a message that is too large is the sender's fault, anything else the
+/// transport's.
+fn stream_error(status: Status) -> Status {
+    match status.code() {
+        Code::OutOfRange => frikort_process::serve::too_large().into(),
+        _ => status,
+    }
+}

@@ -1,0 +1,57 @@
+//! PolicyService: the limit schedule, recorded in every partition.
+
+use std::sync::Arc;
+
+use frikort_proto::v1::{
+    ListAnnualLimitsRequest, ListAnnualLimitsResponse, SetAnnualLimitRequest,
+    SetAnnualLimitResponse, policy_service_server::PolicyService,
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    fail::internal,
+    ledger::{Caller, Ledger},
+    parse, render,
+    sequencer::{Ask, Body},
+};
+
+pub(crate) struct Policies(pub(crate) Arc<Ledger>);
+
+#[tonic::async_trait]
+impl PolicyService for Policies {
+    async fn set_annual_limit(
+        &self,
+        request: Request<SetAnnualLimitRequest>,
+    ) -> Result<Response<SetAnnualLimitResponse>, Status> {
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let validate_only = request.validate_only;
+        let entry = parse::limit(request)?;
+        let mut positions = Vec::new();
+        let mut replayed = true;
+        for partition in self.0.partitions() {
+            let ask = Ask::SetLimit(entry.clone());
+            let answer = self.0.ask(partition, ask, validate_only, caller.clone()).await?;
+            positions.push(render::place(partition, answer.position, answer.recorded_at));
+            replayed &= answer.replayed;
+        }
+        Ok(Response::new(SetAnnualLimitResponse {
+            limit: Some(render::limit(&entry)),
+            positions,
+            replayed,
+        }))
+    }
+
+    async fn list_annual_limits(
+        &self,
+        request: Request<ListAnnualLimitsRequest>,
+    ) -> Result<Response<ListAnnualLimitsResponse>, Status> {
+        let caller = Caller::of(&request);
+        // Every partition holds the same schedule.
+        let first = self.0.partitions().first().copied().ok_or_else(internal)?;
+        let answer = self.0.ask(first, Ask::Limits, false, caller).await?;
+        let Body::Limits(entries) = answer.body else { return Err(internal().into()) };
+        let limits = entries.iter().map(render::limit).collect();
+        Ok(Response::new(ListAnnualLimitsResponse { limits }))
+    }
+}

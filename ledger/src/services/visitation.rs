@@ -1,0 +1,171 @@
+//! VisitationService: a municipality's decisions about a person's card.
+
+use std::sync::Arc;
+
+use frikort_domain::{FrikortTag, PersonId};
+use frikort_proto::{
+    error::Failure,
+    v1::{
+        self, DeactivateCardRequest, DeactivateCardResponse, GetCardRequest, GetCardResponse,
+        GrantCardRequest, GrantCardResponse, ReactivateCardRequest, ReactivateCardResponse,
+        visitation_service_server::VisitationService,
+    },
+};
+use frikort_register::Who;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use crate::{
+    fail::internal,
+    ledger::{Caller, Ledger, register_failed},
+    parse::{self, Grant, Parsed},
+    render,
+    sequencer::{Answer, Body},
+};
+
+pub(crate) struct Visitations(pub(crate) Arc<Ledger>);
+
+#[tonic::async_trait]
+impl VisitationService for Visitations {
+    async fn grant_card(
+        &self,
+        request: Request<GrantCardRequest>,
+    ) -> Result<Response<GrantCardResponse>, Status> {
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let validate_only = request.validate_only;
+        let parsed = parse::grant(request, self.0.today())?;
+        let told = self.grant(parsed, validate_only, caller).await?;
+        Ok(Response::new(GrantCardResponse {
+            card: Some(told.card()?),
+            position: Some(told.place()),
+            replayed: told.answer.replayed,
+        }))
+    }
+
+    async fn deactivate_card(
+        &self,
+        request: Request<DeactivateCardRequest>,
+    ) -> Result<Response<DeactivateCardResponse>, Status> {
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let validate_only = request.validate_only;
+        let parsed = parse::deactivate(request, self.0.today())?;
+        let told = self.decide(parsed, validate_only, caller).await?;
+        Ok(Response::new(DeactivateCardResponse {
+            card: Some(told.card()?),
+            payments_after: told.payments_after(),
+            position: Some(told.place()),
+            replayed: told.answer.replayed,
+        }))
+    }
+
+    async fn reactivate_card(
+        &self,
+        request: Request<ReactivateCardRequest>,
+    ) -> Result<Response<ReactivateCardResponse>, Status> {
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let validate_only = request.validate_only;
+        let parsed = parse::reactivate(request, self.0.today())?;
+        let told = self.decide(parsed, validate_only, caller).await?;
+        Ok(Response::new(ReactivateCardResponse {
+            card: Some(told.card()?),
+            position: Some(told.place()),
+            replayed: told.answer.replayed,
+        }))
+    }
+
+    async fn get_card(
+        &self,
+        request: Request<GetCardRequest>,
+    ) -> Result<Response<GetCardResponse>, Status> {
+        let caller = Caller::of(&request);
+        let named = parse::person(request.into_inner().person)?;
+        let (person, answer) = self.0.find_holder(&named, caller).await?;
+        let told = Told { person: person.id, partition: person.partition, answer };
+        Ok(Response::new(GetCardResponse {
+            card: Some(told.card()?),
+            position: Some(told.place()),
+        }))
+    }
+}
+
+/// An answer, with what it needs to be rendered.
+struct Told {
+    person: PersonId,
+    partition: i32,
+    answer: Answer,
+}
+
+impl Told {
+    fn card(&self) -> Result<v1::Card, Failure> {
+        match &self.answer.body {
+            Body::Card(card, _) => Ok(render::card(self.person, card)),
+            _ => Err(internal()),
+        }
+    }
+
+    fn payments_after(&self) -> Vec<v1::Payment> {
+        match &self.answer.body {
+            Body::Card(_, payments) => payments
+                .iter()
+                .map(|(key, state)| render::standing(self.person, key, state))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn place(&self) -> v1::LedgerPosition {
+        render::place(self.partition, self.answer.position, self.answer.recorded_at)
+    }
+}
+
+impl Visitations {
+    /// A grant finds the person, or enters a new one in the register. Entering alone grants
+    /// nothing: somebody without events is somebody without a card.
+    async fn grant(
+        &self,
+        parsed: Parsed<Grant>,
+        validate_only: bool,
+        caller: Caller,
+    ) -> Result<Told, Failure> {
+        let Parsed { named, command: grant } = parsed;
+        let mut person = self.0.find(&named).await?.map(|(person, _)| person);
+        if let (None, Who::Cpr(cpr), false) = (&person, &named.who, validate_only) {
+            let partitions = self.0.partitions();
+            let entered = self.0.register.find_or_enter(cpr, &self.0.seal, &partitions).await;
+            person = entered.map_err(|error| register_failed(&error))?;
+        }
+        let Some(person) = person else {
+            if let Who::Id(_) = named.who {
+                let unknown = "is not known; name a new person by cpr_number".to_owned();
+                return Err(Failure::invalid(vec![("person.person_id".to_owned(), unknown)]));
+            }
+            let nobody = PersonId(Uuid::nil());
+            let command = grant.finish(FrikortTag([0; 16]));
+            let answer = self.0.decide_unknown(nobody, &command)?;
+            return Ok(Told { person: nobody, partition: 0, answer });
+        };
+        let tag = self.0.register.frikort_tag(&person, grant.frikort_id);
+        let answer = self.0.command(&person, grant.finish(tag), validate_only, caller).await?;
+        Ok(Told { person: person.id, partition: person.partition, answer })
+    }
+
+    async fn decide(
+        &self,
+        parsed: Parsed,
+        validate_only: bool,
+        caller: Caller,
+    ) -> Result<Told, Failure> {
+        let Parsed { named, mut command } = parsed;
+        let Some((person, frikort)) = self.0.find(&named).await? else {
+            let nobody = PersonId(Uuid::nil());
+            let answer = self.0.decide_unknown(nobody, &command)?;
+            return Ok(Told { person: nobody, partition: 0, answer });
+        };
+        command.name_frikort(frikort);
+        let answer = self.0.command(&person, command, validate_only, caller).await?;
+        Ok(Told { person: person.id, partition: person.partition, answer })
+    }
+}

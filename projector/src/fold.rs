@@ -1,0 +1,159 @@
+//! The fold: a page of records becomes the rows that it changes. Pure; it copies what was decided
+//! and decides nothing.
+
+use std::collections::HashMap;
+
+use frikort_domain::{
+    Amount, Contradiction, Event, Facts, FrikortTag, LimitEntry, PaymentKey, PaymentOutcome,
+    PersonId, Record, RecordError, YearTotals,
+};
+use time::{Date, OffsetDateTime};
+
+/// A record that cannot be folded: it stops its partition, and is never skipped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Poison {
+    #[error("the record at position {0} cannot be read")]
+    Unreadable(i64, #[source] RecordError),
+    #[error(transparent)]
+    Contradiction(#[from] Contradiction),
+}
+
+/// The rows that a run of records changes, each once, as they are after the last.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    pub(crate) position: i64,
+    pub(crate) recorded_at: Option<OffsetDateTime>,
+    pub(crate) totals: HashMap<(PersonId, i32), Total>,
+    pub(crate) payments: HashMap<(PersonId, PaymentKey), PaymentChange>,
+    pub(crate) cards: HashMap<PersonId, CardChange>,
+    pub(crate) limits: Vec<(LimitEntry, i64)>,
+}
+
+/// One person's year.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Total {
+    pub(crate) total: Amount,
+    pub(crate) payments: u32,
+    pub(crate) position: i64,
+}
+
+/// What changes of one payment; `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PaymentChange {
+    /// Position of its report; `Some` makes it a new row.
+    pub(crate) registered: Option<i64>,
+    /// Position that places it in its year.
+    pub(crate) drawn: Option<i64>,
+    pub(crate) stated: Option<Stated>,
+    pub(crate) revision: Option<u32>,
+    pub(crate) cancelled: bool,
+    pub(crate) exempt: Amount,
+    pub(crate) position: i64,
+}
+
+/// What an employer stated, and where it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stated {
+    pub(crate) facts: Facts,
+    pub(crate) year: i32,
+    pub(crate) attribution_date: Date,
+}
+
+/// Frikort-IDs that a person was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CardChange {
+    pub(crate) tags: Vec<FrikortTag>,
+    pub(crate) position: i64,
+}
+
+impl Changes {
+    /// Folds in the record stored at `position`.
+    pub(crate) fn fold(&mut self, position: i64, record: &str) -> Result<(), Poison> {
+        let record = Record::decode(record).map_err(|error| Poison::Unreadable(position, error))?;
+        let contradiction = |what| Contradiction { position, what };
+        if record.position != position {
+            return Err(contradiction("the record says another position").into());
+        }
+        self.position = position;
+        self.recorded_at = Some(record.recorded_at);
+        if let Event::AnnualLimitSet(entry) = record.event {
+            self.limits.push((entry, position));
+            return Ok(());
+        }
+        let person =
+            record.person_id.ok_or(contradiction("an event of a person without the person"))?;
+        match record.event {
+            Event::CardGranted(grant) => {
+                let card = self.cards.entry(person).or_default();
+                card.tags.push(grant.frikort);
+                card.position = position;
+            }
+            // The projection tells who has a card, not when it was active.
+            Event::CardDeactivated(..) | Event::CardReactivated(_) => {}
+            Event::PaymentReported(data, outcome) => {
+                let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference };
+                let change = PaymentChange {
+                    registered: Some(position),
+                    drawn: Some(position),
+                    stated: Some(Stated::new(data.facts, &outcome)),
+                    revision: Some(outcome.revision),
+                    exempt: outcome.exempt,
+                    position,
+                    cancelled: false,
+                };
+                if self.payments.insert((person, key), change).is_some() {
+                    return Err(contradiction("a payment is reported twice").into());
+                }
+                self.copy_outcome(person, outcome, position);
+            }
+            Event::PaymentCorrected(data, outcome) => {
+                let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference };
+                let change = self.payments.entry((person, key)).or_default();
+                change.stated = Some(Stated::new(data.facts, &outcome));
+                change.revision = Some(outcome.revision);
+                change.exempt = outcome.exempt;
+                change.position = position;
+                if outcome.left_year.is_some() {
+                    change.drawn = Some(position);
+                }
+                self.copy_outcome(person, outcome, position);
+            }
+            Event::PaymentCancelled(data, outcome) => {
+                let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference };
+                let change = self.payments.entry((person, key)).or_default();
+                change.cancelled = true;
+                change.revision = Some(outcome.revision);
+                change.exempt = Amount::ZERO;
+                change.position = position;
+                self.copy_outcome(person, outcome, position);
+            }
+            Event::AnnualLimitSet(_) => unreachable!("handled above"),
+        }
+        Ok(())
+    }
+
+    /// Copies the totals after the event, and the other payments' new splits.
+    fn copy_outcome(&mut self, person: PersonId, outcome: PaymentOutcome, position: i64) {
+        self.copy_totals(person, &outcome.year, position);
+        if let Some(left) = &outcome.left_year {
+            self.copy_totals(person, left, position);
+        }
+        for split in outcome.changed {
+            let key = PaymentKey { employer_cvr: split.employer_cvr, reference: split.reference };
+            let change = self.payments.entry((person, key)).or_default();
+            change.exempt = split.exempt;
+            change.position = position;
+        }
+    }
+
+    fn copy_totals(&mut self, person: PersonId, year: &YearTotals, position: i64) {
+        let total = Total { total: year.total, payments: year.payments, position };
+        self.totals.insert((person, year.year), total);
+    }
+}
+
+impl Stated {
+    fn new(facts: Facts, outcome: &PaymentOutcome) -> Self {
+        Self { facts, year: outcome.year.year, attribution_date: outcome.attribution_date }
+    }
+}

@@ -1,0 +1,118 @@
+//! What a projector holds in memory of one partition: how far it is, the limits, and the years of
+//! the persons that were asked about lately.
+//!
+//! Only the projector that folds keeps years, since only it knows at once what changes; one that
+//! stands by reads the tables for every answer. Everything is changed and read under one lock, so
+//! an answer from memory is as consistent as one from a transaction.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use frikort_domain::{LimitSchedule, PersonId};
+use lru::LruCache;
+use tokio::sync::watch;
+
+use crate::{
+    fold::Changes,
+    tables::{Checkpoint, Years},
+};
+
+/// Persons whose years are kept, at about 250 bytes each.
+const CACHED_PERSONS: NonZeroUsize = NonZeroUsize::new(100_000).expect("above zero");
+
+/// One partition, as every task of the process sees it.
+#[derive(Debug)]
+pub(crate) struct State {
+    inner: Mutex<Inner>,
+    applied: watch::Sender<Checkpoint>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    checkpoint: Checkpoint,
+    limits: LimitSchedule,
+    years: LruCache<PersonId, Years>,
+    /// This process folds; what it keeps is what the tables hold.
+    folding: bool,
+}
+
+/// A consistent view of one person.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) limits: LimitSchedule,
+    pub(crate) years: Years,
+}
+
+impl State {
+    pub(crate) fn new() -> Self {
+        let inner = Inner {
+            checkpoint: Checkpoint::default(),
+            limits: LimitSchedule::default(),
+            years: LruCache::new(CACHED_PERSONS),
+            folding: false,
+        };
+        Self { inner: Mutex::new(inner), applied: watch::Sender::new(Checkpoint::default()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far the projection is, for waiting.
+    pub(crate) fn applied(&self) -> watch::Receiver<Checkpoint> {
+        self.applied.subscribe()
+    }
+
+    /// Starts anew at a checkpoint, folding or standing by.
+    pub(crate) fn stand_at(&self, checkpoint: Checkpoint, limits: LimitSchedule, folding: bool) {
+        let mut inner = self.lock();
+        inner.checkpoint = checkpoint;
+        inner.limits = limits;
+        inner.folding = folding;
+        inner.years.clear();
+        drop(inner);
+        self.applied.send_replace(checkpoint);
+    }
+
+    /// Takes over what was just committed.
+    pub(crate) fn advance(&self, changes: &Changes) {
+        let checkpoint =
+            Checkpoint { position: changes.position, recorded_at: changes.recorded_at };
+        let mut inner = self.lock();
+        inner.checkpoint = checkpoint;
+        for (entry, _) in &changes.limits {
+            inner.limits.set(entry.clone());
+        }
+        for (person, card) in &changes.cards {
+            if let Some(years) = inner.years.peek_mut(person) {
+                years.tags.extend(&card.tags);
+            }
+        }
+        for ((person, year), total) in &changes.totals {
+            if let Some(years) = inner.years.peek_mut(person) {
+                years.set(*year, total.total, total.payments);
+            }
+        }
+        drop(inner);
+        self.applied.send_replace(checkpoint);
+    }
+
+    /// A person's view from memory, where it is kept.
+    pub(crate) fn view(&self, person: PersonId) -> Option<View> {
+        let mut inner = self.lock();
+        let years = inner.years.get(&person)?.clone();
+        Some(View { checkpoint: inner.checkpoint, limits: inner.limits.clone(), years })
+    }
+
+    /// Keeps years that were read at `checkpoint`, if that is where we stand: older ones may lack
+    /// what was committed since, and newer ones would get it twice.
+    pub(crate) fn keep(&self, person: PersonId, years: Years, checkpoint: Checkpoint) {
+        let mut inner = self.lock();
+        if inner.folding && checkpoint.position == inner.checkpoint.position {
+            inner.years.put(person, years);
+        }
+    }
+}

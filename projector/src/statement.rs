@@ -1,0 +1,120 @@
+//! A person's payments, as the projection has them.
+
+use frikort_domain::{Amount, Facts, Hours, Period, PersonId};
+use frikort_proto::v1;
+use rust_decimal::Decimal;
+use sqlx::PgConnection;
+use time::Date;
+
+use crate::{query::wire_date, tables::amount};
+
+/// One payment.
+#[derive(Debug)]
+pub(crate) struct StatedPayment {
+    pub(crate) employer_cvr: i32,
+    pub(crate) reference: String,
+    pub(crate) year: i32,
+    pub(crate) attribution_date: Date,
+    pub(crate) revision: i32,
+    pub(crate) cancelled: bool,
+    /// The place in the order of drawing.
+    pub(crate) drawn: i64,
+    pub(crate) exempt: Amount,
+    pub(crate) position: i64,
+    pub(crate) facts: Facts,
+}
+
+/// One person's payments, in the order of registration.
+pub(crate) async fn payments(
+    connection: &mut PgConnection,
+    partition: i32,
+    person: PersonId,
+) -> Result<Vec<StatedPayment>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "SELECT employer_cvr, reference, year, attribution_date, revision, cancelled, drawn, position,
+                amount, exempt, payment_date, work_first, work_last, hours, wage, holiday_pay, pension
+         FROM projection.payment WHERE partition = $1 AND person_id = $2 ORDER BY registered",
+        partition,
+        person.0
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut payments = Vec::with_capacity(rows.len());
+    for row in rows {
+        let work = row.work_first.zip(row.work_last);
+        let parts = (row.wage, row.holiday_pay, row.pension);
+        let facts = Facts {
+            amount: amount(row.amount)?,
+            payment_date: row.payment_date,
+            work: work.and_then(|(first, last)| Period::new(first, last)),
+            hours: row.hours.and_then(hours),
+            components: match parts {
+                (Some(wage), Some(holiday_pay), Some(pension)) => {
+                    Some(frikort_domain::Components {
+                        wage: amount(wage)?,
+                        holiday_pay: amount(holiday_pay)?,
+                        pension: amount(pension)?,
+                    })
+                }
+                _ => None,
+            },
+        };
+        payments.push(StatedPayment {
+            employer_cvr: row.employer_cvr,
+            reference: row.reference,
+            year: row.year,
+            attribution_date: row.attribution_date,
+            revision: row.revision,
+            cancelled: row.cancelled,
+            drawn: row.drawn,
+            exempt: amount(row.exempt)?,
+            position: row.position,
+            facts,
+        });
+    }
+    Ok(payments)
+}
+
+fn hours(column: Decimal) -> Option<Hours> {
+    let hundredths = column.checked_mul(Decimal::ONE_HUNDRED)?.trunc();
+    Hours::from_hundredths(i32::try_from(hundredths.mantissa()).ok()?)
+}
+
+impl StatedPayment {
+    /// As an answer tells it: a cancelled one with zeros.
+    pub(crate) fn render(&self, person: PersonId) -> v1::Payment {
+        let amount = if self.cancelled { Amount::ZERO } else { self.facts.amount };
+        v1::Payment {
+            person_id: person.to_string(),
+            employer_cvr: format!("{:08}", self.employer_cvr),
+            reference: self.reference.clone(),
+            revision: self.revision,
+            year: self.year,
+            attribution_date: Some(wire_date(self.attribution_date)),
+            amount_oere: amount.oere(),
+            exempt_oere: self.exempt.oere(),
+            taxable_oere: amount.saturating_sub(self.exempt).oere(),
+            cancelled: self.cancelled,
+            position: self.position,
+            facts: Some(self.render_facts()),
+        }
+    }
+
+    fn render_facts(&self) -> v1::PaymentFacts {
+        let facts = &self.facts;
+        v1::PaymentFacts {
+            amount_oere: facts.amount.oere(),
+            payment_date: Some(wire_date(facts.payment_date)),
+            work_period: facts.work.map(|work| v1::DayPeriod {
+                first_day: Some(wire_date(work.first)),
+                last_day: Some(wire_date(work.last)),
+            }),
+            hours_hundredths: facts.hours.map(Hours::hundredths),
+            components: facts.components.map(|parts| v1::PaymentComponents {
+                wage_oere: parts.wage.oere(),
+                holiday_pay_oere: parts.holiday_pay.oere(),
+                pension_oere: parts.pension.oere(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! The projection's tables: writing a page's changes together with the checkpoint, in one
+//! transaction, and reading one consistent state.
+//!
+//! Every statement touches one partition and names it first.
+
+use std::collections::HashMap;
+
+use frikort_domain::{Amount, FrikortTag, LimitEntry, LimitSchedule, PersonId};
+use rust_decimal::Decimal;
+use sqlx::{PgConnection, PgPool};
+use time::{Date, OffsetDateTime};
+use uuid::Uuid;
+
+use crate::fold::{Changes, PaymentChange};
+
+/// Where the projection of one partition stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    pub(crate) position: i64,
+    pub(crate) recorded_at: Option<OffsetDateTime>,
+}
+
+/// What became of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// Totals and checkpoint are committed.
+    Yes,
+    /// Another projector has moved the checkpoint. Nothing was written.
+    CheckpointMoved,
+}
+
+/// Reads where a partition's projection stands; creates the row for a partition that is new.
+pub(crate) async fn checkpoint(pool: &PgPool, partition: i32) -> Result<Checkpoint, sqlx::Error> {
+    let query = sqlx::query_as!(
+        Checkpoint,
+        "SELECT position, recorded_at FROM projection.checkpoint WHERE partition = $1",
+        partition
+    );
+    Ok(query.fetch_optional(pool).await?.unwrap_or_default())
+}
+
+/// Writes a page's changes if the checkpoint still stands at `from`.
+pub(crate) async fn write(
+    pool: &PgPool,
+    partition: i32,
+    from: i64,
+    changes: &Changes,
+) -> Result<Written, sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    let moved = sqlx::query!(
+        "UPDATE projection.checkpoint SET position = $3, recorded_at = $4
+         WHERE partition = $1 AND position = $2",
+        partition,
+        from,
+        changes.position,
+        changes.recorded_at
+    )
+    .execute(&mut *tx)
+    .await?;
+    if moved.rows_affected() != 1 {
+        return Ok(Written::CheckpointMoved);
+    }
+    write_totals(&mut tx, partition, changes).await?;
+    insert_payments(&mut tx, partition, changes).await?;
+    update_payments(&mut tx, partition, changes).await?;
+    write_cards(&mut tx, partition, changes).await?;
+    write_limits(&mut tx, partition, changes).await?;
+    tx.commit().await?;
+    Ok(Written::Yes)
+}
+
+async fn write_totals(
+    tx: &mut PgConnection,
+    partition: i32,
+    changes: &Changes,
+) -> Result<(), sqlx::Error> {
+    if changes.totals.is_empty() {
+        return Ok(());
+    }
+    // Rows in the order of the key touch each index page once.
+    let mut rows: Vec<_> = changes.totals.iter().collect();
+    rows.sort_unstable_by_key(|(key, _)| **key);
+    let persons: Vec<Uuid> = rows.iter().map(|((person, _), _)| person.0).collect();
+    let years: Vec<i32> = rows.iter().map(|((_, year), _)| *year).collect();
+    let totals: Vec<Decimal> = rows.iter().map(|(_, total)| total.total.decimal()).collect();
+    let payments: Vec<i32> = rows.iter().map(|(_, total)| signed(total.payments)).collect();
+    let positions: Vec<i64> = rows.iter().map(|(_, total)| total.position).collect();
+    sqlx::query!(
+        "INSERT INTO projection.annual_total (partition, person_id, year, total, payments, position)
+         SELECT $1, * FROM unnest($2::uuid[], $3::integer[], $4::numeric[], $5::integer[], $6::bigint[])
+         ON CONFLICT ON CONSTRAINT annual_total_pkey DO UPDATE
+         SET total = excluded.total, payments = excluded.payments, position = excluded.position",
+        partition,
+        &persons,
+        &years,
+        &totals,
+        &payments,
+        &positions
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Payment rows, column by column.
+#[derive(Default)]
+struct Columns {
+    persons: Vec<Uuid>,
+    employers: Vec<i32>,
+    references: Vec<String>,
+    registered: Vec<Option<i64>>,
+    drawn: Vec<Option<i64>>,
+    positions: Vec<i64>,
+    years: Vec<Option<i32>>,
+    revisions: Vec<Option<i32>>,
+    attributed: Vec<Option<Date>>,
+    paid: Vec<Option<Date>>,
+    work_first: Vec<Option<Date>>,
+    work_last: Vec<Option<Date>>,
+    cancelled: Vec<bool>,
+    amounts: Vec<Option<Decimal>>,
+    exempt: Vec<Decimal>,
+    hours: Vec<Option<Decimal>>,
+    wage: Vec<Option<Decimal>>,
+    holiday_pay: Vec<Option<Decimal>>,
+    pension: Vec<Option<Decimal>>,
+}
+
+impl Columns {
+    /// The new payments of a page, or those that were there before, in the order of the key.
+    fn of(changes: &Changes, new: bool) -> Self {
+        let mut rows: Vec<_> = changes
+            .payments
+            .iter()
+            .filter(|(_, change)| change.registered.is_some() == new)
+            .collect();
+        rows.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let mut columns = Self::default();
+        for ((person, key), change) in rows {
+            columns.persons.push(person.0);
+            columns.employers.push(signed(key.employer_cvr.number()));
+            columns.references.push(key.reference.as_str().to_owned());
+            columns.push(change);
+        }
+        columns
+    }
+
+    fn push(&mut self, change: &PaymentChange) {
+        let stated = change.stated.as_ref();
+        let facts = stated.map(|stated| &stated.facts);
+        let work = facts.and_then(|facts| facts.work);
+        let components = facts.and_then(|facts| facts.components);
+        self.registered.push(change.registered);
+        self.drawn.push(change.drawn);
+        self.positions.push(change.position);
+        self.years.push(stated.map(|stated| stated.year));
+        self.revisions.push(change.revision.map(signed));
+        self.attributed.push(stated.map(|stated| stated.attribution_date));
+        self.paid.push(facts.map(|facts| facts.payment_date));
+        self.work_first.push(work.map(|work| work.first));
+        self.work_last.push(work.map(|work| work.last));
+        self.cancelled.push(change.cancelled);
+        self.amounts.push(facts.map(|facts| facts.amount.decimal()));
+        self.exempt.push(change.exempt.decimal());
+        let hours = facts.and_then(|facts| facts.hours);
+        self.hours.push(hours.map(|hours| Decimal::new(hours.hundredths().into(), 2)));
+        self.wage.push(components.map(|parts| parts.wage.decimal()));
+        self.holiday_pay.push(components.map(|parts| parts.holiday_pay.decimal()));
+        self.pension.push(components.map(|parts| parts.pension.decimal()));
+    }
+}
+
+async fn insert_payments(
+    tx: &mut PgConnection,
+    partition: i32,
+    changes: &Changes,
+) -> Result<(), sqlx::Error> {
+    let rows = Columns::of(changes, true);
+    if rows.persons.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "INSERT INTO projection.payment (partition, person_id, employer_cvr, reference, registered,
+             drawn, position, year, revision, attribution_date, payment_date, work_first, work_last,
+             cancelled, amount, exempt, hours, wage, holiday_pay, pension)
+         SELECT $1, * FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::bigint[],
+             $6::bigint[], $7::bigint[], $8::integer[], $9::integer[], $10::date[], $11::date[],
+             $12::date[], $13::date[], $14::boolean[], $15::numeric[], $16::numeric[],
+             $17::numeric[], $18::numeric[], $19::numeric[], $20::numeric[])",
+        partition,
+        &rows.persons,
+        &rows.employers,
+        &rows.references,
+        &rows.registered as &[Option<i64>],
+        &rows.drawn as &[Option<i64>],
+        &rows.positions,
+        &rows.years as &[Option<i32>],
+        &rows.revisions as &[Option<i32>],
+        &rows.attributed as &[Option<Date>],
+        &rows.paid as &[Option<Date>],
+        &rows.work_first as &[Option<Date>],
+        &rows.work_last as &[Option<Date>],
+        &rows.cancelled,
+        &rows.amounts as &[Option<Decimal>],
+        &rows.exempt,
+        &rows.hours as &[Option<Decimal>],
+        &rows.wage as &[Option<Decimal>],
+        &rows.holiday_pay as &[Option<Decimal>],
+        &rows.pension as &[Option<Decimal>]
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Corrections, cancellations and moved splits of payments that were there before the page. Where
+/// `amount` is given, all that the employer stated is replaced.
+async fn update_payments(
+    tx: &mut PgConnection,
+    partition: i32,
+    changes: &Changes,
+) -> Result<(), sqlx::Error> {
+    let rows = Columns::of(changes, false);
+    if rows.persons.is_empty() {
+        return Ok(());
+    }
+    let updated = sqlx::query!(
+        "UPDATE projection.payment AS p
+         SET drawn = coalesce(c.drawn, p.drawn), position = c.position,
+             year = coalesce(c.year, p.year), revision = coalesce(c.revision, p.revision),
+             attribution_date = coalesce(c.attribution_date, p.attribution_date),
+             payment_date = coalesce(c.payment_date, p.payment_date),
+             work_first = CASE WHEN c.amount IS NULL THEN p.work_first ELSE c.work_first END,
+             work_last = CASE WHEN c.amount IS NULL THEN p.work_last ELSE c.work_last END,
+             cancelled = p.cancelled OR c.cancelled, amount = coalesce(c.amount, p.amount),
+             exempt = c.exempt,
+             hours = CASE WHEN c.amount IS NULL THEN p.hours ELSE c.hours END,
+             wage = CASE WHEN c.amount IS NULL THEN p.wage ELSE c.wage END,
+             holiday_pay = CASE WHEN c.amount IS NULL THEN p.holiday_pay ELSE c.holiday_pay END,
+             pension = CASE WHEN c.amount IS NULL THEN p.pension ELSE c.pension END
+         FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::bigint[],
+             $7::integer[], $8::integer[], $9::date[], $10::date[], $11::date[], $12::date[],
+             $13::boolean[], $14::numeric[], $15::numeric[], $16::numeric[], $17::numeric[],
+             $18::numeric[], $19::numeric[])
+             AS c (person_id, employer_cvr, reference, drawn, position, year, revision,
+                   attribution_date, payment_date, work_first, work_last, cancelled, amount, exempt,
+                   hours, wage, holiday_pay, pension)
+         WHERE p.partition = $1 AND p.person_id = c.person_id
+           AND p.employer_cvr = c.employer_cvr AND p.reference = c.reference",
+        partition,
+        &rows.persons,
+        &rows.employers,
+        &rows.references,
+        &rows.drawn as &[Option<i64>],
+        &rows.positions,
+        &rows.years as &[Option<i32>],
+        &rows.revisions as &[Option<i32>],
+        &rows.attributed as &[Option<Date>],
+        &rows.paid as &[Option<Date>],
+        &rows.work_first as &[Option<Date>],
+        &rows.work_last as &[Option<Date>],
+        &rows.cancelled,
+        &rows.amounts as &[Option<Decimal>],
+        &rows.exempt,
+        &rows.hours as &[Option<Decimal>],
+        &rows.wage as &[Option<Decimal>],
+        &rows.holiday_pay as &[Option<Decimal>],
+        &rows.pension as &[Option<Decimal>]
+    )
+    .execute(tx)
+    .await?;
+    // A change of a payment that is not there contradicts the history.
+    if usize::try_from(updated.rows_affected()) != Ok(rows.persons.len()) {
+        return Err(sqlx::Error::RowNotFound);
+    }
+    Ok(())
+}
+
+async fn write_cards(
+    tx: &mut PgConnection,
+    partition: i32,
+    changes: &Changes,
+) -> Result<(), sqlx::Error> {
+    for (person, card) in &changes.cards {
+        let tags: Vec<Uuid> = card.tags.iter().map(|tag| Uuid::from_bytes(tag.0)).collect();
+        sqlx::query!(
+            "INSERT INTO projection.card (partition, person_id, frikort_tags, position)
+             VALUES ($1, $2, $3, $4)
+             ON CONFLICT ON CONSTRAINT card_pkey DO UPDATE
+             SET frikort_tags = card.frikort_tags || excluded.frikort_tags,
+                 position = excluded.position",
+            partition,
+            person.0,
+            &tags,
+            card.position
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn write_limits(
+    tx: &mut PgConnection,
+    partition: i32,
+    changes: &Changes,
+) -> Result<(), sqlx::Error> {
+    for (entry, position) in &changes.limits {
+        sqlx::query!(
+            "INSERT INTO projection.annual_limit
+                 (partition, year, in_force_from, amount, citation, position)
+             VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT ON CONSTRAINT annual_limit_pkey DO UPDATE
+             SET amount = excluded.amount, citation = excluded.citation,
+                 position = excluded.position",
+            partition,
+            entry.year,
+            entry.in_force_from,
+            entry.limit.decimal(),
+            entry.citation,
+            position
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// What the projection knows of one person's years, at one position.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Years {
+    /// Tags of the Frikort-IDs granted; empty for somebody without a card.
+    pub(crate) tags: Vec<FrikortTag>,
+    /// Year, sum and number of payments; few, so a list.
+    pub(crate) totals: Vec<(i32, Amount, u32)>,
+}
+
+impl Years {
+    /// Notes a year's new sum.
+    pub(crate) fn set(&mut self, year: i32, total: Amount, payments: u32) {
+        match self.totals.iter_mut().find(|(of, ..)| *of == year) {
+            Some(entry) => *entry = (year, total, payments),
+            None => self.totals.push((year, total, payments)),
+        }
+    }
+
+    /// Sum and number of the payments of a year.
+    pub(crate) fn of(&self, year: i32) -> (Amount, u32) {
+        let found = self.totals.iter().find(|(of, ..)| *of == year);
+        found.map_or((Amount::ZERO, 0), |(_, total, payments)| (*total, *payments))
+    }
+
+    /// Whether this is somebody with a card, and with this Frikort-ID where one is given (N4).
+    pub(crate) fn knows(&self, frikort: Option<FrikortTag>) -> bool {
+        match frikort {
+            None => !self.tags.is_empty(),
+            Some(tag) => self.tags.contains(&tag),
+        }
+    }
+}
+
+/// Reads a partition's limits.
+pub(crate) async fn limits(
+    connection: &mut PgConnection,
+    partition: i32,
+) -> Result<LimitSchedule, sqlx::Error> {
+    let rows = sqlx::query!(
+        "SELECT year, in_force_from, amount, citation FROM projection.annual_limit
+         WHERE partition = $1",
+        partition
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut schedule = LimitSchedule::default();
+    for row in rows {
+        let limit = amount(row.amount)?;
+        let (year, in_force_from) = (row.year, row.in_force_from);
+        schedule.set(LimitEntry { year, limit, in_force_from, citation: row.citation });
+    }
+    Ok(schedule)
+}
+
+/// Reads some persons' years and where the projection stands, in one statement and so in one
+/// snapshot. Persons whom the projection does not know are left out.
+pub(crate) async fn years(
+    connection: &mut PgConnection,
+    partition: i32,
+    persons: &[PersonId],
+) -> Result<(Checkpoint, HashMap<PersonId, Years>), sqlx::Error> {
+    let ids: Vec<Uuid> = persons.iter().map(|person| person.0).collect();
+    let rows = sqlx::query!(
+        r#"SELECT c.position, c.recorded_at, card.person_id AS "person_id?",
+                  card.frikort_tags AS "tags?: Vec<Uuid>",
+                  t.year AS "year?", t.total AS "total?", t.payments AS "payments?"
+           FROM projection.checkpoint AS c
+           LEFT JOIN projection.card AS card
+             ON card.partition = c.partition AND card.person_id = ANY($2)
+           LEFT JOIN projection.annual_total AS t
+             ON t.partition = card.partition AND t.person_id = card.person_id
+           WHERE c.partition = $1"#,
+        partition,
+        &ids
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut checkpoint = Checkpoint::default();
+    let mut found: HashMap<PersonId, Years> = HashMap::new();
+    for row in rows {
+        checkpoint = Checkpoint { position: row.position, recorded_at: row.recorded_at };
+        let (Some(person), Some(tags)) = (row.person_id, row.tags) else { continue };
+        let years = found.entry(PersonId(person)).or_insert_with(|| {
+            let tags = tags.iter().map(|tag| FrikortTag(tag.into_bytes())).collect();
+            Years { tags, totals: Vec::new() }
+        });
+        if let (Some(year), Some(total), Some(payments)) = (row.year, row.total, row.payments) {
+            let payments = u32::try_from(payments).unwrap_or_default();
+            years.totals.push((year, amount(total)?, payments));
+        }
+    }
+    Ok((checkpoint, found))
+}
+
+/// An amount from a column; one that is none was not written by us.
+pub(crate) fn amount(column: Decimal) -> Result<Amount, sqlx::Error> {
+    Amount::from_decimal(column).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}
+
+fn signed(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// Begins a transaction that sees one state of the database throughout.
+pub(crate) async fn begin_snapshot(
+    pool: &PgPool,
+) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, sqlx::Error> {
+    pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+}
