@@ -126,7 +126,7 @@ impl Account {
         answer: PaymentAnswer,
     ) -> Result<(), &'static str> {
         let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference.clone() };
-        let outcome = &answer.outcome;
+        let outcome = answer.outcome.clone();
         if self.payments.contains_key(&key) {
             return Err("a payment is reported twice");
         }
@@ -143,11 +143,11 @@ impl Account {
             revision: outcome.revision,
             cancelled: false,
             reported: None,
-            first_answer: Box::new(answer.clone()),
+            first_answer: Box::new(answer),
             last_change: None,
         };
         self.payments.insert(key, state);
-        self.apply_splits(&answer.outcome)
+        self.apply_splits(&outcome)
     }
 
     fn apply_corrected(
