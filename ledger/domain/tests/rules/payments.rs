@@ -144,6 +144,16 @@ fn p4_payments_that_differ_in_anything_else_are_not_warned_about() {
 }
 
 #[test]
+fn p4_payments_at_two_places_of_work_are_not_alike() {
+    let at = |reference, unit| at_unit(report(BAKERY, reference, "400.00"), unit);
+    given([holder(), at("a", "1001234567")]).when(at("b", "1001234568")).then(does_not_warn);
+    given([holder(), at("a", "1001234567")])
+        .when(report(BAKERY, "b", "400.00"))
+        .then(does_not_warn);
+    given([holder(), at("a", "1001234567")]).when(at("b", "1001234567")).then(warns);
+}
+
+#[test]
 fn p4_a_payment_is_held_against_the_others_as_they_stand() {
     given([holder(), report(BAKERY, "a", "100.00"), correct(BAKERY, "a", 1, "400.00")])
         .when(report(BAKERY, "b", "100.00"))
