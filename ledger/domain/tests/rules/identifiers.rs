@@ -163,6 +163,13 @@ fn w5_a_reference_that_holds_a_cpr_number_is_refused() {
 }
 
 #[test]
+fn w5_a_cpr_number_with_more_than_one_sign_between_its_parts_is_found_too() {
+    for text in ["010160 - 5001", "010160--5001", "010160 -5001", "010160  5001", "010160/-5001"] {
+        assert!(contains_cpr(text), "{text}");
+    }
+}
+
+#[test]
 fn w5_an_ordinary_reference_is_accepted() {
     for text in ["a", "løn marts 2025", "308-220320-1", "20220315001", "3002605001", "Æ/12_å"] {
         assert!(!contains_cpr(text), "{text}");
