@@ -212,12 +212,10 @@ impl Card {
 
     fn close(&mut self, last_day: Date) {
         self.status = CardStatus::Deactivated;
-        if let Some((first_day, end)) = self.periods.last_mut() {
-            *end = Some(last_day);
-            // Ended before it began: it was never active.
-            if *first_day > last_day {
-                self.periods.pop();
-            }
+        // What would begin later was never active; no day after the last one is (C2).
+        self.periods.retain(|(first_day, _)| *first_day <= last_day);
+        if let Some((_, end)) = self.periods.last_mut() {
+            *end = Some(end.map_or(last_day, |end| end.min(last_day)));
         }
     }
 

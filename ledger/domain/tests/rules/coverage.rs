@@ -143,6 +143,21 @@ fn c2_a_card_granted_and_deactivated_on_one_day_was_active_that_day() {
     .then(recorded("100.00", "0.00"));
 }
 
+#[test]
+fn c2_after_a_deactivation_no_later_day_is_active_also_of_an_earlier_period() {
+    // Deactivated in June, to be reactivated in July, and ended for good before that.
+    given([
+        holder(),
+        deactivate("d1", date!(2019 - 06 - 30)),
+        reactivate("r1", date!(2019 - 07 - 15)).decided(date!(2019 - 06 - 10)),
+        deactivate("d2", date!(2019 - 06 - 20)),
+    ])
+    .when(report(BAKERY, "a", "100.00").paid(date!(2019 - 06 - 21)))
+    .then(refused(not_covered(date!(2019 - 06 - 21), None)))
+    .when(report(BAKERY, "a", "100.00").paid(date!(2019 - 06 - 20)))
+    .then(recorded("100.00", "0.00"));
+}
+
 /// The deactivation lists exactly these payments.
 fn lists<const N: usize>(expected: [(&str, &str); N]) -> impl FnOnce(&Then) {
     use frikort_domain::{Decision, Event};
