@@ -147,8 +147,20 @@ impl Content {
 }
 
 impl Visitation {
-    pub(crate) fn record(&mut self, content: Content, position: i64, recorded_at: OffsetDateTime) {
+    pub(crate) fn record(
+        &mut self,
+        content: Content,
+        position: i64,
+        recorded_at: OffsetDateTime,
+    ) -> Result<(), &'static str> {
+        if self.0.iter().any(|recorded| recorded.content.key() == content.key()) {
+            return Err("a decision is recorded twice");
+        }
+        if !matches!(content, Content::Granted(_)) && !self.knows(None) {
+            return Err("a card is decided about that was never granted");
+        }
         self.0.push(Recorded { content, position, recorded_at });
+        Ok(())
     }
 
     /// The card now; `None` for a person who was never granted one.

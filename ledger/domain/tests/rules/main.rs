@@ -7,6 +7,7 @@
 
 mod allocation;
 mod coverage;
+mod history;
 mod identifiers;
 mod payments;
 mod refusals;
