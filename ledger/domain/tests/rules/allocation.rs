@@ -108,6 +108,20 @@ fn a4_a_downward_correction_gives_up_the_taxable_part_first() {
 }
 
 #[test]
+fn a4_a_corrected_payment_keeps_its_exempt_part_also_when_an_earlier_one_is_taxed() {
+    given([
+        holder(),
+        report(BAKERY, "A", "12000.00"),
+        report(GARDEN, "B", "8000.00"),
+        correct(BAKERY, "A", 1, "13000.00"),
+    ])
+    .when(correct(GARDEN, "B", 1, "8500.00"))
+    .then(recorded("8000.00", "500.00"))
+    .and(moved([]))
+    .and(split(BAKERY, "A", "12000.00", "1000.00"));
+}
+
+#[test]
 fn a4_a_correction_of_the_hours_alone_moves_nothing() {
     given(a_and_b())
         .when(correct(GARDEN, "B", 1, "9000.00").hours("7.40"))

@@ -48,6 +48,13 @@ fn c1_work_that_straddles_the_deactivation_is_refused_with_the_first_uncovered_d
 }
 
 #[test]
+fn c1_a_single_uncovered_day_at_the_end_is_enough_to_refuse() {
+    given([holder(), deactivate("d1", date!(2019 - 06 - 15))])
+        .when(worked(date!(2019 - 06 - 01), date!(2019 - 06 - 16)))
+        .then(refused(not_covered(date!(2019 - 06 - 16), Some(date!(2019 - 06 - 16)))));
+}
+
+#[test]
 fn c1_without_a_work_period_the_payment_date_must_be_covered() {
     let paid = |day| report(BAKERY, "a", "100.00").paid(day);
     given(granted_in_june())
