@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use time::OffsetDateTime;
 
 use crate::{
-    Amount, Card, Event, PaymentKey, PaymentOutcome, PaymentState,
+    Amount, Card, Event, Facts, PaymentKey, PaymentOutcome, PaymentState,
     event::{PaymentCancelled, PaymentCorrected, PaymentReported},
     payment::{LastChange, PaymentAnswer},
     visitation::{Content, Visitation},
@@ -92,30 +92,19 @@ impl Account {
             position,
             recorded_at,
         };
+        let mut decided = |content| self.visitation.record(content, position, recorded_at);
         match event {
-            Event::CardGranted(data) => {
-                self.visitation.record(Content::Granted(data.clone()), position, recorded_at);
-            }
+            Event::CardGranted(data) => decided(Content::Granted(data.clone())),
             Event::CardDeactivated(data, outcome) => {
-                let content = Content::Deactivated(data.clone(), outcome.clone());
-                self.visitation.record(content, position, recorded_at);
+                decided(Content::Deactivated(data.clone(), outcome.clone()))
             }
-            Event::CardReactivated(data) => {
-                self.visitation.record(Content::Reactivated(data.clone()), position, recorded_at);
-            }
-            Event::PaymentReported(data, outcome) => {
-                self.apply_reported(data, answer(outcome)).map_err(contradiction)?;
-            }
-            Event::PaymentCorrected(data, outcome) => {
-                self.apply_corrected(data, answer(outcome)).map_err(contradiction)?;
-            }
-            Event::PaymentCancelled(data, outcome) => {
-                self.apply_cancelled(data, answer(outcome)).map_err(contradiction)?;
-            }
-            Event::AnnualLimitSet(_) => {
-                return Err(contradiction("a limit is no event of a person"));
-            }
+            Event::CardReactivated(data) => decided(Content::Reactivated(data.clone())),
+            Event::PaymentReported(data, outcome) => self.apply_reported(data, answer(outcome)),
+            Event::PaymentCorrected(data, outcome) => self.apply_corrected(data, answer(outcome)),
+            Event::PaymentCancelled(data, outcome) => self.apply_cancelled(data, answer(outcome)),
+            Event::AnnualLimitSet(_) => Err("a limit is no event of a person"),
         }
+        .map_err(contradiction)?;
         self.version = version;
         Ok(())
     }
@@ -126,10 +115,11 @@ impl Account {
         answer: PaymentAnswer,
     ) -> Result<(), &'static str> {
         let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference.clone() };
-        let outcome = &answer.outcome;
+        let (outcome, position) = (answer.outcome.clone(), answer.position);
         if self.payments.contains_key(&key) {
             return Err("a payment is reported twice");
         }
+        check_outcome(&outcome, 1, &data.facts, data.facts.amount)?;
         let year = self.years.entry(outcome.year.year).or_default();
         year.total = year.total + data.facts.amount;
         year.exempt = year.exempt + outcome.exempt;
@@ -138,17 +128,17 @@ impl Account {
             facts: data.facts.clone(),
             production_unit: data.production_unit,
             year: outcome.year.year,
-            order: answer.position,
+            order: position,
             exempt: outcome.exempt,
             revision: outcome.revision,
-            position: answer.position,
+            position,
             cancelled: false,
             reported: None,
-            first_answer: Box::new(answer.clone()),
+            first_answer: Box::new(answer),
             last_change: None,
         };
         self.payments.insert(key, state);
-        self.apply_splits(&answer.outcome, answer.position)
+        self.apply_splits(&outcome, position)
     }
 
     fn apply_corrected(
@@ -159,8 +149,14 @@ impl Account {
         let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference.clone() };
         let (outcome, position) = (answer.outcome.clone(), answer.position);
         let state = self.payments.get_mut(&key).ok_or("an unknown payment is corrected")?;
+        let revision = next_revision(state, data.expected_revision)?;
+        check_outcome(&outcome, revision, &data.facts, data.facts.amount)?;
+        let moved = state.year != outcome.year.year;
+        if outcome.left_year.map(|left| left.year) != moved.then_some(state.year) {
+            return Err("the year that a payment left is not the one it was in");
+        }
         leave(&mut self.years, state);
-        if state.year != outcome.year.year {
+        if moved {
             state.order = position;
         }
         let before = std::mem::replace(&mut state.facts, data.facts.clone());
@@ -189,6 +185,8 @@ impl Account {
         let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference.clone() };
         let (outcome, position) = (answer.outcome.clone(), answer.position);
         let state = self.payments.get_mut(&key).ok_or("an unknown payment is cancelled")?;
+        let revision = next_revision(state, data.expected_revision)?;
+        check_outcome(&outcome, revision, &state.facts, Amount::ZERO)?;
         leave(&mut self.years, state);
         state.cancelled = true;
         state.exempt = Amount::ZERO;
@@ -208,12 +206,19 @@ impl Account {
         outcome: &PaymentOutcome,
         position: i64,
     ) -> Result<(), &'static str> {
+        let left_year = outcome.left_year.map(|left| left.year);
         for change in &outcome.changed {
             let key = PaymentKey {
                 employer_cvr: change.employer_cvr,
                 reference: change.reference.clone(),
             };
             let state = self.payments.get_mut(&key).ok_or("an unknown payment's split changes")?;
+            if change.exempt + change.taxable != state.amount() {
+                return Err("the exempt and the taxable part are not the amount");
+            }
+            if ![Some(outcome.year.year), left_year].contains(&Some(state.year)) {
+                return Err("a split changes in a year that the event does not touch");
+            }
             let year = self.years.entry(state.year).or_default();
             year.exempt = year.exempt.saturating_sub(state.exempt) + change.exempt;
             state.exempt = change.exempt;
@@ -230,6 +235,37 @@ impl Account {
         }
         Ok(())
     }
+}
+
+/// The revision that follows; a cancelled payment has none (P5, P6).
+fn next_revision(state: &PaymentState, expected: u32) -> Result<u32, &'static str> {
+    if state.cancelled {
+        return Err("a cancelled payment is changed");
+    }
+    if state.revision != expected {
+        return Err("a payment is changed that was at another revision");
+    }
+    Ok(expected + 1)
+}
+
+/// Holds an outcome against the facts it is about (Y1, A2).
+fn check_outcome(
+    outcome: &PaymentOutcome,
+    revision: u32,
+    facts: &Facts,
+    amount: Amount,
+) -> Result<(), &'static str> {
+    let day = facts.attribution_date();
+    if outcome.revision != revision {
+        return Err("the payment's revision is not the next");
+    }
+    if outcome.attribution_date != day || outcome.year.year != day.year() {
+        return Err("a payment is placed in a year that is not its date's");
+    }
+    if outcome.exempt + outcome.taxable != amount {
+        return Err("the exempt and the taxable part are not the amount");
+    }
+    Ok(())
 }
 
 /// Takes a payment's amounts out of its year.

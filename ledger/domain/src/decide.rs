@@ -15,7 +15,7 @@ use crate::{
         PaymentCancelled, PaymentCorrected, PaymentOutcome, PaymentReported, SplitChange,
         YearTotals,
     },
-    payment::{CancelPayment, CorrectPayment, Facts, PaymentState, ReportPayment},
+    payment::{CancelPayment, CorrectPayment, PaymentState, ReportPayment},
     visitation::{Content, DeactivateCard, GrantCard, ReactivateCard},
 };
 
@@ -194,7 +194,7 @@ fn report(
         year,
         left_year: None,
         changed,
-        possible_duplicate: has_twin(account, &command.key, &command.facts),
+        possible_duplicate: has_twin(account, command),
     };
     let data = PaymentReported {
         employer_cvr: command.key.employer_cvr,
@@ -219,9 +219,12 @@ fn replay_report(state: &PaymentState, command: &ReportPayment) -> Result<Decisi
 }
 
 /// P4: another payment of this employer, alike in all but the reference.
-fn has_twin(account: &Account, key: &PaymentKey, facts: &Facts) -> bool {
+fn has_twin(account: &Account, command: &ReportPayment) -> bool {
     account.payments.iter().any(|(other, state)| {
-        other.employer_cvr == key.employer_cvr && !state.cancelled && state.facts == *facts
+        other.employer_cvr == command.key.employer_cvr
+            && !state.cancelled
+            && state.facts == command.facts
+            && state.production_unit == command.production_unit
     })
 }
 

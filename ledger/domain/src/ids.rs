@@ -73,12 +73,13 @@ impl fmt::Debug for Cpr {
     }
 }
 
-/// Whether a free text holds a CPR number: ten digits, or six and four with a hyphen or space
-/// between, that stand alone and begin with a real date (W5).
+/// Whether a free text holds a CPR number: ten digits, or six and four with hyphens, spaces
+/// or other signs between, that stand alone and begin with a real date (W5).
 pub fn contains_cpr(text: &str) -> bool {
     let is_cpr = |token: &str| token.len() == 10 && token.parse::<Cpr>().is_ok();
     let mut previous = "";
-    for token in text.split(|c: char| !c.is_alphanumeric()) {
+    let tokens = text.split(|c: char| !c.is_alphanumeric());
+    for token in tokens.filter(|token| !token.is_empty()) {
         if is_cpr(token) || (previous.len() == 6 && is_cpr(&format!("{previous}{token}"))) {
             return true;
         }

@@ -171,7 +171,7 @@ impl Record {
 
     /// Reads a line.
     pub fn decode(line: &str) -> Result<Self, RecordError> {
-        let read: ReadLine<'_> = serde_json::from_str(line).map_err(RecordError::Malformed)?;
+        let read: ReadLine<'_> = serde_json::from_str(line).map_err(|e| unreadable(line, e))?;
         if read.schema != SCHEMA {
             return Err(RecordError::UnknownSchema(read.schema));
         }
@@ -196,6 +196,10 @@ impl Record {
             }
             (unknown, _) => return Err(RecordError::UnknownType(unknown.to_owned())),
         };
+        let of_person = !matches!(event, Event::AnnualLimitSet(_));
+        if read.person_id.is_some() != of_person {
+            return Err(RecordError::WrongParts(read.r#type.to_owned()));
+        }
         Ok(Self {
             partition: read.partition,
             position: read.position,
@@ -218,6 +222,18 @@ const TYPES: [&str; 7] = [
     "payment_cancelled",
     "annual_limit_set",
 ];
+
+/// A newer schema may have any form; it is named all the same.
+fn unreadable(line: &str, error: serde_json::Error) -> RecordError {
+    #[derive(Deserialize)]
+    struct Versioned {
+        schema: u16,
+    }
+    match serde_json::from_str(line) {
+        Ok(Versioned { schema }) if schema != SCHEMA => RecordError::UnknownSchema(schema),
+        _ => RecordError::Malformed(error),
+    }
+}
 
 fn part<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, RecordError> {
     serde_json::from_str(raw.get()).map_err(RecordError::Malformed)
@@ -243,9 +259,16 @@ fn read_instant<'de, D: serde::Deserializer<'de>>(
 fn parse_instant(text: &str) -> Option<OffsetDateTime> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let date: Date = parse_date(date)?;
-    let (clock, micro) = time.split_once('.')?;
-    let mut parts = clock.split(':').map(|part| part.parse::<u8>().ok());
-    let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
-    let micro = (micro.len() == 6).then(|| micro.parse().ok()).flatten()?;
+    let form = time.bytes().enumerate().all(|(at, byte)| match at {
+        2 | 5 => byte == b':',
+        8 => byte == b'.',
+        _ => byte.is_ascii_digit(),
+    });
+    if !form || time.len() != 15 {
+        return None;
+    }
+    let part = |range: std::ops::Range<usize>| time.get(range)?.parse::<u8>().ok();
+    let (hour, minute, second) = (part(0..2)?, part(3..5)?, part(6..8)?);
+    let micro = time.get(9..)?.parse().ok()?;
     Some(date.with_time(Time::from_hms_micro(hour, minute, second, micro).ok()?).assume_utc())
 }

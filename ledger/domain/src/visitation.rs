@@ -147,8 +147,20 @@ impl Content {
 }
 
 impl Visitation {
-    pub(crate) fn record(&mut self, content: Content, position: i64, recorded_at: OffsetDateTime) {
+    pub(crate) fn record(
+        &mut self,
+        content: Content,
+        position: i64,
+        recorded_at: OffsetDateTime,
+    ) -> Result<(), &'static str> {
+        if self.0.iter().any(|recorded| recorded.content.key() == content.key()) {
+            return Err("a decision is recorded twice");
+        }
+        if !matches!(content, Content::Granted(_)) && !self.knows(None) {
+            return Err("a card is decided about that was never granted");
+        }
         self.0.push(Recorded { content, position, recorded_at });
+        Ok(())
     }
 
     /// The card now; `None` for a person who was never granted one.
@@ -212,12 +224,10 @@ impl Card {
 
     fn close(&mut self, last_day: Date) {
         self.status = CardStatus::Deactivated;
-        if let Some((first_day, end)) = self.periods.last_mut() {
-            *end = Some(last_day);
-            // Ended before it began: it was never active.
-            if *first_day > last_day {
-                self.periods.pop();
-            }
+        // What would begin later was never active; no day after the last one is (C2).
+        self.periods.retain(|(first_day, _)| *first_day <= last_day);
+        if let Some((_, end)) = self.periods.last_mut() {
+            *end = Some(end.map_or(last_day, |end| end.min(last_day)));
         }
     }
 

@@ -1,0 +1,325 @@
+//! A second, deliberately plain account of the rules: days in a row of booleans, allowance handed
+//! out øre by øre. Slow, and with nothing in common with the program but the rules.
+
+use std::collections::BTreeMap;
+
+use time::{Date, Duration, macros::date};
+
+/// The days of the model: 1 January 2024 is day 0, and the last is far beyond every date used.
+const DAYS: usize = 1500;
+
+/// The civil date of a day of the model.
+pub(crate) fn date_of(day: usize) -> Date {
+    date!(2024 - 01 - 01) + Duration::days(i64::try_from(day).expect("few days"))
+}
+
+/// What an employer states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stated {
+    pub(crate) oere: u32,
+    pub(crate) paid: usize,
+    pub(crate) work: Option<(usize, usize)>,
+}
+
+impl Stated {
+    fn work_days(self) -> (usize, usize) {
+        self.work.unwrap_or((self.paid, self.paid))
+    }
+
+    /// Y1.
+    pub(crate) fn year(self) -> i32 {
+        let begins = self.work.map_or(0, |(first, _)| first);
+        date_of(if self.paid < begins { begins } else { self.paid }).year()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Payment {
+    pub(crate) stated: Stated,
+    pub(crate) unit: Option<u8>,
+    pub(crate) first_stated: Stated,
+    /// The event that put it into its year.
+    pub(crate) order: u32,
+    pub(crate) exempt: u32,
+    pub(crate) revision: u32,
+    pub(crate) cancelled: bool,
+    last_change: Option<(Option<usize>, u32)>,
+}
+
+/// Employer and reference.
+pub(crate) type Key = (usize, usize);
+
+/// What must come of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Recorded,
+    Replayed,
+    Refused(String),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    /// Whether the card is active, day by day.
+    active: Vec<bool>,
+    pub(crate) municipality: Option<usize>,
+    deactivated: bool,
+    /// Year, in force from, limit.
+    pub(crate) limits: Vec<(i32, usize, u32)>,
+    pub(crate) today: usize,
+    pub(crate) payments: BTreeMap<Key, Payment>,
+    events: u32,
+}
+
+fn refused(reason: &str) -> Expected {
+    Expected::Refused(reason.to_owned())
+}
+
+impl Model {
+    pub(crate) fn new() -> Self {
+        Self {
+            active: vec![false; DAYS],
+            municipality: None,
+            deactivated: true,
+            limits: Vec::new(),
+            today: 0,
+            payments: BTreeMap::new(),
+            events: 0,
+        }
+    }
+
+    /// The limit of a year today: walk the days to today, or to the first day of the year when
+    /// that is later, and keep what came into force last.
+    pub(crate) fn limit(&self, year: i32) -> Option<u32> {
+        let mut found = None;
+        for day in (0..DAYS).filter(|day| {
+            *day <= self.today || date_of(*day).year() < year || {
+                date_of(*day).year() == year && date_of(*day).ordinal() == 1
+            }
+        }) {
+            let today = self.limits.iter().rfind(|(of, from, _)| (*of, *from) == (year, day));
+            found = today.map(|(_, _, limit)| *limit).or(found);
+        }
+        found
+    }
+
+    /// The payments of a year that count, in order of registration.
+    pub(crate) fn in_year(&self, year: i32) -> Vec<Key> {
+        let counts = |payment: &Payment| !payment.cancelled && payment.stated.year() == year;
+        let mut keys: Vec<Key> =
+            self.payments.iter().filter(|(_, p)| counts(p)).map(|(key, _)| *key).collect();
+        keys.sort_by_key(|key| self.payments[key].order);
+        keys
+    }
+
+    /// A2, A5, A6: øre by øre, until used is the smaller of limit and sum.
+    fn settle(&mut self, year: i32, limit: u32) {
+        let keys = self.in_year(year);
+        loop {
+            let used: u32 = keys.iter().map(|key| self.payments[key].exempt).sum();
+            let taxed =
+                keys.iter().find(|k| self.payments[k].exempt < self.payments[k].stated.oere);
+            let exempt = keys.iter().rev().find(|k| self.payments[k].exempt > 0);
+            let (key, one_more) = match (taxed, exempt) {
+                (Some(key), _) if used < limit => (key, true),
+                (_, Some(key)) if used > limit => (key, false),
+                _ => return,
+            };
+            let payment = self.payments.get_mut(key).expect("it is there");
+            if one_more { payment.exempt += 1 } else { payment.exempt -= 1 }
+        }
+    }
+
+    /// C1: the first day without a card, and where to split.
+    fn uncovered(&self, stated: Stated) -> Option<String> {
+        let (first, last) = stated.work_days();
+        let gap = (first..=last).find(|day| !self.active[*day])?;
+        let split =
+            if gap > first { Some(gap) } else { (first..=last).find(|day| self.active[*day]) };
+        Some(format!("not covered {} {:?}", date_of(gap), split.map(date_of)))
+    }
+
+    fn no_limit(&self, year: i32) -> Option<Expected> {
+        self.limit(year).is_none().then(|| Expected::Refused(format!("limit not set {year}")))
+    }
+
+    /// P9, as the list has it.
+    pub(crate) fn report(
+        &mut self,
+        key: Key,
+        stated: Stated,
+        unit: Option<u8>,
+        ordinary: bool,
+        strict: bool,
+    ) -> Expected {
+        if !ordinary {
+            return refused("supported work");
+        }
+        if self.municipality.is_none() {
+            return refused("no card");
+        }
+        if let Some(before) = self.payments.get(&key) {
+            let same = before.first_stated == stated && before.unit == unit;
+            return if same { Expected::Replayed } else { refused("reference reused") };
+        }
+        if let Some(reason) = self.uncovered(stated) {
+            return Expected::Refused(reason);
+        }
+        let year = stated.year();
+        if let Some(expected) = self.no_limit(year) {
+            return expected;
+        }
+        let limit = self.limit(year).expect("checked");
+        let mut after = self.clone();
+        after.settle(year, limit);
+        after.events += 1;
+        let payment = Payment {
+            stated,
+            unit,
+            first_stated: stated,
+            order: after.events,
+            exempt: 0,
+            revision: 1,
+            cancelled: false,
+            last_change: None,
+        };
+        after.payments.insert(key, payment);
+        after.settle(year, limit);
+        if strict && after.payments[&key].exempt < stated.oere {
+            return refused("limit exceeded");
+        }
+        *self = after;
+        Expected::Recorded
+    }
+
+    /// The head of P9's list for corrections and cancellations.
+    fn check_change(&self, key: Key, revision: u32, repeats: bool) -> Option<Expected> {
+        let Some(payment) = self.payments.get(&key) else {
+            return Some(refused("payment not found"));
+        };
+        if repeats {
+            Some(Expected::Replayed)
+        } else if payment.cancelled {
+            Some(refused("payment cancelled"))
+        } else if payment.revision != revision {
+            Some(refused("revision mismatch"))
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn correct(&mut self, key: Key, stated: Stated, revision: u32) -> Expected {
+        let repeats = self
+            .payments
+            .get(&key)
+            .is_some_and(|p| p.last_change == Some((None, revision)) && p.stated == stated);
+        if let Some(expected) = self.check_change(key, revision, repeats) {
+            return expected;
+        }
+        if let Some(reason) = self.uncovered(stated) {
+            return Expected::Refused(reason);
+        }
+        let (old, new) = (self.payments[&key].stated.year(), stated.year());
+        if let Some(expected) = self.no_limit(new).or_else(|| self.no_limit(old)) {
+            return expected;
+        }
+        let limit = |year| self.limit(year).expect("checked");
+        let limits = [(old, limit(old)), (new, limit(new))];
+        limits.iter().for_each(|(year, limit)| self.settle(*year, *limit));
+        self.events += 1;
+        let events = self.events;
+        let payment = self.payments.get_mut(&key).expect("checked");
+        payment.revision += 1;
+        payment.last_change = Some((None, revision));
+        payment.stated = stated;
+        if old == new {
+            payment.exempt = payment.exempt.min(stated.oere);
+        } else {
+            (payment.exempt, payment.order) = (0, events);
+        }
+        limits.iter().for_each(|(year, limit)| self.settle(*year, *limit));
+        Expected::Recorded
+    }
+
+    pub(crate) fn cancel(&mut self, key: Key, reason: usize, revision: u32) -> Expected {
+        let repeats = self
+            .payments
+            .get(&key)
+            .is_some_and(|p| p.last_change == Some((Some(reason), revision)));
+        if let Some(expected) = self.check_change(key, revision, repeats) {
+            return expected;
+        }
+        let year = self.payments[&key].stated.year();
+        if let Some(expected) = self.no_limit(year) {
+            return expected;
+        }
+        let limit = self.limit(year).expect("checked");
+        self.settle(year, limit);
+        self.events += 1;
+        let payment = self.payments.get_mut(&key).expect("checked");
+        payment.revision += 1;
+        payment.last_change = Some((Some(reason), revision));
+        payment.cancelled = true;
+        payment.exempt = 0;
+        self.settle(year, limit);
+        Expected::Recorded
+    }
+
+    pub(crate) fn grant(&mut self, municipality: usize, from: usize) -> Expected {
+        if self.active[from..].contains(&true) {
+            return refused("card already active");
+        }
+        self.active[from..].fill(true);
+        self.municipality = Some(municipality);
+        self.deactivated = false;
+        Expected::Recorded
+    }
+
+    pub(crate) fn deactivate(&mut self, municipality: usize, last_day: usize) -> Expected {
+        if let Some(expected) = self.not_responsible(municipality) {
+            return expected;
+        }
+        if self.deactivated {
+            return refused("no active card");
+        }
+        self.active[last_day + 1..].fill(false);
+        self.deactivated = true;
+        Expected::Recorded
+    }
+
+    /// C3: payments whose work lies after the last active day.
+    pub(crate) fn after(&self, last_day: usize) -> Vec<Key> {
+        let after = |p: &Payment| !p.cancelled && p.stated.work_days().1 > last_day;
+        self.payments.iter().filter(|(_, p)| after(p)).map(|(key, _)| *key).collect()
+    }
+
+    pub(crate) fn reactivate(&mut self, municipality: usize, from: usize) -> Expected {
+        if let Some(expected) = self.not_responsible(municipality) {
+            return expected;
+        }
+        if self.active[from..].contains(&true) {
+            return refused("card not deactivated");
+        }
+        self.active[from..].fill(true);
+        self.deactivated = false;
+        Expected::Recorded
+    }
+
+    fn not_responsible(&self, municipality: usize) -> Option<Expected> {
+        match self.municipality {
+            None => Some(refused("no card")),
+            Some(responsible) if responsible != municipality => Some(refused("not responsible")),
+            Some(_) => None,
+        }
+    }
+
+    /// P4: alike in all but the reference.
+    pub(crate) fn has_twin(&self, key: Key) -> bool {
+        let own = &self.payments[&key];
+        self.payments.iter().any(|(other, p)| {
+            *other != key
+                && other.0 == key.0
+                && !p.cancelled
+                && (p.stated, p.unit) == (own.stated, own.unit)
+        })
+    }
+}

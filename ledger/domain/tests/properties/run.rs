@@ -1,0 +1,368 @@
+//! One random life: each command goes to the program and to the model, and then everything that
+//! must hold is looked at.
+
+use std::collections::BTreeMap;
+
+use frikort_domain::{
+    Account, Actor, CancelPayment, CancelReason, Command, CorrectPayment, DeactivateCard, Decision,
+    DecisionKey, Event, FrikortTag, GrantCard, LimitEntry, LimitSchedule, PaymentAnswer,
+    PaymentKey, PaymentOutcome, PersonId, ReactivateCard, Record, ReportPayment, Role, YearTotals,
+    decide,
+};
+use time::{Duration, macros::datetime};
+
+use crate::{
+    convert::{EMPLOYERS, employer_key, facts, kr, model_key, name, oere, payment_key},
+    model::{Expected, Key, Model, Stated, date_of},
+};
+
+const MUNICIPALITIES: [&str; 2] = ["751", "101"];
+const REASONS: [CancelReason; 3] =
+    [CancelReason::NotPaid, CancelReason::Duplicate, CancelReason::Other];
+
+/// Something that happens.
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    Report { key: Key, stated: Stated, unit: Option<u8>, ordinary: bool, strict: bool },
+    Correct { key: Key, stated: Stated, stale: bool },
+    CorrectAmount { key: Key, oere: u32 },
+    Cancel { key: Key, reason: usize, stale: bool },
+    Limit { year: i32, later: Option<usize>, oere: u32 },
+    Wait { days: usize },
+    Grant { municipality: usize, from: usize },
+    Deactivate { municipality: usize, last_day: usize },
+    Reactivate { municipality: usize, from: usize },
+}
+
+/// Exempt and taxable øre of every payment.
+type Splits = BTreeMap<Key, (u32, u32)>;
+
+pub(crate) struct Run {
+    account: Account,
+    limits: LimitSchedule,
+    model: Model,
+    /// The recorded lines: all that a restart has.
+    lines: Vec<String>,
+    /// Every accepted report, and the last change of every payment, with the answer given.
+    reports: Vec<(Command, PaymentAnswer)>,
+    changes: BTreeMap<Key, (Command, PaymentAnswer)>,
+    /// The limit applied when a year was last touched.
+    applied: BTreeMap<i32, u32>,
+    decisions: u32,
+}
+
+impl Run {
+    pub(crate) fn new() -> Self {
+        Self {
+            account: Account::default(),
+            limits: LimitSchedule::default(),
+            model: Model::new(),
+            lines: Vec::new(),
+            reports: Vec::new(),
+            changes: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            decisions: 0,
+        }
+    }
+
+    pub(crate) fn happen(&mut self, op: &Op) {
+        match *op {
+            Op::Wait { days } => self.model.today = (self.model.today + days).min(700),
+            Op::Limit { year, later, oere } => self.set_limit(year, later.unwrap_or(0), oere),
+            _ => self.command(op),
+        }
+        self.repeats_get_their_answers();
+        self.the_log_gives_the_same_account();
+    }
+
+    fn set_limit(&mut self, year: i32, later: usize, oere: u32) {
+        let from = if year == 2024 { 0 } else { 366 } + later;
+        let in_force_from = date_of(from);
+        let citation = "LOV 616 af 11/6/2024".to_owned();
+        self.limits.set(LimitEntry { year, limit: kr(oere), in_force_from, citation });
+        self.model.limits.push((year, from, oere));
+    }
+
+    fn command(&mut self, op: &Op) {
+        let command = self.build(op);
+        let before = self.model.clone();
+        let splits_before = self.splits();
+        let expected = self.expect(op);
+        let today = date_of(self.model.today);
+        let result = decide(&self.account, &self.limits, &command, today);
+        assert_eq!(result, decide(&self.account, &self.limits, &command, today), "deterministic");
+        match (&result, &expected) {
+            (Ok(Decision::Record(event)), Expected::Recorded) => {
+                let answer = self.record(event);
+                if let Some(answer) = answer {
+                    let key = own_key(op).expect("a payment's event is about a payment");
+                    self.the_rules_hold(key, op, &answer.outcome, &splits_before);
+                    self.keep(op, key, command, answer);
+                } else if let Event::CardDeactivated(data, outcome) = event {
+                    assert_eq!(date_of_deactivation(op), data.last_day);
+                    let mut listed = outcome.payments_after.clone();
+                    listed.sort();
+                    assert_eq!(listed, self.after(op, &before), "C3: the payments listed");
+                }
+            }
+            (Ok(Decision::ReplayPayment(_)), Expected::Replayed) => {}
+            (Err(reason), Expected::Refused(expected)) => assert_eq!(&name(reason), expected),
+            _ => panic!("{result:?}, expected {expected:?}"),
+        }
+    }
+
+    fn expect(&mut self, op: &Op) -> Expected {
+        let revision = |stale, key: &Key, model: &Model| {
+            let now = model.payments.get(key).map_or(1, |payment| payment.revision);
+            if stale { now - 1 } else { now }
+        };
+        match *op {
+            Op::Report { key, stated, unit, ordinary, strict } => {
+                self.model.report(key, stated, unit, ordinary, strict)
+            }
+            Op::Correct { key, stated, stale } => {
+                let revision = revision(stale, &key, &self.model);
+                self.model.correct(key, stated, revision)
+            }
+            Op::CorrectAmount { key, oere } => {
+                let stated = self.restated(key, oere);
+                let revision = revision(false, &key, &self.model);
+                self.model.correct(key, stated, revision)
+            }
+            Op::Cancel { key, reason, stale } => {
+                let revision = revision(stale, &key, &self.model);
+                self.model.cancel(key, reason, revision)
+            }
+            Op::Grant { municipality, from } => self.model.grant(municipality, from),
+            Op::Deactivate { municipality, last_day } => {
+                self.model.deactivate(municipality, last_day)
+            }
+            Op::Reactivate { municipality, from } => self.model.reactivate(municipality, from),
+            Op::Limit { .. } | Op::Wait { .. } => unreachable!("no command"),
+        }
+    }
+
+    /// The same dates, another amount.
+    fn restated(&self, key: Key, oere: u32) -> Stated {
+        let plain = Stated { oere, paid: 10, work: None };
+        self.model.payments.get(&key).map_or(plain, |payment| Stated { oere, ..payment.stated })
+    }
+
+    fn build(&mut self, op: &Op) -> Command {
+        self.decisions += 1;
+        let decision = |municipality: usize| DecisionKey {
+            municipality: MUNICIPALITIES[municipality].parse().expect("a municipality"),
+            reference: format!("d{}", self.decisions).parse().expect("a reference"),
+        };
+        let revision = |key: &Key, stale: bool| {
+            let now = self.model.payments.get(key).map_or(1, |payment| payment.revision);
+            if stale { now - 1 } else { now }
+        };
+        let correct = |key: Key, stated: Stated, stale: bool| {
+            Command::CorrectPayment(CorrectPayment {
+                key: payment_key(key),
+                facts: facts(stated),
+                frikort: None,
+                expected_revision: revision(&key, stale),
+            })
+        };
+        match *op {
+            Op::Report { key, stated, unit, ordinary, strict } => {
+                Command::ReportPayment(ReportPayment {
+                    key: payment_key(key),
+                    facts: facts(stated),
+                    production_unit: unit.map(|n| format!("{n:010}").parse().expect("a unit")),
+                    frikort: None,
+                    ordinary_work: ordinary,
+                    reject_if_exceeds: strict,
+                })
+            }
+            Op::Correct { key, stated, stale } => correct(key, stated, stale),
+            Op::CorrectAmount { key, oere } => correct(key, self.restated(key, oere), false),
+            Op::Cancel { key, reason, stale } => Command::CancelPayment(CancelPayment {
+                key: payment_key(key),
+                reason: REASONS[reason],
+                frikort: None,
+                expected_revision: revision(&key, stale),
+            }),
+            Op::Grant { municipality, from } => Command::GrantCard(GrantCard {
+                key: decision(municipality),
+                frikort: FrikortTag([7; 16]),
+                decided_on: date_of(from),
+                effective_from: date_of(from),
+            }),
+            Op::Deactivate { municipality, last_day } => Command::DeactivateCard(DeactivateCard {
+                key: decision(municipality),
+                frikort: None,
+                decided_on: date_of(last_day),
+                last_day: date_of(last_day),
+            }),
+            Op::Reactivate { municipality, from } => Command::ReactivateCard(ReactivateCard {
+                key: decision(municipality),
+                frikort: None,
+                decided_on: date_of(from),
+                effective_from: date_of(from),
+            }),
+            Op::Limit { .. } | Op::Wait { .. } => unreachable!("no command"),
+        }
+    }
+
+    /// Writes the line and folds the event in, as the sequencer does.
+    fn record(&mut self, event: &Event) -> Option<PaymentAnswer> {
+        let position = i64::try_from(self.lines.len()).expect("few lines") + 1;
+        let recorded_at = datetime!(2024-01-01 00:00 UTC) + Duration::microseconds(position);
+        let version = self.account.version() + 1;
+        self.account.apply(event, version, position, recorded_at).expect("it follows");
+        let record = Record {
+            partition: 1,
+            position,
+            person_id: Some(PersonId(uuid::Uuid::from_u128(1))),
+            version,
+            recorded_at,
+            actor: Actor { role: Role::Employer, organisation: EMPLOYERS[0].to_owned() },
+            trace_id: None,
+            event: event.clone(),
+        };
+        self.lines.push(record.encode());
+        let (Event::PaymentReported(_, outcome)
+        | Event::PaymentCorrected(_, outcome)
+        | Event::PaymentCancelled(_, outcome)) = event
+        else {
+            return None;
+        };
+        Some(PaymentAnswer { outcome: outcome.clone(), position, recorded_at })
+    }
+
+    fn keep(&mut self, op: &Op, key: Key, command: Command, answer: PaymentAnswer) {
+        let outcome = &answer.outcome;
+        for totals in [Some(outcome.year), outcome.left_year].into_iter().flatten() {
+            self.applied.insert(totals.year, oere(totals.limit));
+        }
+        if matches!(op, Op::Report { .. }) {
+            self.reports.push((command, answer));
+        } else {
+            self.changes.insert(key, (command, answer));
+        }
+    }
+
+    fn splits(&self) -> Splits {
+        let split = |(key, state): (&PaymentKey, &frikort_domain::PaymentState)| {
+            (model_key(key), (oere(state.exempt), oere(state.taxable())))
+        };
+        self.account.payments().map(split).collect()
+    }
+
+    fn the_rules_hold(&self, key: Key, op: &Op, outcome: &PaymentOutcome, before: &Splits) {
+        let after = self.splits();
+        let model: Splits = self
+            .model
+            .payments
+            .iter()
+            .map(|(key, p)| {
+                let amount = if p.cancelled { 0 } else { p.stated.oere };
+                (*key, (p.exempt, amount - p.exempt))
+            })
+            .collect();
+        assert_eq!(after, model, "the plain model");
+        assert_eq!((oere(outcome.exempt), oere(outcome.taxable)), after[&key], "the answer");
+        assert_eq!(outcome.revision, self.model.payments[&key].revision);
+        let twin = matches!(op, Op::Report { .. }) && self.model.has_twin(key);
+        assert_eq!(outcome.possible_duplicate, twin, "P4");
+
+        // The splits told as changed are exactly those that changed.
+        let told: Splits = outcome
+            .changed
+            .iter()
+            .map(|c| (employer_key(c), (oere(c.exempt), oere(c.taxable))))
+            .collect();
+        assert_eq!(told.len(), outcome.changed.len(), "each payment once");
+        let changed = after.iter().filter(|(k, split)| **k != key && before.get(k) != Some(split));
+        assert_eq!(told, changed.map(|(k, split)| (*k, *split)).collect(), "what changed");
+
+        for totals in [Some(&outcome.year), outcome.left_year.as_ref()].into_iter().flatten() {
+            self.the_year_adds_up(totals, &after);
+            self.nobody_lost_to_another_payment(totals, key, op, before, &after);
+        }
+    }
+
+    /// A2 and A5 of one year that the event touched.
+    fn the_year_adds_up(&self, totals: &YearTotals, after: &Splits) {
+        let keys = self.model.in_year(totals.year);
+        let sum = |part: fn(&(u32, u32)) -> u32| keys.iter().map(|k| part(&after[k])).sum::<u32>();
+        let (used, taxable) = (sum(|split| split.0), sum(|split| split.1));
+        let limit = oere(totals.limit);
+        assert_eq!(Some(limit), self.model.limit(totals.year), "the limit in force");
+        assert_eq!(oere(totals.total), used + taxable, "A2: the sum");
+        assert_eq!(usize::try_from(totals.payments).expect("few"), keys.len());
+        assert_eq!(used, limit.min(used + taxable), "A2: used");
+        assert!(used == limit || taxable == 0, "A5: nothing is free while something is taxed");
+    }
+
+    /// A4 and A6 of one year that the event touched.
+    fn nobody_lost_to_another_payment(
+        &self,
+        totals: &YearTotals,
+        own: Key,
+        op: &Op,
+        before: &Splits,
+        after: &Splits,
+    ) {
+        let lowered = self.applied.get(&totals.year).is_some_and(|was| oere(totals.limit) < *was);
+        let keys = self.model.in_year(totals.year);
+        for (at, key) in keys.iter().enumerate().filter(|(_, key)| **key != own) {
+            if after[key].0 >= before[key].0 {
+                continue;
+            }
+            assert!(lowered, "A4: {key:?} lost through {op:?}");
+            if matches!(op, Op::Report { .. }) {
+                let later_have = keys[at + 1..].iter().map(|later| after[later].0).sum::<u32>();
+                assert_eq!(later_have, 0, "A6: {key:?} lost before those after it");
+            }
+        }
+    }
+
+    /// The payments that a deactivation must list, in order of key.
+    fn after(&self, op: &Op, before: &Model) -> Vec<PaymentKey> {
+        let Op::Deactivate { last_day, .. } = op else { unreachable!("a deactivation") };
+        let mut keys: Vec<PaymentKey> =
+            before.after(*last_day).into_iter().map(payment_key).collect();
+        keys.sort();
+        keys
+    }
+
+    /// P3 and P9: whatever happened since.
+    fn repeats_get_their_answers(&self) {
+        let today = date_of(self.model.today);
+        for (command, answer) in self.reports.iter().chain(self.changes.values()) {
+            let again = decide(&self.account, &self.limits, command, today);
+            assert_eq!(again, Ok(Decision::ReplayPayment(answer.clone())), "{command:?}");
+        }
+    }
+
+    fn the_log_gives_the_same_account(&self) {
+        let mut account = Account::default();
+        for line in &self.lines {
+            let record = Record::decode(line).expect("our own line");
+            assert_eq!(&record.encode(), line);
+            account
+                .apply(&record.event, record.version, record.position, record.recorded_at)
+                .expect("it follows");
+        }
+        assert_eq!(account, self.account);
+    }
+}
+
+fn own_key(op: &Op) -> Option<Key> {
+    match *op {
+        Op::Report { key, .. }
+        | Op::Correct { key, .. }
+        | Op::CorrectAmount { key, .. }
+        | Op::Cancel { key, .. } => Some(key),
+        _ => None,
+    }
+}
+
+fn date_of_deactivation(op: &Op) -> time::Date {
+    let Op::Deactivate { last_day, .. } = op else { unreachable!("a deactivation") };
+    date_of(*last_day)
+}

@@ -1,0 +1,17 @@
+//! The rules of the README's chapter on rules, each as sentences that read
+//! `given(…).when(…).then(…)`.
+//!
+//! A test's name begins with the id of its rule. The numbers are those of the rules' own worked
+//! examples, never taken from what the program answers. Where a test here and the program
+//! disagree, the program is wrong.
+
+mod allocation;
+mod coverage;
+mod history;
+mod identifiers;
+mod payments;
+mod refusals;
+mod scenario;
+mod steps;
+mod visitation;
+mod years;

@@ -1,0 +1,215 @@
+//! `given(…).when(…).then(…)`: a very small ledger of one person.
+//!
+//! What is given must be accepted, or the scenario itself is wrong and the test stops. Everything
+//! goes through `decide` and `Account::apply` only, as it does in the sequencer.
+
+use frikort_domain::{
+    Account, Amount, Command, Decision, Event, LimitSchedule, PaymentAnswer, PaymentOutcome,
+    Rejection, decide,
+};
+use time::{Date, Duration, OffsetDateTime, macros::date, macros::datetime};
+
+pub(crate) use crate::steps::*;
+
+/// The ledger as far as one person is concerned.
+#[derive(Clone, Debug)]
+pub(crate) struct Ledger {
+    pub(crate) account: Account,
+    pub(crate) limits: LimitSchedule,
+    pub(crate) today: Date,
+    pub(crate) position: i64,
+    pub(crate) events: Vec<Event>,
+}
+
+/// What came of the step under test.
+pub(crate) struct Then {
+    pub(crate) before: Ledger,
+    pub(crate) after: Ledger,
+    pub(crate) result: Result<Decision, Rejection>,
+}
+
+/// The moment at which the event at `position` is recorded.
+pub(crate) fn moment(position: i64) -> OffsetDateTime {
+    datetime!(2019-06-01 08:00 UTC) + Duration::microseconds(position)
+}
+
+impl Ledger {
+    fn empty() -> Self {
+        Self {
+            account: Account::default(),
+            limits: LimitSchedule::default(),
+            today: date!(2019 - 06 - 01),
+            position: 0,
+            events: Vec::new(),
+        }
+    }
+
+    fn decide(&mut self, command: &Command) -> Result<Decision, Rejection> {
+        let decision = decide(&self.account, &self.limits, command, self.today)?;
+        if let Decision::Record(event) = &decision {
+            self.position += 1;
+            let version = self.account.version() + 1;
+            self.account
+                .apply(event, version, self.position, moment(self.position))
+                .expect("an event that was just decided follows from the state");
+            self.events.push(event.clone());
+        }
+        Ok(decision)
+    }
+
+    fn happen(&mut self, step: Step) {
+        match step {
+            Step::Today(day) => self.today = day,
+            Step::Limit(entry) => self.limits.set(entry),
+            Step::Do(command) => {
+                let decision = self.decide(&command);
+                assert!(
+                    matches!(decision, Ok(Decision::Record(_))),
+                    "given {command:?}, but it came to {decision:?}"
+                );
+            }
+            Step::All(steps) => steps.into_iter().for_each(|step| self.happen(step)),
+        }
+    }
+
+    pub(crate) fn split(&self, employer: &str, reference: &str) -> (String, String) {
+        let state = self.account.payment(&key(employer, reference)).expect("the payment exists");
+        (state.exempt.to_string(), state.taxable().to_string())
+    }
+
+    /// The sum of the exempt parts of a year, counted payment by payment.
+    pub(crate) fn used(&self, year: i32) -> String {
+        let of_year = self.account.payments().filter(|(_, state)| state.year == year);
+        of_year.map(|(_, state)| state.exempt).sum::<Amount>().to_string()
+    }
+}
+
+/// The past.
+pub(crate) fn given(steps: impl IntoIterator<Item = Step>) -> Ledger {
+    let mut ledger = Ledger::empty();
+    steps.into_iter().for_each(|step| ledger.happen(step));
+    ledger
+}
+
+impl Ledger {
+    /// The command under test.
+    pub(crate) fn when(self, step: Step) -> Then {
+        let Step::Do(command) = step else { panic!("only a command can be tried: {step:?}") };
+        let mut after = self.clone();
+        let result = after.decide(&command);
+        Then { before: self, after, result }
+    }
+}
+
+impl Then {
+    pub(crate) fn then(self, check: impl FnOnce(&Self)) -> Self {
+        check(&self);
+        self
+    }
+
+    pub(crate) fn and(self, check: impl FnOnce(&Self)) -> Self {
+        self.then(check)
+    }
+
+    /// The outcome of a recorded payment event.
+    pub(crate) fn outcome(&self) -> &PaymentOutcome {
+        match &self.result {
+            Ok(Decision::Record(
+                Event::PaymentReported(_, outcome)
+                | Event::PaymentCorrected(_, outcome)
+                | Event::PaymentCancelled(_, outcome),
+            )) => outcome,
+            other => panic!("no payment event was recorded: {other:?}"),
+        }
+    }
+
+    /// The same person, later.
+    pub(crate) fn when(self, step: Step) -> Self {
+        self.after.when(step)
+    }
+}
+
+// What can be the case afterwards.
+
+/// The payment was recorded with this exempt and this taxable part.
+pub(crate) fn recorded(exempt: &str, taxable: &str) -> impl FnOnce(&Then) {
+    move |then| {
+        let outcome = then.outcome();
+        let split = (outcome.exempt.to_string(), outcome.taxable.to_string());
+        assert_eq!(split, (exempt.to_owned(), taxable.to_owned()), "the recorded split");
+    }
+}
+
+/// A decision about the card was recorded.
+pub(crate) fn card_recorded(then: &Then) {
+    assert!(matches!(then.result, Ok(Decision::Record(_))), "{:?}", then.result);
+}
+
+/// A payment stands with this exempt and this taxable part.
+pub(crate) fn split(
+    employer: &str,
+    reference: &str,
+    exempt: &str,
+    taxable: &str,
+) -> impl FnOnce(&Then) {
+    move |then| {
+        let split = then.after.split(employer, reference);
+        assert_eq!(split, (exempt.to_owned(), taxable.to_owned()), "{employer} {reference}");
+    }
+}
+
+/// Exactly these other payments were told a new split, in this order.
+pub(crate) fn moved<const N: usize>(expected: [(&str, &str, &str, &str); N]) -> impl FnOnce(&Then) {
+    move |then| {
+        let changed = then.outcome().changed.iter().map(|change| {
+            let reference = change.reference.as_str().to_owned();
+            let split = (change.exempt.to_string(), change.taxable.to_string());
+            (change.employer_cvr.to_string(), reference, split.0, split.1)
+        });
+        let expected = expected.map(|(employer, reference, exempt, taxable)| {
+            (employer.to_owned(), reference.to_owned(), exempt.to_owned(), taxable.to_owned())
+        });
+        assert_eq!(changed.collect::<Vec<_>>(), expected, "the splits that changed");
+    }
+}
+
+/// So much of a year's allowance is used.
+pub(crate) fn used(year: i32, amount: &str) -> impl FnOnce(&Then) {
+    move |then| assert_eq!(then.after.used(year), amount, "used in {year}")
+}
+
+/// Refused for this reason, and nothing recorded.
+pub(crate) fn refused(reason: Rejection) -> impl FnOnce(&Then) {
+    move |then| {
+        assert_eq!(then.result, Err(reason));
+        nothing_recorded(then);
+    }
+}
+
+/// Refused because the card was not active.
+pub(crate) fn not_covered(first_uncovered_day: Date, split_at: Option<Date>) -> Rejection {
+    Rejection::NotCovered { first_uncovered_day, split_at }
+}
+
+/// The account is what it was.
+pub(crate) fn nothing_recorded(then: &Then) {
+    assert_eq!(then.before.account, then.after.account);
+    assert_eq!(then.before.position, then.after.position);
+}
+
+/// The answer that was given when the person's event at `position` was recorded, and nothing
+/// recorded now.
+pub(crate) fn replayed(position: i64) -> impl FnOnce(&Then) {
+    move |then| {
+        let at = usize::try_from(position - 1).expect("positions begin at 1");
+        let outcome = match &then.before.events[at] {
+            Event::PaymentReported(_, outcome)
+            | Event::PaymentCorrected(_, outcome)
+            | Event::PaymentCancelled(_, outcome) => outcome.clone(),
+            other => panic!("no payment event at {position}: {other:?}"),
+        };
+        let answer = PaymentAnswer { outcome, position, recorded_at: moment(position) };
+        assert_eq!(then.result, Ok(Decision::ReplayPayment(answer)));
+        nothing_recorded(then);
+    }
+}

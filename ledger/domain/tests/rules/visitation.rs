@@ -1,0 +1,200 @@
+//! C6, C7, C11: one card, one responsible municipality, one answer to one decision.
+
+use frikort_domain::{CardStatus, Decision, Rejection};
+use time::{Date, macros::date};
+
+use crate::scenario::{
+    BAKERY, CARD, GARDEN, OTHER_CARD, Then, card_recorded, deactivate, given, grant, holder, key,
+    moment, nothing_recorded, reactivate, recorded, refused, report,
+};
+
+fn reused(fields: &[&'static str]) -> Rejection {
+    Rejection::ReferenceReused { fields: fields.to_vec() }
+}
+
+/// The answer of the event at `position`, with the card as it was then, and nothing recorded.
+fn card_replayed(
+    position: i64,
+    status: CardStatus,
+    periods: &[(Date, Option<Date>)],
+) -> impl FnOnce(&Then) {
+    move |then| {
+        let Ok(Decision::ReplayCard(answer)) = &then.result else { panic!("{:?}", then.result) };
+        assert_eq!((answer.position, answer.recorded_at), (position, moment(position)));
+        assert_eq!((answer.card.status, answer.card.periods.as_slice()), (status, periods));
+        nothing_recorded(then);
+    }
+}
+
+#[test]
+fn c6_a_second_card_is_refused_while_one_is_active() {
+    let active = || Rejection::CardAlreadyActive { effective_from: date!(2019 - 01 - 01) };
+    given([holder()])
+        .when(grant("g2", date!(2019 - 05 - 01)).naming(OTHER_CARD))
+        .then(refused(active()))
+        .when(grant("g2", date!(2019 - 05 - 01)).by("101"))
+        .then(refused(active()))
+        .when(grant("g2", date!(2018 - 12 - 01)))
+        .then(refused(active()));
+}
+
+#[test]
+fn c6_a_second_card_may_not_overlap_the_last_days_of_the_first() {
+    given([holder(), deactivate("d1", date!(2019 - 06 - 15))])
+        .when(grant("g2", date!(2019 - 06 - 15)))
+        .then(refused(Rejection::CardAlreadyActive { effective_from: date!(2019 - 01 - 01) }))
+        .when(grant("g2", date!(2019 - 06 - 16)))
+        .then(card_recorded);
+}
+
+#[test]
+fn c6_the_balance_belongs_to_person_and_year_not_to_card_or_municipality() {
+    given([
+        holder(),
+        report(BAKERY, "a", "19600.00"),
+        deactivate("d1", date!(2019 - 04 - 01)),
+        grant("g2", date!(2019 - 05 - 01)).by("101").naming(OTHER_CARD),
+    ])
+    .when(report(GARDEN, "b", "1000.00").paid(date!(2019 - 05 - 02)).naming(OTHER_CARD))
+    .then(recorded("400.00", "600.00"));
+}
+
+#[test]
+fn c6_a_card_that_is_not_active_cannot_be_deactivated_nor_an_active_one_reactivated() {
+    given([holder()])
+        .when(reactivate("r1", date!(2019 - 05 - 01)))
+        .then(refused(Rejection::CardNotDeactivated { effective_from: date!(2019 - 01 - 01) }))
+        .when(deactivate("d1", date!(2019 - 05 - 01)))
+        .then(card_recorded)
+        .when(deactivate("d2", date!(2019 - 06 - 01)))
+        .then(refused(Rejection::NoActiveCard));
+}
+
+#[test]
+fn c7_only_the_responsible_municipality_decides() {
+    given([holder()])
+        .when(deactivate("d1", date!(2019 - 05 - 01)).by("101"))
+        .then(refused(Rejection::NotResponsible))
+        .when(deactivate("d1", date!(2019 - 05 - 01)))
+        .then(card_recorded)
+        .when(reactivate("r1", date!(2019 - 06 - 01)).by("101"))
+        .then(refused(Rejection::NotResponsible));
+}
+
+#[test]
+fn c7_after_a_grant_by_another_municipality_that_one_decides() {
+    given([
+        holder(),
+        deactivate("d1", date!(2019 - 04 - 01)),
+        grant("g2", date!(2019 - 05 - 01)).by("101"),
+    ])
+    .when(deactivate("d2", date!(2019 - 06 - 01)))
+    .then(refused(Rejection::NotResponsible))
+    .when(deactivate("d2", date!(2019 - 06 - 01)).by("101"))
+    .then(card_recorded);
+}
+
+#[test]
+fn c11_the_same_grant_again_is_answered_as_it_was_whatever_happened_since() {
+    given([
+        holder(),
+        deactivate("d1", date!(2019 - 06 - 15)),
+        reactivate("r1", date!(2019 - 07 - 01)),
+    ])
+    .when(grant("g1", date!(2019 - 01 - 01)))
+    .then(card_replayed(1, CardStatus::Active, &[(date!(2019 - 01 - 01), None)]));
+}
+
+#[test]
+fn c11_the_same_deactivation_again_lists_the_same_payments() {
+    given([
+        holder(),
+        report(BAKERY, "after", "100.00").paid(date!(2019 - 06 - 16)),
+        deactivate("d1", date!(2019 - 06 - 15)),
+        reactivate("r1", date!(2019 - 07 - 01)),
+        crate::scenario::cancel(BAKERY, "after", 1),
+    ])
+    .when(deactivate("d1", date!(2019 - 06 - 15)))
+    .then(card_replayed(
+        3,
+        CardStatus::Deactivated,
+        &[(date!(2019 - 01 - 01), Some(date!(2019 - 06 - 15)))],
+    ))
+    .and(|then| {
+        let Ok(Decision::ReplayCard(answer)) = &then.result else { unreachable!() };
+        assert_eq!(answer.payments_after, [key(BAKERY, "after")]);
+    });
+}
+
+#[test]
+fn c11_the_same_reactivation_again_is_answered_as_it_was() {
+    let june = (date!(2019 - 01 - 01), Some(date!(2019 - 06 - 15)));
+    given([
+        holder(),
+        deactivate("d1", date!(2019 - 06 - 15)),
+        reactivate("r1", date!(2019 - 07 - 01)),
+        deactivate("d2", date!(2019 - 08 - 01)),
+    ])
+    .when(reactivate("r1", date!(2019 - 07 - 01)))
+    .then(card_replayed(3, CardStatus::Active, &[june, (date!(2019 - 07 - 01), None)]));
+}
+
+#[test]
+fn c11_other_content_under_the_reference_is_refused_naming_what_differs() {
+    given([holder(), deactivate("d1", date!(2019 - 06 - 15))])
+        .when(grant("g1", date!(2019 - 01 - 02)).decided(date!(2019 - 01 - 01)))
+        .then(refused(reused(&["effective_date"])))
+        .when(grant("g1", date!(2019 - 01 - 02)).naming(OTHER_CARD))
+        .then(refused(reused(&["frikort_id", "decision_date", "effective_date"])))
+        .when(deactivate("d1", date!(2019 - 06 - 15)).decided(date!(2019 - 06 - 14)))
+        .then(refused(reused(&["decision_date"])))
+        .when(reactivate("r1", date!(2019 - 07 - 01)))
+        .then(card_recorded)
+        .when(reactivate("r1", date!(2019 - 07 - 02)).decided(date!(2019 - 07 - 01)))
+        .then(refused(reused(&["effective_date"])));
+}
+
+#[test]
+fn c11_another_kind_of_decision_under_the_reference_is_refused() {
+    given([holder()])
+        .when(deactivate("g1", date!(2019 - 06 - 15)))
+        .then(refused(reused(&["reference"])));
+}
+
+#[test]
+fn c11_the_same_reference_of_another_municipality_is_another_decision() {
+    given([holder(), deactivate("d1", date!(2019 - 06 - 15))])
+        .when(grant("g1", date!(2019 - 07 - 01)).by("101"))
+        .then(card_recorded);
+}
+
+#[test]
+fn n4_a_wrong_frikort_id_is_answered_like_a_person_without_a_card() {
+    given([])
+        .when(deactivate("d1", date!(2019 - 06 - 15)))
+        .then(refused(Rejection::NoCard))
+        .when(reactivate("r1", date!(2019 - 06 - 15)))
+        .then(refused(Rejection::NoCard));
+    given([holder()])
+        .when(deactivate("d1", date!(2019 - 06 - 15)).naming(OTHER_CARD))
+        .then(refused(Rejection::NoCard))
+        .when(deactivate("d1", date!(2019 - 06 - 15)).naming(CARD))
+        .then(card_recorded)
+        .when(reactivate("r1", date!(2019 - 07 - 01)).naming(OTHER_CARD))
+        .then(refused(Rejection::NoCard))
+        .when(report(BAKERY, "a", "1.00").naming(OTHER_CARD))
+        .then(refused(Rejection::NoCard));
+}
+
+#[test]
+fn n4_an_earlier_frikort_id_is_still_the_persons() {
+    given([
+        holder(),
+        deactivate("d1", date!(2019 - 06 - 15)),
+        grant("g2", date!(2019 - 07 - 01)).naming(OTHER_CARD),
+    ])
+    .when(report(BAKERY, "a", "1.00").naming(CARD))
+    .then(recorded("1.00", "0.00"))
+    .when(report(BAKERY, "b", "1.00").naming(OTHER_CARD))
+    .then(recorded("1.00", "0.00"));
+}
