@@ -4,5 +4,28 @@
 //! A library too, so that tests start the same cluster the command starts. What must stay out:
 //! rules and decisions; it only starts the services and calls their public contract.
 
-pub mod output;
+mod allowance;
+pub mod cli;
+mod client;
+mod demo;
+mod events;
+mod import;
+mod limits;
+mod log;
+mod money;
+mod output;
+mod persons;
 pub mod postgres;
+mod stack;
+mod statement;
+mod table;
+mod wire;
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Everything asked for was done.
+    Done,
+    /// Something was left out, and said so: a malformed row, a person without a card.
+    Incomplete,
+}

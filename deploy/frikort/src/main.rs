@@ -1,2 +1,5 @@
-//! Placeholder.
-fn main() {}
+//! The program `frikort`; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    frikort::cli::main()
+}

@@ -28,6 +28,8 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 
+use crate::log;
+
 mod account;
 mod pid_file;
 mod server;
@@ -49,9 +51,6 @@ const MAX_SOCKET_DIR_BYTES: usize = 85;
 
 /// How long a start may take; replaying the log after a crash is part of it.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// From this size on the server's log begins anew, keeping one old file.
-const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
 
 /// A running cluster. Dropping it leaves the server running, for the next start to adopt.
 #[derive(Clone, Debug)]
@@ -185,29 +184,20 @@ impl Cluster {
         // is of a crashed server, whose number may belong to somebody else by now.
         let _ = fs::remove_file(self.socket_dir.join(SOCKET));
         let _ = fs::remove_file(self.socket_dir.join(format!("{SOCKET}.lock")));
-        if fs::metadata(self.log()).is_ok_and(|log| log.len() > MAX_LOG_BYTES) {
-            fs::rename(self.log(), self.dir.join("postgres.log.old"))?;
-        }
+        log::begin_anew_when_large(&self.log())?;
         let timeout = format!("--timeout={}", START_TIMEOUT.as_secs());
         self.run("pg_ctl", |command| {
             command.args(["start", "--silent", "--wait", &timeout]);
             command.arg("--pgdata").arg(self.data()).arg("--log").arg(self.log())
         })
         .with_context(|| {
-            let (dir, tail) = (self.dir.display(), self.log_tail());
+            let (dir, tail) = (self.dir.display(), log::tail(&self.log()));
             format!("the database in {dir} does not start; its log ends:\n{tail}")
         })
     }
 
     fn memory_still_held(&self) -> bool {
-        self.log_tail().contains("pre-existing shared memory block")
-    }
-
-    fn log_tail(&self) -> String {
-        let text = fs::read(self.log()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(8)..].join("\n")
+        log::tail(&self.log()).contains("pre-existing shared memory block")
     }
 
     /// Runs a program of the server as the server's account, apart from our terminal.

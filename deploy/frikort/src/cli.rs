@@ -1,0 +1,152 @@
+//! The command line: options and their explanation, and which module does the work.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    Ending, allowance,
+    client::{GaveUp, QUERY_PATIENCE, Service},
+    demo, events, import, limits, output, stack, statement,
+};
+
+const AFTER: &str = "\
+Exit codes:
+  0   done (a refused payment is a result, not a failure)
+  1   not everything: a malformed row, a person without a card, or an error that is named
+  2   gave up: a service could not be reached, or kept saying that it cannot answer now
+  64  the command line makes no sense
+
+Examples:
+  frikort demo                                      see everything once, with sample data
+  frikort up                                        the ledger on this machine
+  frikort import --visitations v.csv --payments p.csv --answers answers.csv
+  frikort allowance --cpr 0101605001 --year 2025
+  frikort statement --cpr-file persons.txt --csv > splits.csv
+  frikort events --follow | jq .type";
+
+/// Register of payments on the Danish "socialt frikort": runs it on this machine, and asks it.
+#[derive(Parser, Debug)]
+#[command(name = "frikort", version, after_help = AFTER)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// See it work: start everything, import sample data, explain and check the result
+    Demo(stack::Args),
+    /// Start the ledger, the projector and their database on this machine
+    Up(stack::Args),
+    /// Send visitations and payments from CSV files to the ledger
+    Import(import::Args),
+    /// How much of the yearly limit persons have used
+    Allowance(allowance::Args),
+    /// Every payment of persons with its exempt and taxable part
+    Statement(statement::Args),
+    /// The history as it was recorded: one line of JSON an event
+    Events(events::Args),
+    /// The yearly limits on record
+    Limits(Limits),
+    /// The ledger service on its own.
+    #[command(hide = true, subcommand)]
+    Ledger(frikort_ledger::cli::Command),
+    /// The projector service on its own.
+    #[command(hide = true, subcommand)]
+    Projector(frikort_projector::cli::Command),
+}
+
+#[derive(clap::Args, Debug)]
+struct Limits {
+    /// Record the limits of this file first: CSV with year,limit,in_force_from,citation.
+    #[arg(long, value_name = "FILE")]
+    load: Option<PathBuf>,
+    #[command(flatten)]
+    ledger: Ledger,
+}
+
+/// Where the ledger is.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Ledger {
+    /// The ledger's address.
+    #[arg(long, value_name = "ADDR", env = "FRIKORT_LEDGER")]
+    #[arg(default_value = stack::LEDGER)]
+    pub(crate) ledger: String,
+}
+
+impl Ledger {
+    pub(crate) fn service(&self) -> anyhow::Result<Service> {
+        Service::new(&self.ledger, QUERY_PATIENCE)
+    }
+}
+
+/// Where the projector is, and how fresh its answers must be.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Projector {
+    /// The projector's address.
+    #[arg(long, value_name = "ADDR", env = "FRIKORT_PROJECTOR")]
+    #[arg(default_value = stack::PROJECTOR)]
+    pub(crate) projector: String,
+    /// Wait until the answer contains this position of the ledger.
+    #[arg(long, value_name = "POSITION", default_value_t = 0, hide_default_value = true)]
+    pub(crate) min_position: i64,
+}
+
+impl Projector {
+    pub(crate) fn service(&self) -> anyhow::Result<Service> {
+        Service::new(&self.projector, QUERY_PATIENCE)
+    }
+}
+
+/// Runs the command of this process and answers its exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
+        }
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::note(&format!("frikort: cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(Ending::Done) => ExitCode::SUCCESS,
+        Ok(Ending::Incomplete) => ExitCode::FAILURE,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::note(&format!("frikort: {error:#}"));
+            ExitCode::from(if error.is::<GaveUp>() { 2 } else { 1 })
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<Ending> {
+    match command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Up(args) => stack::up(args).await,
+        Command::Import(args) => import::run(args).await,
+        Command::Allowance(args) => allowance::run(args).await,
+        Command::Statement(args) => statement::run(args).await,
+        Command::Events(args) => events::run(args).await,
+        Command::Limits(args) => {
+            limits::run(&args.ledger.service()?, args.load.as_deref()).await?;
+            Ok(Ending::Done)
+        }
+        Command::Ledger(command) => {
+            stack::stop_with_parent();
+            frikort_ledger::cli::run(command).await?;
+            Ok(Ending::Done)
+        }
+        Command::Projector(command) => {
+            stack::stop_with_parent();
+            frikort_projector::cli::run(command).await?;
+            Ok(Ending::Done)
+        }
+    }
+}

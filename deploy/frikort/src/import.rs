@@ -1,0 +1,244 @@
+//! `frikort import`: visitations and payments from CSV files to the ledger.
+//!
+//! Rows of one person are sent in the order of the file, each after the answer to the one before,
+//! since a correction needs its report; persons are sent beside each other. Memory is bounded by
+//! a window over the file, whatever its size. What must stay out: rules about cards and payments
+//! (the ledger refuses), and a CPR number in anything that is written (line and column instead).
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use tokio::task::JoinSet;
+
+use crate::{
+    Ending,
+    client::{CallError, Service},
+    output, stack,
+};
+
+mod answers;
+mod catch_up;
+mod payment;
+mod progress;
+mod rows;
+mod send;
+mod summary;
+mod turns;
+mod visitation;
+
+use answers::Answers;
+use catch_up::Reached;
+pub(crate) use catch_up::wait as wait_for_projector;
+use progress::Progress;
+use rows::{Entry, Form};
+use send::Answer;
+use summary::Summary;
+use turns::Turns;
+
+/// Rows read ahead of the oldest one without an answer, for each call in flight.
+const WINDOW_PER_CALL: usize = 32;
+
+/// Malformed rows that are shown; more are only counted.
+const MOST_REPORTS: u64 = 100;
+
+const AFTER: &str = "\
+Columns, by name in the header line; further columns are ignored:
+  visitations  cpr,frikort_id,municipality,decision,decided_on,effective_from,reference
+               decision: granted, deactivated or reactivated
+  payments     action,cpr,frikort_id,employer_cvr,reference,amount,paid_on,work_first,work_last,
+               hours,expected_revision,reason
+               action: report, correct (with expected_revision) or cancel (with expected_revision
+               and reason: WRONG_PERSON, DUPLICATE, NOT_PAID, SUPPORTED_WORK or OTHER)
+Dates are 2025-01-31, amounts and hours 1234.50. A reported payment is declared ordinary work.
+
+The answers file has line,result,exempt,taxable: line counts payments from 1; result is recorded,
+replayed (the same was recorded before) or the reason of a refusal.
+
+Importing the same file again is safe: what was recorded is answered with replayed.
+
+Exit codes: 0 done, refusals included; 1 a row was malformed (it is named, the rest went on);
+2 gave up because the ledger did not answer.
+
+Example:
+  frikort import --visitations visitations.csv --payments payments.csv --answers answers.csv";
+
+/// Options of `frikort import`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = AFTER)]
+pub(crate) struct Args {
+    /// CSV file of municipalities' decisions; sent before the payments.
+    #[arg(long, value_name = "FILE", required_unless_present = "payments")]
+    visitations: Option<PathBuf>,
+    /// CSV file of payments, corrections and cancellations.
+    #[arg(long, value_name = "FILE")]
+    payments: Option<PathBuf>,
+    /// Where to write what became of each payment.
+    #[arg(long, value_name = "FILE", requires = "payments")]
+    answers: Option<PathBuf>,
+    /// Calls under way at once.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=4096))]
+    in_flight: u16,
+    /// How long a call is repeated while the ledger does not answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    give_up_after: u64,
+    #[command(flatten)]
+    ledger: crate::cli::Ledger,
+    /// The projector's address: at the end it is waited for, so that questions find all of it.
+    #[arg(long, value_name = "ADDR", env = "FRIKORT_PROJECTOR")]
+    #[arg(default_value = stack::PROJECTOR)]
+    projector: String,
+}
+
+/// What to import.
+pub(crate) struct Files<'a> {
+    pub(crate) visitations: Option<&'a Path>,
+    pub(crate) payments: Option<&'a Path>,
+    pub(crate) answers: Option<&'a Path>,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<Ending> {
+    let patience = Duration::from_secs(args.give_up_after);
+    let ledger = Service::new(&args.ledger.ledger, patience)?;
+    let files = Files {
+        visitations: args.visitations.as_deref(),
+        payments: args.payments.as_deref(),
+        answers: args.answers.as_deref(),
+    };
+    let summary = import(&ledger, &files, usize::from(args.in_flight)).await?;
+    output::line(&summary.to_string())?;
+    let projector = Service::new(&args.projector, catch_up::PATIENCE)?;
+    catch_up::wait(&projector, &summary.reached).await?;
+    Ok(if summary.malformed == 0 { Ending::Done } else { Ending::Incomplete })
+}
+
+/// Sends the files, visitations first.
+pub(crate) async fn import(
+    ledger: &Service,
+    files: &Files<'_>,
+    in_flight: usize,
+) -> anyhow::Result<Summary> {
+    let mut summary = Summary::default();
+    if let Some(file) = files.visitations {
+        let mut import = Import::new(ledger, &visitation::FORM, file, None, &mut summary)?;
+        import.run(file, in_flight).await?;
+    }
+    if let Some(file) = files.payments {
+        let mut import = Import::new(ledger, &payment::FORM, file, files.answers, &mut summary)?;
+        import.run(file, in_flight).await?;
+    }
+    Ok(summary)
+}
+
+/// One file under way.
+struct Import<'a> {
+    ledger: &'a Service,
+    form: &'static Form,
+    answers: Answers,
+    turns: Turns,
+    progress: Progress,
+    summary: &'a mut Summary,
+}
+
+impl<'a> Import<'a> {
+    fn new(
+        ledger: &'a Service,
+        form: &'static Form,
+        file: &Path,
+        answers: Option<&Path>,
+        summary: &'a mut Summary,
+    ) -> anyhow::Result<Self> {
+        let bytes = file.metadata().with_context(|| format!("cannot read {}", file.display()))?;
+        Ok(Self {
+            ledger,
+            form,
+            answers: Answers::new(answers)?,
+            turns: Turns::default(),
+            progress: Progress::new(form.name, bytes.len()),
+            summary,
+        })
+    }
+
+    async fn run(&mut self, file: &Path, in_flight: usize) -> anyhow::Result<()> {
+        let result = self.send_all(file, in_flight).await;
+        // What was answered is told, however it ended.
+        self.answers.flush()?;
+        self.progress.finish();
+        result
+    }
+
+    async fn send_all(&mut self, file: &Path, in_flight: usize) -> anyhow::Result<()> {
+        let mut rows = rows::read(file, self.form)?;
+        let mut calls = JoinSet::new();
+        let mut more = true;
+        let mut tick = tokio::time::interval(Progress::INTERVAL);
+        while more || !calls.is_empty() {
+            let room = self.answers.open() < in_flight * WINDOW_PER_CALL;
+            tokio::select! {
+                row = rows.recv(), if more && room => match row {
+                    Some(row) => self.take(row?)?,
+                    None => more = false,
+                },
+                Some(called) = calls.join_next() => {
+                    let (entry, answer) = called?;
+                    self.answered(&entry, answer)?;
+                }
+                _ = tick.tick() => self.progress.show(self.ledger.repeating()),
+            }
+            while calls.len() < in_flight
+                && let Some(entry) = self.turns.next()
+            {
+                let ledger = self.ledger.clone();
+                calls.spawn(async move {
+                    let answer = send::send(&ledger, &entry).await;
+                    (entry, answer)
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in a row: a malformed one is answered at once, the others wait for their turn.
+    fn take(&mut self, entry: Entry) -> anyhow::Result<()> {
+        self.answers.expect_one_more();
+        match entry.malformed() {
+            None => self.turns.offer(entry),
+            Some(answer) => self.settle(&entry, &answer)?,
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, entry: &Entry, answer: Result<Answer, CallError>) -> anyhow::Result<()> {
+        self.turns.finished(&entry.person);
+        self.settle(entry, &answer?)
+    }
+
+    fn settle(&mut self, entry: &Entry, answer: &Answer) -> anyhow::Result<()> {
+        self.report(entry, answer);
+        self.summary.count(self.form.name, answer);
+        self.progress.advance(entry.end_byte);
+        self.answers.put(entry.number, answer)
+    }
+
+    /// Names a malformed row's line and columns, until that gets too much.
+    fn report(&mut self, entry: &Entry, answer: &Answer) {
+        if answer.faults.is_empty() {
+            return;
+        }
+        self.summary.malformed += 1;
+        let said = match self.summary.malformed {
+            ..=MOST_REPORTS => answer
+                .faults
+                .iter()
+                .map(|fault| format!("{} line {}: {fault}", self.form.name, entry.line))
+                .collect::<Vec<_>>()
+                .join("\n"),
+            n if n == MOST_REPORTS + 1 => "further malformed rows are only counted".to_owned(),
+            _ => return,
+        };
+        self.progress.note(&said);
+    }
+}

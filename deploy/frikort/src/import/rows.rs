@@ -1,0 +1,211 @@
+//! Reading rows: columns by their names in the header, each field converted to what the contract
+//! wants, every fault of a row at once. What must stay out: whether a well-formed field is right
+//! (the ledger answers that), and the content of a field in a fault, since it may be a CPR number.
+
+use std::{collections::HashMap, fmt, fs::File, path::Path};
+
+use anyhow::{Context, bail};
+use frikort_domain::{Amount, Hours, parse_date};
+use frikort_proto::{Date, v1::PersonRef};
+use tokio::sync::mpsc;
+
+use super::send::{Answer, Command};
+use crate::wire;
+
+/// Rows between the reader and the window.
+const CHANNEL: usize = 256;
+
+/// One kind of file.
+pub(super) struct Form {
+    /// For messages.
+    pub(super) name: &'static str,
+    pub(super) columns: &'static [&'static str],
+    /// Builds the call of a row, and notes faults; `None` only with a fault noted.
+    pub(super) parse: fn(&mut Fields<'_>) -> Option<Command>,
+}
+
+/// One row.
+pub(super) struct Entry {
+    /// Counts data rows from 1.
+    pub(super) number: u64,
+    /// Line in the file, the header being the first.
+    pub(super) line: u64,
+    /// Where the row ends in the file.
+    pub(super) end_byte: u64,
+    /// Rows with the same key keep their order.
+    pub(super) person: Box<str>,
+    pub(super) command: Result<Command, Vec<Fault>>,
+}
+
+impl Entry {
+    /// The answer to a row that cannot be sent.
+    pub(super) fn malformed(&self) -> Option<Answer> {
+        let faults = self.command.as_ref().err()?.clone();
+        Some(Answer { faults, ..Answer::refused("INVALID_FIELD") })
+    }
+}
+
+/// What is wrong with a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// The column's name; empty when it is the row itself.
+    pub(super) column: String,
+    pub(super) what: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.column.is_empty() {
+            return f.write_str(&self.what);
+        }
+        write!(f, "column {}: {}", self.column, self.what)
+    }
+}
+
+/// Reads a file on a thread of its own, as fast as the rows are taken.
+pub(super) fn read(
+    path: &Path,
+    form: &'static Form,
+) -> anyhow::Result<mpsc::Receiver<anyhow::Result<Entry>>> {
+    let name = path.display().to_string();
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .from_path(path)
+        .with_context(|| format!("cannot read {name}"))?;
+    let header = reader.headers().with_context(|| format!("in the header of {name}"))?.clone();
+    let columns: HashMap<&'static str, usize> = form
+        .columns
+        .iter()
+        .filter_map(|&column| Some((column, header.iter().position(|name| name == column)?)))
+        .collect();
+    if let Some(missing) = form.columns.iter().find(|column| !columns.contains_key(*column)) {
+        bail!("{name} has no column {missing}; it needs {}", form.columns.join(","));
+    }
+    let (sender, receiver) = mpsc::channel(CHANNEL);
+    tokio::task::spawn_blocking(move || {
+        let mut table = Table { reader, width: header.len(), columns, form, number: 0 };
+        while let Some(row) = table.next() {
+            let row = row.with_context(|| format!("cannot read {name}"));
+            let failed = row.is_err();
+            // Nobody takes any more: the import has ended.
+            if sender.blocking_send(row).is_err() || failed {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+struct Table {
+    reader: csv::Reader<File>,
+    width: usize,
+    columns: HashMap<&'static str, usize>,
+    form: &'static Form,
+    number: u64,
+}
+
+impl Table {
+    fn next(&mut self) -> Option<anyhow::Result<Entry>> {
+        let mut bytes = csv::ByteRecord::new();
+        match self.reader.read_byte_record(&mut bytes) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => return Some(Err(error.into())),
+        }
+        self.number += 1;
+        let line = bytes.position().map_or(0, csv::Position::line);
+        let (person, command) = self.parse(bytes);
+        Some(Ok(Entry {
+            number: self.number,
+            line,
+            end_byte: self.reader.position().byte(),
+            person,
+            command,
+        }))
+    }
+
+    fn parse(&self, bytes: csv::ByteRecord) -> (Box<str>, Result<Command, Vec<Fault>>) {
+        let row = |what: String| vec![Fault { column: String::new(), what }];
+        let Ok(record) = csv::StringRecord::from_byte_record(bytes) else {
+            return (Box::default(), Err(row("is not UTF-8".to_owned())));
+        };
+        if record.len() != self.width {
+            let what = format!("has {} fields; the header has {}", record.len(), self.width);
+            return (Box::default(), Err(row(what)));
+        }
+        let mut fields = Fields { record: &record, columns: &self.columns, faults: Vec::new() };
+        let person = fields.text("cpr").replace('-', "").into_boxed_str();
+        let command = (self.form.parse)(&mut fields).filter(|_| fields.faults.is_empty());
+        (person, command.ok_or(fields.faults))
+    }
+}
+
+/// The fields of one row, and the faults found so far.
+pub(super) struct Fields<'a> {
+    record: &'a csv::StringRecord,
+    columns: &'a HashMap<&'static str, usize>,
+    faults: Vec<Fault>,
+}
+
+impl Fields<'_> {
+    pub(super) fn fault<T>(&mut self, column: &str, what: impl Into<String>) -> Option<T> {
+        self.faults.push(Fault { column: column.to_owned(), what: what.into() });
+        None
+    }
+
+    /// As it stands; empty when it is empty.
+    pub(super) fn text(&self, column: &str) -> String {
+        let field = self.columns.get(column).and_then(|at| self.record.get(*at));
+        field.unwrap_or_default().to_owned()
+    }
+
+    fn optional(&self, column: &str) -> Option<String> {
+        Some(self.text(column)).filter(|text| !text.is_empty())
+    }
+
+    pub(super) fn required(&mut self, column: &str) -> Option<String> {
+        self.optional(column).or_else(|| self.fault(column, "is missing"))
+    }
+
+    pub(super) fn person(&self) -> PersonRef {
+        wire::by_cpr(self.text("cpr"), self.text("frikort_id"))
+    }
+
+    pub(super) fn date(&mut self, column: &str) -> Option<Date> {
+        let text = self.required(column)?;
+        self.parsed(column, parse_date(&text), "must be a date such as 2025-01-31").map(wire::date)
+    }
+
+    pub(super) fn optional_date(&mut self, column: &str) -> Option<Date> {
+        self.optional(column)?;
+        self.date(column)
+    }
+
+    /// Kroner with two decimals, as øre.
+    pub(super) fn amount(&mut self, column: &str) -> Option<i64> {
+        match self.required(column)?.parse::<Amount>() {
+            Ok(amount) => Some(amount.oere()),
+            Err(error) => self.fault(column, error.to_string()),
+        }
+    }
+
+    pub(super) fn optional_hours(&mut self, column: &str) -> Option<i32> {
+        let hours = self.optional(column)?.parse::<Hours>().ok();
+        self.parsed(column, hours, "must be hours with two decimals, from 0.01 to 999.99")
+            .map(Hours::hundredths)
+    }
+
+    pub(super) fn whole_number(&mut self, column: &str) -> Option<i32> {
+        let number = self.required(column)?.parse().ok();
+        self.parsed(column, number, "must be a whole number")
+    }
+
+    pub(super) fn parsed<T>(&mut self, column: &str, value: Option<T>, what: &str) -> Option<T> {
+        value.or_else(|| self.fault(column, what))
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

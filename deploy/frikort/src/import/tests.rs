@@ -1,0 +1,116 @@
+//! Rows of both files: what becomes a call, and what is named as a fault.
+
+use super::{
+    super::{payment, visitation},
+    *,
+};
+
+const PAYMENTS: &str = "action,cpr,frikort_id,employer_cvr,reference,amount,paid_on,work_first,\
+                        work_last,hours,expected_revision,reason\n";
+const VISITATIONS: &str =
+    "cpr,frikort_id,municipality,decision,decided_on,effective_from,reference\n";
+
+async fn read_all(form: &'static Form, text: &[u8]) -> Vec<Entry> {
+    let room = tempfile::tempdir().unwrap();
+    let path = room.path().join("rows.csv");
+    std::fs::write(&path, text).unwrap();
+    let mut rows = read(&path, form).unwrap();
+    let mut all = Vec::new();
+    while let Some(row) = rows.recv().await {
+        all.push(row.unwrap());
+    }
+    all
+}
+
+async fn payments(rows: &str) -> Vec<Entry> {
+    read_all(&payment::FORM, format!("{PAYMENTS}{rows}").as_bytes()).await
+}
+
+fn faults(entry: &Entry) -> Vec<String> {
+    entry.command.as_ref().err().into_iter().flatten().map(ToString::to_string).collect()
+}
+
+#[tokio::test]
+async fn a_report_becomes_a_call() {
+    let row =
+        "report,260777-8458,81444,11926231,231-1,538.31,2022-01-06,2022-01-05,2022-01-06,3.00,,\n";
+    let rows = payments(row).await;
+    let Ok(Command::Report(request)) = &rows[0].command else { panic!("no report") };
+    let facts = request.facts.as_ref().unwrap();
+    assert_eq!((facts.amount_oere, facts.hours_hundredths), (53_831, Some(300)));
+    assert_eq!(facts.payment_date, Some(Date { year: 2022, month: 1, day: 6 }));
+    assert!(request.ordinary_work && facts.work_period.is_some());
+    assert_eq!((rows[0].number, rows[0].line, &*rows[0].person), (1, 2, "2607778458"));
+}
+
+#[tokio::test]
+async fn corrections_and_cancellations_name_a_revision() {
+    let rows = payments(
+        "correct,2607778458,,11926231,231-1,500.00,2022-01-06,,,,1,\n\
+         cancel,2607778458,,11926231,231-1,,,,,,2,DUPLICATE\n",
+    )
+    .await;
+    let Ok(Command::Correct(correct)) = &rows[0].command else { panic!("no correction") };
+    assert_eq!(correct.expected_revision, 1);
+    assert!(correct.facts.as_ref().unwrap().work_period.is_none());
+    let Ok(Command::Cancel(cancel)) = &rows[1].command else { panic!("no cancellation") };
+    assert_eq!((cancel.expected_revision, cancel.reason), (2, 2));
+}
+
+#[tokio::test]
+async fn every_fault_of_a_row_is_named_and_no_content() {
+    let rows = payments(
+        "report,2607778458,,11926231,a,\"500,00\",2023-02-29,x,,0.00,,\n\
+         cancel,2607778458,,11926231,a,,,,,,one,BECAUSE\n\
+         pay,2607778458,,11926231,a,,,,,,,\n\
+         report,2607778458\n\
+         report,2607778458,,11926231,b,1.00,2023-02-28,,,,,\n",
+    )
+    .await;
+    let columns = |at: usize| -> Vec<String> {
+        let of = |fault: &Fault| fault.column.clone();
+        rows[at].command.as_ref().err().into_iter().flatten().map(of).collect()
+    };
+    assert_eq!(columns(0), ["amount", "paid_on", "work_first", "hours"]);
+    assert_eq!(columns(1), ["expected_revision", "reason"]);
+    assert_eq!(columns(2), ["action"]);
+    assert_eq!(faults(&rows[3]), ["has 2 fields; the header has 12"]);
+    assert!(rows[4].command.is_ok(), "the rest goes on");
+    assert!(rows.iter().flat_map(faults).all(|fault| !fault.contains("2607778458")));
+}
+
+#[tokio::test]
+async fn a_row_that_is_not_utf8_is_one_bad_row() {
+    let mut text = PAYMENTS.as_bytes().to_vec();
+    text.extend(b"report,2607778458,,11926231,l\xf8n,1.00,2023-02-28,,,,,\n");
+    text.extend(b"report,2607778458,,11926231,b,1.00,2023-02-28,,,,,\n");
+    let rows = read_all(&payment::FORM, &text).await;
+    assert_eq!(faults(&rows[0]), ["is not UTF-8"]);
+    assert!(rows[1].command.is_ok());
+}
+
+#[tokio::test]
+async fn a_decision_becomes_a_call() {
+    let text = format!(
+        "\u{feff}{VISITATIONS}0311665493,12345,751,granted,2022-04-27,2022-04-27,SAG-0\n\
+         0311665493,12345,751,deactivated,2022-05-27,2022-05-27,SAG-1\n\
+         0311665493,12345,751,reactivated,2022-06-27,2022-06-27,SAG-2\n\
+         0311665493,12345,751,given,2022-06-31,,SAG-3\n"
+    );
+    let rows = read_all(&visitation::FORM, text.as_bytes()).await;
+    let Ok(Command::Grant(grant)) = &rows[0].command else { panic!("no grant") };
+    assert_eq!(grant.frikort_id, "12345");
+    assert_eq!(grant.person.as_ref().unwrap().frikort_id, "");
+    assert!(matches!(&rows[1].command, Ok(Command::Deactivate(r)) if r.effective_date.is_some()));
+    assert!(matches!(rows[2].command, Ok(Command::Reactivate(_))));
+    assert_eq!(rows[3].command.as_ref().err().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_missing_column_is_named_before_anything_is_sent() {
+    let room = tempfile::tempdir().unwrap();
+    let path = room.path().join("rows.csv");
+    std::fs::write(&path, "action,cpr\n").unwrap();
+    let error = read(&path, &payment::FORM).unwrap_err().to_string();
+    assert!(error.contains("has no column frikort_id"), "{error}");
+}

@@ -1,0 +1,60 @@
+//! A row of a visitations file as a call.
+
+use frikort_proto::v1::{DeactivateCardRequest, GrantCardRequest, ReactivateCardRequest};
+
+use super::{
+    rows::{Fields, Form},
+    send::Command,
+};
+use crate::wire;
+
+pub(super) const FORM: Form = Form {
+    name: "visitations",
+    columns: &[
+        "cpr",
+        "frikort_id",
+        "municipality",
+        "decision",
+        "decided_on",
+        "effective_from",
+        "reference",
+    ],
+    parse,
+};
+
+fn parse(fields: &mut Fields<'_>) -> Option<Command> {
+    let decision_date = fields.date("decided_on");
+    let effective_date = fields.optional_date("effective_from");
+    let municipality_code = fields.text("municipality");
+    let reference = fields.text("reference");
+    let person = Some(fields.person());
+    match fields.required("decision")?.as_str() {
+        "granted" => Some(Command::Grant(GrantCardRequest {
+            // A grant gives the Frikort-ID; it does not identify by it.
+            person: Some(wire::by_cpr(fields.text("cpr"), String::new())),
+            municipality_code,
+            reference,
+            frikort_id: fields.text("frikort_id"),
+            decision_date,
+            effective_date,
+            validate_only: false,
+        })),
+        "deactivated" => Some(Command::Deactivate(DeactivateCardRequest {
+            person,
+            municipality_code,
+            reference,
+            decision_date,
+            effective_date,
+            validate_only: false,
+        })),
+        "reactivated" => Some(Command::Reactivate(ReactivateCardRequest {
+            person,
+            municipality_code,
+            reference,
+            decision_date,
+            effective_date,
+            validate_only: false,
+        })),
+        _ => fields.fault("decision", "must be granted, deactivated or reactivated"),
+    }
+}

@@ -1,0 +1,208 @@
+//! One service of the stack as a process of its own: this program again, in another role.
+//!
+//! A child stands in its own process group, so that Ctrl-C reaches only us and the stop is ours
+//! to order; and it ends when we are gone, since its stdin then ends.
+
+use std::{
+    env,
+    io::{self, Read},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, getpid, kill_process};
+use tokio::{
+    process::{ChildStdin, Command},
+    time::Instant,
+};
+use tonic::transport::Endpoint;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use super::Place;
+use crate::{log, output};
+
+/// Set for a child: stop when stdin ends.
+const STOP_AT_EOF: &str = "FRIKORT_STOP_AT_EOF";
+
+/// How long a service may take until it serves; recovering and migrating are part of it.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a service may take to stop; longer than its own time to finish what it accepted.
+const STOP_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// What a child is.
+pub(super) struct Role {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    listen: SocketAddr,
+    listen_variable: &'static str,
+    database_url: String,
+}
+
+impl Role {
+    pub(super) fn ledger(listen: SocketAddr, database_url: String) -> Self {
+        Self {
+            name: "ledger",
+            arguments: &["ledger", "serve", "--create-keys"],
+            listen,
+            listen_variable: "FRIKORT_LEDGER_LISTEN",
+            database_url,
+        }
+    }
+
+    pub(super) fn projector(listen: SocketAddr, database_url: String) -> Self {
+        Self {
+            name: "projector",
+            arguments: &["projector", "serve"],
+            listen,
+            listen_variable: "FRIKORT_PROJECTOR_LISTEN",
+            database_url,
+        }
+    }
+}
+
+/// A running service.
+pub(super) struct Child {
+    role: Role,
+    keys: PathBuf,
+    log: PathBuf,
+    process: Process,
+}
+
+/// A process, and the end of its stdin that tells it that we are there. Held apart, since waiting
+/// for the process would close it.
+struct Process {
+    child: tokio::process::Child,
+    _lifeline: Option<ChildStdin>,
+}
+
+impl Child {
+    /// Starts a service.
+    pub(super) fn spawn(place: &Place, role: Role) -> anyhow::Result<Self> {
+        let (keys, log) = (place.keys(), place.log(role.name));
+        let process = spawn(&role, &keys, &log)?;
+        Ok(Self { role, keys, log, process })
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.role.name
+    }
+
+    /// Starts it once more after it ended.
+    pub(super) fn spawn_again(&mut self) -> anyhow::Result<()> {
+        self.process = spawn(&self.role, &self.keys, &self.log)?;
+        Ok(())
+    }
+
+    /// The last lines of its log.
+    pub(super) fn log_tail(&self) -> String {
+        log::tail(&self.log)
+    }
+
+    /// Asks it to finish and go, and waits for that, but not for ever.
+    pub(super) async fn stop(mut self) {
+        let pid = self.process.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        // Gone already is as good as told.
+        let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
+        if tokio::time::timeout(STOP_TIMEOUT, self.process.child.wait()).await.is_err() {
+            output::note(&format!("the {} does not stop; killing it", self.role.name));
+            let _ = self.process.child.kill().await;
+        }
+    }
+
+    /// Waits until it serves.
+    pub(super) async fn wait_ready(&mut self) -> anyhow::Result<()> {
+        let name = self.role.name;
+        let deadline = Instant::now() + READY_TIMEOUT;
+        loop {
+            if let Some(status) = self.process.child.try_wait()? {
+                bail!("the {name} ended ({status}); its log ends:\n{}", self.log_tail());
+            }
+            if serves(self.role.listen).await {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("the {name} does not get ready; its log ends:\n{}", self.log_tail());
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    }
+}
+
+/// The first child that ends, by its place, and how it ended.
+pub(super) async fn first_death(children: &mut [Child]) -> (usize, ExitStatus) {
+    let waits = children.iter_mut().enumerate().map(|(index, child)| {
+        Box::pin(async move { (index, child.process.child.wait().await.unwrap_or_default()) })
+    });
+    futures::future::select_all(waits).await.0
+}
+
+/// Creates or updates the schema, as a process of its own like everything else of the services.
+pub(super) async fn migrate(
+    place: &Place,
+    database_url: &str,
+    partitions: i32,
+) -> anyhow::Result<()> {
+    let log = place.log("migrate");
+    let status = command(&log)?
+        .args(["ledger", "migrate", "--partitions", &partitions.to_string()])
+        .env("DATABASE_URL", database_url)
+        .status()
+        .await?;
+    if !status.success() {
+        bail!("the database cannot be brought up to date; the log ends:\n{}", log::tail(&log));
+    }
+    Ok(())
+}
+
+/// For a child: makes this process stop, as by SIGTERM, when its parent is gone.
+pub(crate) fn stop_with_parent() {
+    if env::var_os(STOP_AT_EOF).is_none() {
+        return;
+    }
+    std::thread::spawn(|| {
+        let _ = io::copy(&mut io::stdin().lock().take(u64::MAX), &mut io::sink());
+        let _ = kill_process(getpid(), Signal::TERM);
+    });
+}
+
+fn spawn(role: &Role, keys: &Path, log: &Path) -> anyhow::Result<Process> {
+    // By environment and not by arguments: these are there for every user to see.
+    let mut child = command(log)?
+        .args(role.arguments)
+        .env("DATABASE_URL", &role.database_url)
+        .env(role.listen_variable, role.listen.to_string())
+        .env("FRIKORT_KEYS_FILE", keys)
+        .env(STOP_AT_EOF, "1")
+        .stdin(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start the {}", role.name))?;
+    let _lifeline = child.stdin.take();
+    Ok(Process { child, _lifeline })
+}
+
+fn command(log: &Path) -> anyhow::Result<Command> {
+    let log = log::append(log)?;
+    let mut command = Command::new(env::current_exe()?);
+    command
+        .process_group(0)
+        .kill_on_drop(true)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    Ok(command)
+}
+
+async fn serves(address: SocketAddr) -> bool {
+    let Ok(endpoint) = Endpoint::from_shared(format!("http://{address}")) else { return false };
+    let endpoint = endpoint.connect_timeout(Duration::from_secs(1)).timeout(Duration::from_secs(2));
+    let Ok(channel) = endpoint.connect().await else { return false };
+    let request = HealthCheckRequest { service: String::new() };
+    let answer = HealthClient::new(channel).check(request).await;
+    answer.is_ok_and(|answer| answer.get_ref().status() == ServingStatus::Serving)
+}

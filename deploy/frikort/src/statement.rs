@@ -1,0 +1,170 @@
+//! `frikort statement`: every payment with its split, in the order of registration. Copies what
+//! the projector answers; nothing is computed here.
+
+use std::io::{BufWriter, Stdout, Write};
+
+use frikort_proto::v1::{
+    ErrorReason, GetStatementRequest, GetStatementResponse, Payment,
+    allowance_service_client::AllowanceServiceClient,
+};
+use futures::{StreamExt, stream};
+
+use crate::{
+    Ending,
+    allowance::note_no_card,
+    client::{CallError, MAX_ANSWER_BYTES, Service},
+    money, output,
+    persons::Persons,
+    table, wire,
+};
+
+/// Statements asked for at once.
+const IN_FLIGHT: usize = 16;
+
+/// Options of `frikort statement`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    persons: Persons,
+    /// Only this calendar year.
+    #[arg(long, value_name = "YEAR", default_value_t = 0, hide_default_value = true)]
+    year: i32,
+    /// CSV with the columns cpr,employer_cvr,reference,year,amount,exempt,taxable,cancelled.
+    #[arg(long)]
+    csv: bool,
+    #[command(flatten)]
+    projector: crate::cli::Projector,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<Ending> {
+    let projector = args.projector.service()?;
+    let (year, min_position) = (args.year, args.projector.min_position);
+    let mut answers = stream::iter(args.persons.read()?)
+        .map(|asked| {
+            let person = Some(wire::by_cpr(asked.cpr.clone(), String::new()));
+            let request = GetStatementRequest { person, year, min_position };
+            let projector = &projector;
+            async move { (asked, ask(projector, request).await) }
+        })
+        .buffered(IN_FLIGHT);
+    let mut show = if args.csv { Show::csv()? } else { Show::Text(output::bulk()) };
+    let mut ending = Ending::Done;
+    while let Some((asked, answer)) = answers.next().await {
+        match answer {
+            Ok(statement) => show.statement(&asked.cpr, &statement)?,
+            Err(CallError::Refused(failure)) if failure.reason == ErrorReason::NoCard => {
+                note_no_card(&asked);
+                ending = Ending::Incomplete;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    show.end()?;
+    Ok(ending)
+}
+
+/// One person's statement.
+pub(crate) async fn ask(
+    projector: &Service,
+    request: GetStatementRequest,
+) -> Result<GetStatementResponse, CallError> {
+    let call = projector.call(request, |channel, request| async move {
+        let client = AllowanceServiceClient::new(channel);
+        client.max_decoding_message_size(MAX_ANSWER_BYTES).get_statement(request).await
+    });
+    call.await
+}
+
+/// Where statements go.
+enum Show {
+    Csv(Box<csv::Writer<BufWriter<Stdout>>>),
+    Text(BufWriter<Stdout>),
+}
+
+impl Show {
+    fn csv() -> anyhow::Result<Self> {
+        let mut writer = csv::Writer::from_writer(output::bulk());
+        writer.write_record([
+            "cpr",
+            "employer_cvr",
+            "reference",
+            "year",
+            "amount",
+            "exempt",
+            "taxable",
+            "cancelled",
+        ])?;
+        Ok(Self::Csv(Box::new(writer)))
+    }
+
+    fn statement(&mut self, cpr: &str, statement: &GetStatementResponse) -> anyhow::Result<()> {
+        match self {
+            Self::Csv(writer) => {
+                for payment in &statement.payments {
+                    writer.write_record(csv_row(cpr, payment))?;
+                }
+            }
+            Self::Text(out) => {
+                writeln!(out, "{cpr}\n{}", as_table(&statement.payments))?;
+                for a in &statement.allowances {
+                    let (total, taxable) =
+                        (money::danish(a.total_oere), money::danish(a.taxable_oere));
+                    let (used, limit) = (money::danish(a.used_oere), money::danish(a.limit_oere));
+                    writeln!(
+                        out,
+                        "{}: {total}, of which {taxable} taxable; {used} of {limit} used",
+                        a.year
+                    )?;
+                }
+                writeln!(out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(self) -> anyhow::Result<()> {
+        match self {
+            Self::Csv(mut writer) => writer.flush()?,
+            Self::Text(mut out) => out.flush()?,
+        }
+        Ok(())
+    }
+}
+
+fn csv_row(cpr: &str, payment: &Payment) -> [String; 8] {
+    [
+        cpr.to_owned(),
+        payment.employer_cvr.clone(),
+        payment.reference.clone(),
+        payment.year.to_string(),
+        money::plain(payment.amount_oere),
+        money::plain(payment.exempt_oere),
+        money::plain(payment.taxable_oere),
+        payment.cancelled.to_string(),
+    ]
+}
+
+/// Payments for people, one a line.
+pub(crate) fn as_table(payments: &[Payment]) -> comfy_table::Table {
+    let columns =
+        ["Employer", "Reference", "Paid on", "Counts in", "", "Amount", "Exempt", "Taxable"];
+    let mut table = table::new(&columns, &table::numbers_after(5, 8));
+    for payment in payments {
+        let remark = match (payment.cancelled, payment.revision) {
+            (true, _) => "cancelled",
+            (false, 2..) => "corrected",
+            (false, _) => "",
+        };
+        table.add_row([
+            payment.employer_cvr.clone(),
+            payment.reference.clone(),
+            wire::show(payment.facts.as_ref().and_then(|facts| facts.payment_date)),
+            payment.year.to_string(),
+            remark.to_owned(),
+            money::danish(payment.amount_oere),
+            money::danish(payment.exempt_oere),
+            money::danish(payment.taxable_oere),
+        ]);
+    }
+    table
+}
