@@ -3,6 +3,9 @@
 //! Nothing in here is a stand-in: the database, the processes and the gRPC connections are those
 //! that users run. What must stay out: expectations, which belong to the tests.
 
+pub mod audit;
 pub mod client;
 pub mod database;
+pub mod files;
 pub mod process;
+pub mod proxy;

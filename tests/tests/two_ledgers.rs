@@ -2,40 +2,12 @@
 
 use frikort_proto::v1::{PersonRef, ReportPaymentRequest, person_ref::Person};
 use frikort_tests::{
+    audit::assert_sound,
     client::{self, Ledger, new_cpr, report},
     database::Database,
     process::{Kind, Service},
 };
 use futures::future::try_join_all;
-
-/// Positions are 1 to n without a gap, and no stream has a gap either.
-async fn assert_gapless(database: &Database) -> i64 {
-    let pool = database.pool().await.unwrap();
-    let broken: Vec<(i32, i64)> = sqlx::query_as(
-        "SELECT partition, position FROM (
-             SELECT partition, position,
-                    position - row_number() OVER (PARTITION BY partition ORDER BY position) AS gap,
-                    version - row_number() OVER (PARTITION BY partition, person_id ORDER BY version)
-                        AS version_gap,
-                    recorded_at - lag(recorded_at) OVER (PARTITION BY partition ORDER BY position)
-                        AS step
-             FROM ledger.event) AS e
-         WHERE gap <> 0 OR version_gap <> 0 OR step <= interval '0'",
-    )
-    .fetch_all(&pool)
-    .await
-    .unwrap();
-    assert_eq!(broken, [], "positions, versions or instants out of order");
-    let heads: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM ledger.partition_head AS h
-         WHERE position <> (SELECT count(*) FROM ledger.event AS e WHERE e.partition = h.partition)",
-    )
-    .fetch_one(&pool)
-    .await
-    .unwrap();
-    assert_eq!(heads, 0, "a head that is not the number of its events");
-    sqlx::query_scalar("SELECT count(*) FROM ledger.event").fetch_one(&pool).await.unwrap()
-}
 
 async fn two_ledgers(partitions: i32) {
     let dir = tempfile::tempdir().unwrap();
@@ -78,7 +50,7 @@ async fn two_ledgers(partitions: i32) {
         assert_eq!(exempt, [0, 50_000], "exactly one of two is exempt");
     }
     // One limit for each partition, one grant and three payments for each person.
-    let events = assert_gapless(&database).await;
+    let events = assert_sound(&database.pool().await.unwrap()).await;
     assert_eq!(events, i64::from(partitions) + 40 * 4);
 }
 
