@@ -1,5 +1,7 @@
 //! The program as somebody meets it on the command line.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::{fs, process::Command};
 
 fn projector(args: &[&str]) -> (bool, String) {

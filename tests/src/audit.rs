@@ -1,5 +1,7 @@
 //! What must hold of every database, whatever was done to it: asked by SQL, not by our code.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use sqlx::PgPool;
 
 /// Positions 1 to n in each partition, equal to the head; versions 1 to n in each stream;

@@ -2,6 +2,8 @@
 //! again. Nothing that was acknowledged is lost, nothing is there twice, and every total and
 //! split is as if nothing had happened.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::{
     collections::HashMap,
     fs,
@@ -42,6 +44,7 @@ const VICTIMS: [&str; 12] = [
 struct Moments(u64);
 
 impl Moments {
+    #[expect(clippy::print_stdout, reason = "who sees it fail needs the seed")]
     fn new() -> Self {
         let seed = std::env::var("FRIKORT_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));

@@ -1,6 +1,8 @@
 //! Every way in which an append can go wrong between us and the database, and what callers are
 //! told: never a guess, and never an event too many.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::net::SocketAddr;
 
 use frikort_tests::{

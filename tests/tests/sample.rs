@@ -1,5 +1,7 @@
 //! The sample history through the command `frikort`, held against every expected answer.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::fs;
 
 use frikort_tests::{

@@ -1,5 +1,7 @@
 //! Two ledger processes on one database: the head row is the fence, and nobody else's.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use frikort_proto::v1::{PersonRef, ReportPaymentRequest, person_ref::Person};
 use frikort_tests::{
     audit::assert_sound,
