@@ -10,7 +10,7 @@
 //!
 //! Why its own crate: the compiler keeps it pure. What must stay out: async, I/O, clocks,
 //! randomness, SQL, gRPC, and any other crate of this project. Rule ids in comments (`A4`, `P9`)
-//! are those of the README's chapter on rules.
+//! are those of RULES.md beside this crate.
 
 mod account;
 mod allocation;

@@ -1,4 +1,4 @@
-//! The rules of the README's chapter on rules, each as sentences that read
+//! The rules of RULES.md, each as sentences that read
 //! `given(…).when(…).then(…)`.
 //!
 //! A test's name begins with the id of its rule. The numbers are those of the rules' own worked
