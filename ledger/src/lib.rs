@@ -58,11 +58,11 @@ pub async fn serve(
     clock: Clock,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let listener = serve::bind(settings.listen, settings.allow_remote).await?;
     let options = database::options(&settings.database_url, "frikort-ledger")?;
     let pool = frikort_event_store::pool(options.clone(), CONNECTIONS);
     let store = EventStore::open(pool.clone()).await?;
     let partitions = store.partitions().await?;
-    let listener = serve::bind(settings.listen, settings.allow_remote).await?;
 
     let mut tasks = JoinSet::new();
     let mut sequencers = BTreeMap::new();

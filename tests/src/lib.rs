@@ -1,1 +1,11 @@
-//! Placeholder.
+//! What end-to-end tests stand on: a throw-away Postgres, real service processes, and clients.
+//!
+//! Nothing in here is a stand-in: the database, the processes and the gRPC connections are those
+//! that users run. What must stay out: expectations, which belong to the tests.
+
+pub mod audit;
+pub mod client;
+pub mod database;
+pub mod files;
+pub mod process;
+pub mod proxy;

@@ -1,0 +1,223 @@
+//! Real service processes, started, asked whether they are ready, killed and stopped.
+
+use std::{
+    env, fs,
+    fs::File,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use tokio::time::sleep;
+use tonic::transport::Channel;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use crate::database::Database;
+
+/// How long a process may take to become ready, or to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a condition is looked at.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Which service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The program `ledger`.
+    Ledger,
+    /// The program `projector`.
+    Projector,
+}
+
+/// A running service; killed when dropped.
+#[derive(Debug)]
+pub struct Service {
+    kind: Kind,
+    child: Child,
+    address: SocketAddr,
+    log: PathBuf,
+    keys: PathBuf,
+    url: String,
+}
+
+/// A program of this workspace, as cargo has built it for this test run.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let test = env::current_exe()?;
+    let built = test.parent().and_then(Path::parent).context("no target directory")?.join(name);
+    if !built.exists() {
+        bail!("{} is not built: run `cargo test --workspace`", built.display());
+    }
+    Ok(built)
+}
+
+impl Service {
+    /// Starts a service on `database` and waits until it serves; logs and keys lie in `dir`.
+    pub async fn start(kind: Kind, database: &Database, dir: &Path) -> anyhow::Result<Self> {
+        let role = match kind {
+            Kind::Ledger => "frikort_ledger",
+            Kind::Projector => "frikort_projector",
+        };
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::start_at(kind, &database.url(role), dir, anywhere).await
+    }
+
+    /// The same, at an address, with any database URL.
+    pub async fn start_at(
+        kind: Kind,
+        url: &str,
+        dir: &Path,
+        address: SocketAddr,
+    ) -> anyhow::Result<Self> {
+        let mut service = Self::spawn(kind, url, dir, address)?;
+        service.wait_until_ready().await?;
+        Ok(service)
+    }
+
+    /// Starts it without waiting for more than its address.
+    fn spawn(kind: Kind, url: &str, dir: &Path, address: SocketAddr) -> anyhow::Result<Self> {
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let name = match kind {
+            Kind::Ledger => "ledger",
+            Kind::Projector => "projector",
+        };
+        let log = dir.join(format!("{name}-{number}.log"));
+        let keys = dir.join("register.keys");
+        let mut command = Command::new(program(name)?);
+        command
+            .args(["serve", "--listen", &address.to_string(), "--keys-file"])
+            .arg(&keys)
+            .env("DATABASE_URL", url)
+            .env("FRIKORT_LOG", "debug,h2=info,hyper=info,tower=info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?);
+        if kind == Kind::Ledger {
+            command.arg("--create-keys");
+        }
+        let child = command.spawn()?;
+        Ok(Self { kind, child, address, log, keys, url: url.to_owned() })
+    }
+
+    /// Waits until health says SERVING; fails when the process ends before.
+    pub async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("it ended with {status}:\n{}", fs::read_to_string(&self.log)?);
+            }
+            if let Some(address) = self.logged_address()? {
+                self.address = address;
+                if self.is_serving().await {
+                    return Ok(());
+                }
+            }
+            if Instant::now() > deadline {
+                bail!("not ready in time:\n{}", fs::read_to_string(&self.log)?);
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// The address in the log line `… listens listen=127.0.0.1:PORT`.
+    fn logged_address(&self) -> anyhow::Result<Option<SocketAddr>> {
+        let log = fs::read_to_string(&self.log)?;
+        let address = log.split("listen=").nth(1).and_then(|rest| rest.split_whitespace().next());
+        Ok(address.and_then(|address| address.parse().ok()))
+    }
+
+    /// Whether health says SERVING now.
+    pub async fn is_serving(&self) -> bool {
+        let Ok(channel) = self.channel().await else { return false };
+        let mut health = HealthClient::new(channel);
+        let answer = health.check(HealthCheckRequest::default()).await;
+        answer.is_ok_and(|answer| answer.get_ref().status() == ServingStatus::Serving)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// As a client names it.
+    pub fn uri(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A connection.
+    pub async fn channel(&self) -> Result<Channel, tonic::transport::Error> {
+        Channel::from_shared(self.uri()).expect("an address is a URI").connect().await
+    }
+
+    /// Everything it has logged.
+    pub fn logged(&self) -> anyhow::Result<String> {
+        Ok(fs::read_to_string(&self.log)?)
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`, and the same service again at the same address, without waiting.
+    pub fn kill_and_restart(&mut self) -> anyhow::Result<()> {
+        self.kill()?;
+        let dir = self.log.parent().context("a log has a directory")?.to_owned();
+        let again = Self::spawn(self.kind, &self.url, &dir, self.address)?;
+        *self = again;
+        Ok(())
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and how it ended.
+    pub async fn stop(&mut self) -> anyhow::Result<ExitStatus> {
+        signal(self.id(), "TERM")?;
+        self.wait().await
+    }
+
+    /// How it ends.
+    pub async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                bail!("it did not end in time");
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// The register's keys, for another service on the same database.
+    pub fn keys(&self) -> &Path {
+        &self.keys
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Ended already, or ends now.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal by name.
+pub fn signal(process: u32, name: &str) -> anyhow::Result<()> {
+    let status = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status()?;
+    if !status.success() {
+        bail!("cannot send {name} to {process}");
+    }
+    Ok(())
+}
