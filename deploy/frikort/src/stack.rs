@@ -12,8 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
-use tokio::time::Instant;
+use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Ending, client::Service, limits, output, postgres};
@@ -28,14 +27,10 @@ use child::{Child, Role};
 use database::Database;
 use place::Place;
 pub(crate) use place::default_dir;
-use restarts::Restarts;
 
 /// Where the services listen unless told otherwise, and where the client commands look for them.
 pub(crate) const LEDGER: &str = "127.0.0.1:50051";
 pub(crate) const PROJECTOR: &str = "127.0.0.1:50052";
-
-/// How often the database is looked after.
-const DATABASE_CHECK: Duration = Duration::from_millis(500);
 
 /// How long a port may still be held by a predecessor that is going.
 const PORT_PATIENCE: Duration = Duration::from_secs(5);
@@ -184,32 +179,20 @@ impl Running {
         ready
     }
 
-    /// Starts again what dies. Ends only when something dies too often.
+    /// Starts again what dies, each part by itself. Ends only when one has to be given up.
     async fn watch(&mut self, place: &Place) -> anyhow::Result<()> {
-        let mut restarts = Restarts::default();
-        loop {
-            let dead = tokio::select! {
-                dead = child::first_death(&mut self.services) => Some(dead),
-                () = tokio::time::sleep(DATABASE_CHECK) => None,
-            };
-            let what = match (&dead, &self.database) {
-                (Some((index, status)), _) => {
-                    format!("the {} ended ({status})", self.services[*index].name())
-                }
-                (None, Some(database)) if !database.is_ready().await => "the database ended".into(),
-                (None, _) => continue,
-            };
-            let Some(delay) = restarts.after_death(Instant::now()) else {
-                let log = dead.map(|(index, _)| self.services[index].log_tail());
-                bail!("{what}, too often to go on; its log ends:\n{}", log.unwrap_or_default());
-            };
-            output::note(&format!("{what}; starting it again in {} ms", delay.as_millis()));
-            tokio::time::sleep(delay).await;
-            match dead {
-                Some((index, _)) => self.services[index].spawn_again()?,
-                None => self.database = Some(Database::start(place).await?),
+        let database = async {
+            match &mut self.database {
+                Some(database) => database.watch(place).await,
+                None => std::future::pending().await,
             }
-        }
+        };
+        let services = self.services.iter_mut().map(|service| Box::pin(service.watch()));
+        let given_up = tokio::select! {
+            error = database => error,
+            (error, ..) = futures::future::select_all(services) => error,
+        };
+        Err(given_up)
     }
 
     async fn stop(mut self) -> anyhow::Result<()> {

@@ -1,7 +1,11 @@
 //! Tables for people: plain text, numbers to the right. What must stay out: colours and borders,
 //! which do not survive a mail or a log.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+
+/// A line below the header, and nothing else.
+const STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// Where a column's text stands.
 #[derive(Clone, Copy)]
@@ -13,7 +17,7 @@ pub(crate) enum Align {
 /// An empty table with these columns.
 pub(crate) fn new(columns: &[&str], align: &[Align]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(columns);
+    table.load_style(STYLE).set_header(columns);
     for (column, align) in table.column_iter_mut().zip(align) {
         column.set_cell_alignment(match align {
             Align::Left => CellAlignment::Left,

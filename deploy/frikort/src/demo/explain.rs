@@ -1,7 +1,10 @@
 //! What the sample came to: the years' totals, and one person's year payment by payment. Sums
 //! of answers for display; nothing is decided here.
 
-use std::collections::BTreeMap;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use frikort_proto::v1::{Allowance, BatchGetAllowancesRequest, GetStatementRequest, Payment};
 
@@ -54,28 +57,41 @@ fn by_year(allowances: &[Allowance]) -> comfy_table::Table {
     table
 }
 
-/// Explains the year of the person who went over the limit with the fewest payments.
+/// Explains one year of a person who went over the limit: the one with most to see.
 pub(super) async fn one_year(projector: &Service, all: &[Allowance]) -> anyhow::Result<()> {
-    let over = all.iter().filter(|a| a.taxable_oere > 0);
-    let Some(chosen) = over.min_by_key(|a| a.payment_count) else { return Ok(()) };
-    let request = GetStatementRequest {
-        person: Some(wire::by_id(chosen.person_id.clone())),
-        year: chosen.year,
-        min_position: 0,
-    };
-    let statement = statement::ask(projector, request).await?;
-    let (year, limit) = (chosen.year, money::danish(chosen.limit_oere));
+    let mut candidates = Vec::new();
+    for allowance in all.iter().filter(|a| a.taxable_oere > 0) {
+        let request = GetStatementRequest {
+            person: Some(wire::by_id(allowance.person_id.clone())),
+            year: allowance.year,
+            min_position: 0,
+        };
+        candidates.push((allowance, statement::ask(projector, request).await?.payments));
+    }
+    let chosen = candidates.into_iter().max_by_key(|(_, payments)| to_see(payments));
+    let Some((allowance, payments)) = chosen else { return Ok(()) };
+    let (year, limit) = (allowance.year, money::danish(allowance.limit_oere));
     output::line(&format!(
         "\n3. One person's {year}, payment by payment in the order of registration; limit {limit}"
     ))?;
-    output::line(&explained(&statement.payments, chosen.limit_oere).to_string())?;
+    output::line(&explained(&payments, allowance.limit_oere).to_string())?;
     output::line(&format!(
         "{} paid out, {} exempt, {} taxable.",
-        money::danish(chosen.total_oere),
-        money::danish(chosen.used_oere),
-        money::danish(chosen.taxable_oere)
+        money::danish(allowance.total_oere),
+        money::danish(allowance.used_oere),
+        money::danish(allowance.taxable_oere)
     ))?;
     Ok(())
+}
+
+/// How much there is to see: kinds of remarks, employers, and then the shorter the better.
+fn to_see(payments: &[Payment]) -> (usize, usize, Reverse<usize>) {
+    let count = |matches: fn(&Payment) -> bool| usize::from(payments.iter().any(matches));
+    let kinds = count(|p| p.cancelled)
+        + count(|p| p.revision > 1 && !p.cancelled)
+        + count(|p| p.exempt_oere > 0 && p.taxable_oere > 0);
+    let employers: BTreeSet<_> = payments.iter().map(|p| &p.employer_cvr).collect();
+    (kinds, employers.len().min(2), Reverse(payments.len()))
 }
 
 fn explained(payments: &[Payment], limit: i64) -> comfy_table::Table {
@@ -109,6 +125,11 @@ fn explained(payments: &[Payment], limit: i64) -> comfy_table::Table {
 fn remark(payment: &Payment, used: i64, limit: i64) -> String {
     let change = match (payment.cancelled, payment.revision) {
         (true, _) => return "cancelled: uses nothing".to_owned(),
+        // Taxable though the limit is not used up here: what a correction adds draws when it is
+        // made, and pushes nobody out (A4).
+        (false, 2..) if payment.taxable_oere > 0 && used < limit => {
+            return "corrected upwards: the increase drew last".to_owned();
+        }
         (false, 2..) => "corrected; ",
         (false, _) => "",
     };
@@ -137,6 +158,8 @@ mod tests {
         assert_eq!(remark(&payment(5, 0, 1, false), 5, 10), "inside the limit");
         assert_eq!(remark(&payment(4, 6, 2, false), 10, 10), "corrected; crosses the limit: split");
         assert_eq!(remark(&payment(0, 6, 1, false), 10, 10), "above the limit");
+        let increased = remark(&payment(4, 6, 2, false), 4, 10);
+        assert_eq!(increased, "corrected upwards: the increase drew last");
         assert_eq!(remark(&payment(0, 0, 2, true), 10, 10), "cancelled: uses nothing");
     }
 }

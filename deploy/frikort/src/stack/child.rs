@@ -8,11 +8,11 @@ use std::{
     io::{self, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::Stdio,
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use tokio::{
     process::{ChildStdin, Command},
@@ -23,7 +23,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use super::Place;
+use super::{Place, restarts::Restarts};
 use crate::{log, output};
 
 /// Set for a child: stop when stdin ends.
@@ -89,19 +89,27 @@ impl Child {
         Ok(Self { role, keys, log, process })
     }
 
-    pub(super) fn name(&self) -> &'static str {
-        self.role.name
-    }
-
-    /// Starts it once more after it ended.
-    pub(super) fn spawn_again(&mut self) -> anyhow::Result<()> {
-        self.process = spawn(&self.role, &self.keys, &self.log)?;
-        Ok(())
-    }
-
-    /// The last lines of its log.
-    pub(super) fn log_tail(&self) -> String {
-        log::tail(&self.log)
+    /// Starts it again whenever it ends, until that has to be given up; answers why.
+    pub(super) async fn watch(&mut self) -> anyhow::Error {
+        let name = self.role.name;
+        let mut restarts = Restarts::default();
+        loop {
+            let started = Instant::now();
+            let ended = match self.process.child.wait().await {
+                Ok(status) => format!("the {name} ended ({status})"),
+                Err(error) => return anyhow::Error::new(error).context("cannot watch a process"),
+            };
+            let Some(delay) = restarts.after_death(started.elapsed()) else {
+                let tail = log::tail(&self.log);
+                return anyhow!("{ended}, again and again; its log ends:\n{tail}");
+            };
+            output::note(&format!("{ended}; starting it again"));
+            tokio::time::sleep(delay).await;
+            match spawn(&self.role, &self.keys, &self.log) {
+                Ok(process) => self.process = process,
+                Err(error) => return error,
+            }
+        }
     }
 
     /// Asks it to finish and go, and waits for that, but not for ever.
@@ -121,25 +129,17 @@ impl Child {
         let deadline = Instant::now() + READY_TIMEOUT;
         loop {
             if let Some(status) = self.process.child.try_wait()? {
-                bail!("the {name} ended ({status}); its log ends:\n{}", self.log_tail());
+                bail!("the {name} ended ({status}); its log ends:\n{}", log::tail(&self.log));
             }
             if serves(self.role.listen).await {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("the {name} does not get ready; its log ends:\n{}", self.log_tail());
+                bail!("the {name} does not get ready; its log ends:\n{}", log::tail(&self.log));
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
     }
-}
-
-/// The first child that ends, by its place, and how it ended.
-pub(super) async fn first_death(children: &mut [Child]) -> (usize, ExitStatus) {
-    let waits = children.iter_mut().enumerate().map(|(index, child)| {
-        Box::pin(async move { (index, child.process.child.wait().await.unwrap_or_default()) })
-    });
-    futures::future::select_all(waits).await.0
 }
 
 /// Creates or updates the schema, as a process of its own like everything else of the services.

@@ -1,13 +1,21 @@
 //! The stack's database: a private cluster, or the server that DATABASE_URL names.
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use sqlx::{Connection, PgConnection};
 
-use super::{Place, cluster_dir, own_server};
-use crate::postgres::{Cluster, OWNER, Options};
+use super::{Place, cluster_dir, own_server, restarts::Restarts};
+use crate::{
+    output,
+    postgres::{Cluster, OWNER, Options},
+};
 
 /// The name of the database in the private cluster.
 const NAME: &str = "frikort";
+
+/// How often it is looked after.
+const CHECK: Duration = Duration::from_millis(250);
 
 pub(super) enum Database {
     Private(Cluster),
@@ -35,11 +43,36 @@ impl Database {
         }
     }
 
-    /// Whether it runs, as far as that is our business.
-    pub(super) async fn is_ready(&self) -> bool {
-        let Self::Private(cluster) = self else { return true };
-        let cluster = cluster.clone();
-        tokio::task::spawn_blocking(move || cluster.is_ready()).await.unwrap_or(true)
+    /// Starts a private cluster again whenever it ends, until that has to be given up; answers
+    /// why. A named server is its owner's to look after.
+    pub(super) async fn watch(&mut self, place: &Place) -> anyhow::Error {
+        loop {
+            tokio::time::sleep(CHECK).await;
+            let Self::Private(cluster) = self else { continue };
+            let looked_at = cluster.clone();
+            match tokio::task::spawn_blocking(move || looked_at.is_ready()).await {
+                Ok(true) => continue,
+                Ok(false) => output::note("the database ended; starting it again"),
+                Err(error) => return error.into(),
+            }
+            match Self::start_again(place).await {
+                Ok(database) => *self = database,
+                Err(error) => return error.context("cannot start the database again"),
+            }
+        }
+    }
+
+    /// One start may fail because whatever ended the database ends it once more meanwhile.
+    async fn start_again(place: &Place) -> anyhow::Result<Self> {
+        let mut restarts = Restarts::default();
+        loop {
+            let error = match Self::start(place).await {
+                Ok(database) => return Ok(database),
+                Err(error) => error,
+            };
+            let Some(delay) = restarts.after_death(Duration::ZERO) else { return Err(error) };
+            tokio::time::sleep(delay).await;
+        }
     }
 
     pub(super) async fn stop(self) -> anyhow::Result<()> {
