@@ -252,7 +252,9 @@ impl Sequencer {
             }
             // Who has gone does not want it recorded any more; the next batch has room for it.
             requests.retain(|request| !request.reply.is_closed());
-            self.process(&mut requests).await;
+            if !requests.is_empty() {
+                self.process(&mut requests).await;
+            }
         }
     }
 

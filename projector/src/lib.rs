@@ -53,7 +53,7 @@ pub async fn serve(
     let listener = serve::bind(settings.listen, settings.allow_remote).await?;
     let options = database::options(&settings.database_url, "frikort-projector")?;
     let pool = frikort_event_store::pool(options, CONNECTIONS);
-    let store = EventStore::open(pool.clone()).await?;
+    let store = EventStore::open_when_there(pool.clone()).await?;
 
     let (signal, appended) = watch::channel(0);
     let mut tasks = vec![tokio::spawn(listen(pool.clone(), signal))];

@@ -175,7 +175,7 @@ impl Allowances {
             snapshot.remove(&person.partition).unwrap_or_default();
         let years = years.remove(&person.id).unwrap_or_default();
         state.keep(person.id, years.clone(), checkpoint);
-        Ok(View { checkpoint, limits, years })
+        Ok(View { checkpoint, limits: Arc::new(limits), years })
     }
 
     /// Every partition's checkpoint, limits and the years of those of the persons it holds, in

@@ -7,7 +7,7 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use frikort_domain::{LimitSchedule, PersonId};
@@ -32,7 +32,7 @@ pub(crate) struct State {
 #[derive(Debug)]
 struct Inner {
     checkpoint: Checkpoint,
-    limits: LimitSchedule,
+    limits: Arc<LimitSchedule>,
     years: LruCache<PersonId, Years>,
     /// This process folds; what it keeps is what the tables hold.
     folding: bool,
@@ -42,7 +42,7 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) checkpoint: Checkpoint,
-    pub(crate) limits: LimitSchedule,
+    pub(crate) limits: Arc<LimitSchedule>,
     pub(crate) years: Years,
 }
 
@@ -50,7 +50,7 @@ impl State {
     pub(crate) fn new() -> Self {
         let inner = Inner {
             checkpoint: Checkpoint::default(),
-            limits: LimitSchedule::default(),
+            limits: Arc::default(),
             years: LruCache::new(CACHED_PERSONS),
             folding: false,
         };
@@ -70,7 +70,7 @@ impl State {
     pub(crate) fn stand_at(&self, checkpoint: Checkpoint, limits: LimitSchedule, folding: bool) {
         let mut inner = self.lock();
         inner.checkpoint = checkpoint;
-        inner.limits = limits;
+        inner.limits = Arc::new(limits);
         inner.folding = folding;
         inner.years.clear();
         drop(inner);
@@ -84,7 +84,7 @@ impl State {
         let mut inner = self.lock();
         inner.checkpoint = checkpoint;
         for (entry, _) in &changes.limits {
-            inner.limits.set(entry.clone());
+            Arc::make_mut(&mut inner.limits).set(entry.clone());
         }
         for (person, card) in &changes.cards {
             if let Some(years) = inner.years.peek_mut(person) {

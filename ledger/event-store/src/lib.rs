@@ -16,6 +16,8 @@ mod append;
 mod read;
 mod subscribe;
 
+use std::time::{Duration, Instant};
+
 use sqlx::{
     PgPool,
     migrate::Migrator,
@@ -32,6 +34,12 @@ pub const PARTITION_STREAM: uuid::Uuid = uuid::Uuid::nil();
 
 /// The schema that this program reads and writes; `ledger.schema_version()` must say the same.
 pub const SCHEMA_VERSION: i32 = 1;
+
+/// How long a service waits for its database when it starts.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Pause between two tries.
+const START_PAUSE: Duration = Duration::from_millis(500);
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -121,6 +129,22 @@ impl EventStore {
         }
     }
 
+    /// The same, waiting for a database that is not there yet: services and their database are
+    /// often started together.
+    pub async fn open_when_there(pool: PgPool) -> Result<Self, StoreError> {
+        let deadline = Instant::now() + START_PATIENCE;
+        loop {
+            match Self::open(pool.clone()).await {
+                Err(StoreError::Unavailable(error)) if Instant::now() < deadline => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "waiting for the database");
+                    tokio::time::sleep(START_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
     /// The pool, for the other rooms' own tables.
     pub fn pool(&self) -> &PgPool {
         &self.pool
@@ -149,7 +173,7 @@ pub fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
         .test_before_acquire(false)
-        .acquire_timeout(std::time::Duration::from_millis(500))
+        .acquire_timeout(Duration::from_millis(500))
         .connect_lazy_with(options)
 }
 

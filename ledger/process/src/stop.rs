@@ -1,4 +1,4 @@
-//! Stopping: the first SIGTERM or Ctrl-C asks the process to finish what it has and go; a second
+//! Stopping: the first SIGTERM, Ctrl-C or closed terminal asks the process to finish what it has and go; a second
 //! one, or the deadline, ends it.
 
 use std::time::Duration;
@@ -13,6 +13,7 @@ pub const DRAIN: Duration = Duration::from_secs(20);
 pub fn on_signal() -> anyhow::Result<CancellationToken> {
     let token = CancellationToken::new();
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
     let stop = token.clone();
     tokio::spawn(async move {
         let mut asked = false;
@@ -20,6 +21,7 @@ pub fn on_signal() -> anyhow::Result<CancellationToken> {
             tokio::select! {
                 _ = term.recv() => {}
                 _ = int.recv() => {}
+                _ = hangup.recv() => {}
             }
             if asked {
                 tracing::warn!("stopped by a second signal before everything was answered");
