@@ -9,14 +9,16 @@ use frikort_domain::{
 };
 use frikort_event_store::{EventStore, Signal};
 use frikort_process::clock::Clock;
-use frikort_proto::error::Failure;
+use frikort_proto::{error::Failure, v1::LedgerPosition};
 use frikort_register::{Named, Person, Register, SealKey};
 use time::Date;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, metadata::MetadataMap};
+use uuid::Uuid;
 
 use crate::{
     fail::{internal, store_unavailable},
+    parse::Parsed,
     sequencer::{Answer, Ask, Handle, Refused, body},
 };
 
@@ -58,6 +60,28 @@ fn trace_id(metadata: &MetadataMap) -> Option<String> {
     sound.then(|| trace_id.to_owned())
 }
 
+/// An answer, with whom it is about.
+pub(crate) struct Told {
+    pub(crate) person: PersonId,
+    partition: i32,
+    pub(crate) answer: Answer,
+}
+
+impl Told {
+    pub(crate) fn new(person: &Person, answer: Answer) -> Self {
+        Self { person: person.id, partition: person.partition, answer }
+    }
+
+    /// An answer about somebody who is in nobody's register.
+    pub(crate) fn nobody(answer: Answer) -> Self {
+        Self { person: PersonId(Uuid::nil()), partition: 0, answer }
+    }
+
+    pub(crate) fn place(&self) -> LedgerPosition {
+        LedgerPosition::new(self.partition, self.answer.position, self.answer.recorded_at)
+    }
+}
+
 impl Ledger {
     /// Today in Copenhagen.
     pub(crate) fn today(&self) -> Date {
@@ -78,29 +102,35 @@ impl Ledger {
         Ok(found.into_iter().next().flatten())
     }
 
-    /// The person whom a request names, and the card, for a call that only reads: without a card,
-    /// or with a Frikort-ID that is not the person's, there is nobody.
-    pub(crate) async fn find_holder(
+    /// The card of the person whom a request names. Without one, or with a Frikort-ID that is not
+    /// the person's, there is nobody.
+    pub(crate) async fn card(
         &self,
         named: &Named,
         caller: Caller,
-    ) -> Result<(Person, Answer), Failure> {
+    ) -> Result<(Person, Told), Failure> {
         let nobody = || Failure::from(Refused::Rejected(Rejection::NoCard));
         let (person, frikort) = self.find(named).await?.ok_or_else(nobody)?;
-        let answer =
-            self.ask(person.partition, Ask::Card(person.id, frikort), false, caller).await?;
-        Ok((person, answer))
+        let ask = Ask::Card(person.id, frikort);
+        let answer = self.ask(person.partition, ask, false, caller).await?;
+        Ok((person, Told::new(&person, answer)))
     }
 
-    /// Has the person's partition decide a command.
-    pub(crate) async fn command(
+    /// Has a command decided by the partition of the person whom it names.
+    pub(crate) async fn decide(
         &self,
-        person: &Person,
-        command: Command,
+        parsed: Parsed,
         validate_only: bool,
         caller: Caller,
-    ) -> Result<Answer, Failure> {
-        self.ask(person.partition, Ask::Command(person.id, command), validate_only, caller).await
+    ) -> Result<Told, Failure> {
+        let Parsed { named, mut command } = parsed;
+        let Some((person, frikort)) = self.find(&named).await? else {
+            return Ok(Told::nobody(self.decide_unknown(&command)?));
+        };
+        command.name_frikort(frikort);
+        let ask = Ask::Command(person.id, command);
+        let answer = self.ask(person.partition, ask, validate_only, caller).await?;
+        Ok(Told::new(&person, answer))
     }
 
     /// Asks a partition.
@@ -125,11 +155,7 @@ impl Ledger {
 
     /// The answer to a command about somebody who is in nobody's register: that of an account
     /// without events. It records nothing, so it can only refuse, or show a first grant.
-    pub(crate) fn decide_unknown(
-        &self,
-        person: PersonId,
-        command: &Command,
-    ) -> Result<Answer, Failure> {
+    pub(crate) fn decide_unknown(&self, command: &Command) -> Result<Answer, Failure> {
         let mut account = Account::default();
         let decided = decide(&account, &LimitSchedule::default(), command, self.today());
         let event = match decided.map_err(Refused::Rejected)? {
@@ -137,7 +163,6 @@ impl Ledger {
             Decision::ReplayPayment(_) | Decision::ReplayCard(_) => return Err(internal()),
         };
         account.apply(&event, 1, 1, self.clock.now()).map_err(|_| internal())?;
-        tracing::trace!(%person, "shown only");
         let body = body(&event, &account).ok_or_else(internal)?;
         Ok(Answer { position: 0, recorded_at: None, replayed: false, body })
     }

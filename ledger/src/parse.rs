@@ -12,7 +12,7 @@ use frikort_proto::{
     v1,
 };
 use frikort_register::Named;
-use time::{Date, Duration, Month};
+use time::{Date, Duration};
 
 /// A request about a person: whom it names, and what to do once the person is found. The
 /// command's Frikort-ID is filled in then, since its tag is made with the person's salt.
@@ -337,12 +337,7 @@ fn effective_date(faults: &mut Faults, wire: Option<WireDate>) -> Option<Date> {
 }
 
 fn date(faults: &mut Faults, field: &str, wire: Option<WireDate>) -> Option<Date> {
-    let wire = faults.required(field, wire)?;
-    let day = (|| {
-        let month = Month::try_from(u8::try_from(wire.month).ok()?).ok()?;
-        let year = (1..=9999).contains(&wire.year).then_some(wire.year)?;
-        Date::from_calendar_date(year, month, u8::try_from(wire.day).ok()?).ok()
-    })();
+    let day = faults.required(field, wire)?.to_day();
     if day.is_none() {
         faults.note(field, "must be a day that exists: year, month and day");
     }

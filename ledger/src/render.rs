@@ -5,27 +5,7 @@ use frikort_domain::{
     YearTotals,
 };
 use frikort_proto::{Date as WireDate, v1};
-use time::{Date, OffsetDateTime};
-
-pub(crate) fn date(day: Date) -> WireDate {
-    WireDate {
-        year: day.year(),
-        month: i32::from(u8::from(day.month())),
-        day: i32::from(day.day()),
-    }
-}
-
-pub(crate) fn place(
-    partition: i32,
-    position: i64,
-    recorded_at: Option<OffsetDateTime>,
-) -> v1::LedgerPosition {
-    let recorded_time = recorded_at.map(|at| prost_types::Timestamp {
-        seconds: at.unix_timestamp(),
-        nanos: i32::try_from(at.nanosecond()).unwrap_or_default(),
-    });
-    v1::LedgerPosition { partition, position, recorded_time }
-}
+use time::Date;
 
 /// A payment as an answer tells it: `amount` is zero when it is cancelled.
 pub(crate) fn payment(
@@ -41,7 +21,7 @@ pub(crate) fn payment(
         reference: key.reference.as_str().to_owned(),
         revision: number(outcome.revision),
         year: outcome.year.year,
-        attribution_date: Some(date(outcome.attribution_date)),
+        attribution_date: Some(outcome.attribution_date.into()),
         amount_oere: amount.oere(),
         exempt_oere: outcome.exempt.oere(),
         taxable_oere: outcome.taxable.oere(),
@@ -59,7 +39,7 @@ pub(crate) fn standing(person: PersonId, key: &PaymentKey, state: &PaymentState)
         reference: key.reference.as_str().to_owned(),
         revision: number(state.revision),
         year: state.year,
-        attribution_date: Some(date(state.facts.attribution_date())),
+        attribution_date: Some(state.facts.attribution_date().into()),
         amount_oere: state.amount().oere(),
         exempt_oere: state.exempt.oere(),
         taxable_oere: state.taxable().oere(),
@@ -70,17 +50,8 @@ pub(crate) fn standing(person: PersonId, key: &PaymentKey, state: &PaymentState)
 }
 
 pub(crate) fn allowance(person: PersonId, year: &YearTotals) -> v1::Allowance {
-    let used = year.limit.min(year.total);
-    v1::Allowance {
-        person_id: person.to_string(),
-        year: year.year,
-        limit_oere: year.limit.oere(),
-        total_oere: year.total.oere(),
-        used_oere: used.oere(),
-        remaining_oere: year.limit.saturating_sub(used).oere(),
-        taxable_oere: year.total.saturating_sub(used).oere(),
-        payment_count: number(year.payments),
-    }
+    let (limit, total) = (year.limit.oere(), year.total.oere());
+    v1::Allowance::new(person.to_string(), year.year, limit, total, year.payments)
 }
 
 pub(crate) fn card(person: PersonId, card: &Card) -> v1::Card {
@@ -89,8 +60,8 @@ pub(crate) fn card(person: PersonId, card: &Card) -> v1::Card {
         CardStatus::Deactivated => v1::CardStatus::Deactivated,
     };
     let period = |(first, last): &(Date, Option<Date>)| v1::ActivePeriod {
-        first_day: Some(date(*first)),
-        last_day: last.map(date),
+        first_day: Some((*first).into()),
+        last_day: last.map(WireDate::from),
     };
     v1::Card {
         person_id: person.to_string(),
@@ -104,7 +75,7 @@ pub(crate) fn limit(entry: &LimitEntry) -> v1::AnnualLimit {
     v1::AnnualLimit {
         year: entry.year,
         limit_oere: entry.limit.oere(),
-        in_force_date: Some(date(entry.in_force_from)),
+        in_force_date: Some(entry.in_force_from.into()),
         citation: entry.citation.clone(),
     }
 }

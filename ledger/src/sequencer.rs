@@ -13,27 +13,25 @@
 //! Start-up, another ledger's events and recovery after an error are one function:
 //! [`Sequencer::synchronize`]. What must stay out: gRPC, CPR numbers, rules about payments.
 
+mod draft;
+mod question;
+
 use std::time::Duration;
 
-use frikort_domain::{
-    Account, Actor, Card, Command, Contradiction, Decision, Event, FrikortTag, LimitEntry,
-    LimitSchedule, PaymentKey, PaymentOutcome, PaymentState, PersonId, Record, RecordError,
-    Rejection, copenhagen_date, decide,
-};
+use frikort_domain::{Account, Contradiction, Event, LimitSchedule, Record, RecordError};
 use frikort_event_store::{
     Appended, Appender, Batch, Direction, EventStore, Head, PARTITION_STREAM, StoreError,
 };
 use frikort_process::clock::Clock;
-use time::{Date, OffsetDateTime};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::{Instant, sleep, timeout},
 };
 
 use crate::cache::Accounts;
-
-/// Requests that may wait for one partition. A full queue answers `OVERLOADED` at once.
-const QUEUE: usize = 8192;
+use draft::Draft;
+pub(crate) use draft::body;
+pub(crate) use question::{Answer, Ask, Body, Handle, Refused, Reply, Request};
 
 /// Requests decided together; caps how long a caller waits for others.
 const MAX_BATCH: usize = 512;
@@ -54,66 +52,6 @@ const CONTENTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before the database is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// One question to a partition.
-#[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) ask: Ask,
-    /// Answer what would happen, and record nothing.
-    pub(crate) validate_only: bool,
-    pub(crate) actor: Actor,
-    pub(crate) trace_id: Option<String>,
-    pub(crate) reply: oneshot::Sender<Reply>,
-}
-
-#[derive(Debug)]
-pub(crate) enum Ask {
-    /// Decide a command about a person.
-    Command(PersonId, Command),
-    /// The card as it is now of the person who has this Frikort-ID, where one is given.
-    Card(PersonId, Option<FrikortTag>),
-    /// Record a limit in this partition.
-    SetLimit(LimitEntry),
-    /// The limits on record.
-    Limits,
-}
-
-pub(crate) type Reply = Result<Answer, Refused>;
-
-/// What a caller is told.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    /// Where it was recorded, or as of which position it is said.
-    pub(crate) position: i64,
-    pub(crate) recorded_at: Option<OffsetDateTime>,
-    /// It had been recorded before.
-    pub(crate) replayed: bool,
-    pub(crate) body: Body,
-}
-
-#[derive(Debug)]
-pub(crate) enum Body {
-    Payment(PaymentOutcome),
-    /// The card, and the accepted payments that lie after it.
-    Card(Card, Vec<(PaymentKey, PaymentState)>),
-    Limit,
-    Limits(Vec<LimitEntry>),
-}
-
-/// Why there is no answer.
-#[derive(Clone, Debug)]
-pub(crate) enum Refused {
-    /// A rule. Nothing was recorded.
-    Rejected(Rejection),
-    /// A queue is full, or other ledgers were quicker for too long. Nothing was recorded.
-    Overloaded,
-    /// The database is away; the outcome may be unknown.
-    StoreUnavailable,
-    /// The process is stopping. Nothing was recorded.
-    ShuttingDown,
-    /// A fault of ours, in the log.
-    Internal,
-}
-
 /// What stops a batch or the partition.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
@@ -131,39 +69,6 @@ impl Fault {
     /// Passing: the database will come back. Anything else is a contradiction.
     fn is_passing(&self) -> bool {
         matches!(self, Self::Timeout | Self::Store(StoreError::Unavailable(_)))
-    }
-}
-
-/// The way to a partition's sequencer.
-#[derive(Clone, Debug)]
-pub(crate) struct Handle {
-    queue: mpsc::Sender<Request>,
-}
-
-impl Handle {
-    /// Asks, or is refused at once when the queue is full.
-    pub(crate) async fn ask(
-        &self,
-        ask: Ask,
-        validate_only: bool,
-        actor: Actor,
-        trace_id: Option<String>,
-    ) -> Reply {
-        let (reply, answer) = oneshot::channel();
-        let request = Request { ask, validate_only, actor, trace_id, reply };
-        self.queue.try_send(request).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Refused::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => Refused::ShuttingDown,
-        })?;
-        answer.await.unwrap_or(Err(Refused::Internal))
-    }
-
-    /// Hands in a request of a stream, waiting for room: a stream slows its sender down instead.
-    pub(crate) async fn hand_in(&self, request: Request) {
-        if let Err(mpsc::error::SendError(request)) = self.queue.send(request).await {
-            // The caller may be gone; then there is nobody to tell.
-            let _ = request.reply.send(Err(Refused::ShuttingDown));
-        }
     }
 }
 
@@ -189,15 +94,6 @@ pub(crate) struct Sequencer {
     committed: watch::Sender<i64>,
 }
 
-/// A decided batch that is not committed yet.
-struct Draft {
-    events: Batch,
-    replies: Vec<Reply>,
-    /// Accounts that have moved on with it.
-    touched: Vec<PersonId>,
-    limits_before: Option<(LimitSchedule, i64)>,
-}
-
 impl Sequencer {
     /// A sequencer, the way to it, and what it tells: whether it is sound, and each commit.
     pub(crate) fn new(
@@ -207,7 +103,7 @@ impl Sequencer {
         clock: Clock,
         cached_payments: usize,
     ) -> (Self, Handle, watch::Receiver<bool>, watch::Receiver<i64>) {
-        let (sender, queue) = mpsc::channel(QUEUE);
+        let (handle, queue) = Handle::new();
         let (sound, is_sound) = watch::channel(false);
         let (committed, commits) = watch::channel(0);
         let sequencer = Self {
@@ -226,7 +122,7 @@ impl Sequencer {
             sound,
             committed,
         };
-        (sequencer, Handle { queue: sender }, is_sound, commits)
+        (sequencer, handle, is_sound, commits)
     }
 
     /// Runs until every [`Handle`] is dropped and the queue is empty.
@@ -443,141 +339,6 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Decides every request in order; accounts move on at once, so that two payments for the
-    /// last 500 kr. are decided one after the other.
-    fn decide_all(&mut self, requests: &[Request]) -> Result<Draft, Fault> {
-        let mut draft = Draft {
-            events: Batch::default(),
-            replies: Vec::with_capacity(requests.len()),
-            touched: Vec::new(),
-            limits_before: None,
-        };
-        let mut now = self.clock.now();
-        for request in requests {
-            // Strictly increasing, so that an instant names one position.
-            let last = draft.events.head_after(self.head).recorded_at;
-            now = last.map_or(now, |last| now.max(last + time::Duration::MICROSECOND));
-            let reply = match &request.ask {
-                Ask::Command(person, command) => {
-                    self.decide_command(request, *person, command, now, &mut draft)?
-                }
-                Ask::Card(person, frikort) => self.read_card(*person, *frikort, &draft),
-                Ask::SetLimit(entry) => self.set_limit(request, entry, now, &mut draft),
-                Ask::Limits => Ok(self.say(&draft, Body::Limits(self.limits.entries().to_vec()))),
-            };
-            draft.replies.push(reply);
-        }
-        Ok(draft)
-    }
-
-    fn decide_command(
-        &mut self,
-        request: &Request,
-        person: PersonId,
-        command: &Command,
-        now: OffsetDateTime,
-        draft: &mut Draft,
-    ) -> Result<Reply, Fault> {
-        let Some(account) = self.accounts.get(person) else { return Ok(Err(Refused::Internal)) };
-        let decision = match decide(account, &self.limits, command, today(now)) {
-            Ok(decision) => decision,
-            Err(rejection) => return Ok(Err(Refused::Rejected(rejection))),
-        };
-        let event = match decision {
-            Decision::Record(event) => event,
-            Decision::ReplayPayment(answer) => {
-                return Ok(Ok(Answer {
-                    position: answer.position,
-                    recorded_at: Some(answer.recorded_at),
-                    replayed: true,
-                    body: Body::Payment(answer.outcome),
-                }));
-            }
-            Decision::ReplayCard(answer) => {
-                return Ok(Ok(Answer {
-                    position: answer.position,
-                    recorded_at: Some(answer.recorded_at),
-                    replayed: true,
-                    body: Body::Card(answer.card, found(account, &answer.payments_after)),
-                }));
-            }
-        };
-        let version = account.version() + 1;
-        let position = draft.events.head_after(self.head).position + 1;
-        if request.validate_only {
-            let mut account = account.clone();
-            account.apply(&event, version, position, now)?;
-            let body = body(&event, &account);
-            return Ok(body.map(|body| self.say(draft, body)).ok_or(Refused::Internal));
-        }
-        let record = self.record(request, Some(person), version, position, now, event);
-        draft.events.push(person.0, version, now, record.encode());
-        draft.touched.push(person);
-        self.follow(&record)?;
-        let body = self.accounts.get(person).and_then(|account| body(&record.event, account));
-        let answer = |body| Answer { position, recorded_at: Some(now), replayed: false, body };
-        Ok(body.map(answer).ok_or(Refused::Internal))
-    }
-
-    fn read_card(&mut self, person: PersonId, frikort: Option<FrikortTag>, draft: &Draft) -> Reply {
-        let account = self.accounts.get(person).filter(|account| account.knows_card(frikort));
-        let card = account.and_then(Account::card);
-        let card = card.ok_or(Refused::Rejected(Rejection::NoCard))?;
-        Ok(self.say(draft, Body::Card(card, Vec::new())))
-    }
-
-    fn set_limit(
-        &mut self,
-        request: &Request,
-        entry: &LimitEntry,
-        now: OffsetDateTime,
-        draft: &mut Draft,
-    ) -> Reply {
-        if self.limits.contains(entry) {
-            let answer = self.say(draft, Body::Limit);
-            return Ok(Answer { replayed: true, ..answer });
-        }
-        if request.validate_only {
-            return Ok(self.say(draft, Body::Limit));
-        }
-        draft.limits_before.get_or_insert((self.limits.clone(), self.limits_version));
-        let version = self.limits_version + 1;
-        let position = draft.events.head_after(self.head).position + 1;
-        let event = Event::AnnualLimitSet(entry.clone());
-        let record = self.record(request, None, version, position, now, event);
-        draft.events.push(PARTITION_STREAM, version, now, record.encode());
-        self.limits.set(entry.clone());
-        self.limits_version = version;
-        Ok(Answer { position, recorded_at: Some(now), replayed: false, body: Body::Limit })
-    }
-
-    fn record(
-        &self,
-        request: &Request,
-        person_id: Option<PersonId>,
-        version: i64,
-        position: i64,
-        recorded_at: OffsetDateTime,
-        event: Event,
-    ) -> Record {
-        Record {
-            partition: self.partition,
-            position,
-            person_id,
-            version,
-            recorded_at,
-            actor: request.actor.clone(),
-            trace_id: request.trace_id.clone(),
-            event,
-        }
-    }
-
-    /// An answer that records nothing: as of the head, this batch included.
-    fn say(&self, draft: &Draft, body: Body) -> Answer {
-        let head = draft.events.head_after(self.head);
-        Answer { position: head.position, recorded_at: head.recorded_at, replayed: false, body }
-    }
-
     /// Forgets what a batch that was not committed has changed.
     fn undo(&mut self, draft: Draft) {
         for person in draft.touched {
@@ -615,40 +376,6 @@ impl Sequencer {
             }
         }
     }
-}
-
-impl Ask {
-    fn person(&self) -> Option<PersonId> {
-        match self {
-            Self::Command(person, _) | Self::Card(person, _) => Some(*person),
-            Self::SetLimit(_) | Self::Limits => None,
-        }
-    }
-}
-
-/// What a caller is told about an event that its account has just taken in.
-pub(crate) fn body(event: &Event, account: &Account) -> Option<Body> {
-    match event {
-        Event::PaymentReported(_, outcome)
-        | Event::PaymentCorrected(_, outcome)
-        | Event::PaymentCancelled(_, outcome) => Some(Body::Payment(outcome.clone())),
-        Event::CardDeactivated(_, outcome) => {
-            Some(Body::Card(account.card()?, found(account, &outcome.payments_after)))
-        }
-        Event::CardGranted(_) | Event::CardReactivated(_) => {
-            Some(Body::Card(account.card()?, Vec::new()))
-        }
-        Event::AnnualLimitSet(_) => None,
-    }
-}
-
-fn found(account: &Account, keys: &[PaymentKey]) -> Vec<(PaymentKey, PaymentState)> {
-    let state = |key: &PaymentKey| Some((key.clone(), account.payment(key)?.clone()));
-    keys.iter().filter_map(state).collect()
-}
-
-fn today(now: OffsetDateTime) -> Date {
-    copenhagen_date(now)
 }
 
 fn read(record: &str, position: i64) -> Result<Record, Fault> {

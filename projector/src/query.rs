@@ -9,7 +9,6 @@ use frikort_domain::{
 use frikort_event_store::EventStore;
 use frikort_process::clock::Clock;
 use frikort_proto::{
-    Date as WireDate,
     error::{Failure, Faults},
     v1::{
         self, BatchAllowance, BatchGetAllowancesRequest, BatchGetAllowancesResponse, ErrorReason,
@@ -334,31 +333,9 @@ fn allowance(
     total: Amount,
     payments: u32,
 ) -> v1::Allowance {
-    let used = limit.min(total);
-    v1::Allowance {
-        person_id: person.to_string(),
-        year,
-        limit_oere: limit.oere(),
-        total_oere: total.oere(),
-        used_oere: used.oere(),
-        remaining_oere: limit.saturating_sub(used).oere(),
-        taxable_oere: total.saturating_sub(used).oere(),
-        payment_count: i32::try_from(payments).unwrap_or(i32::MAX),
-    }
+    v1::Allowance::new(person.to_string(), year, limit.oere(), total.oere(), payments)
 }
 
-fn place(partition: i32, checkpoint: Checkpoint) -> v1::LedgerPosition {
-    let recorded_time = checkpoint.recorded_at.map(|at| prost_types::Timestamp {
-        seconds: at.unix_timestamp(),
-        nanos: i32::try_from(at.nanosecond()).unwrap_or_default(),
-    });
-    v1::LedgerPosition { partition, position: checkpoint.position, recorded_time }
-}
-
-pub(crate) fn wire_date(day: Date) -> WireDate {
-    WireDate {
-        year: day.year(),
-        month: i32::from(u8::from(day.month())),
-        day: i32::from(day.day()),
-    }
+fn place(partition: i32, at: Checkpoint) -> v1::LedgerPosition {
+    v1::LedgerPosition::new(partition, at.position, at.recorded_at)
 }

@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use time::Date;
 
-use crate::{query::wire_date, tables::amount};
+use crate::tables::amount;
 
 /// One payment.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl StatedPayment {
             reference: self.reference.clone(),
             revision: self.revision,
             year: self.year,
-            attribution_date: Some(wire_date(self.attribution_date)),
+            attribution_date: Some(self.attribution_date.into()),
             amount_oere: amount.oere(),
             exempt_oere: self.exempt.oere(),
             taxable_oere: amount.saturating_sub(self.exempt).oere(),
@@ -104,10 +104,10 @@ impl StatedPayment {
         let facts = &self.facts;
         v1::PaymentFacts {
             amount_oere: facts.amount.oere(),
-            payment_date: Some(wire_date(facts.payment_date)),
+            payment_date: Some(facts.payment_date.into()),
             work_period: facts.work.map(|work| v1::DayPeriod {
-                first_day: Some(wire_date(work.first)),
-                last_day: Some(wire_date(work.last)),
+                first_day: Some(work.first.into()),
+                last_day: Some(work.last.into()),
             }),
             hours_hundredths: facts.hours.map(Hours::hundredths),
             components: facts.components.map(|parts| v1::PaymentComponents {

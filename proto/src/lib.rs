@@ -19,6 +19,7 @@ mod generated {
 pub use generated::frikort::v1;
 pub use generated::google::r#type::Date;
 
+mod convert;
 pub mod error;
 
 /// The compiled descriptor set of `frikort.v1`, for reflection and generic clients.

@@ -47,7 +47,7 @@ impl AuditService for Audits {
         let partitions = self.0.partitions();
         let reading = parse::reading(request.into_inner(), &partitions)?;
         let person = match &reading.named {
-            Some(named) => Some(self.0.find_holder(named, caller).await?.0),
+            Some(named) => Some(self.0.card(named, caller).await?.0),
             None => None,
         };
         let (items, stream) = mpsc::channel(AHEAD);

@@ -6,7 +6,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use frikort_domain::{Amount, Command, PaymentKey, PersonId};
+use frikort_domain::{Amount, Command, FrikortTag, PaymentKey};
 use frikort_proto::{
     error::Failure,
     v1::{
@@ -15,18 +15,18 @@ use frikort_proto::{
         ReportPaymentsResponse, payment_service_server::PaymentService, report_payments_response,
     },
 };
+use frikort_register::Person;
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
-use uuid::Uuid;
 
 use crate::{
     fail::internal,
-    ledger::{Caller, Ledger, register_failed},
+    ledger::{Caller, Ledger, Told, register_failed},
     parse::{self, Parsed},
     render,
-    sequencer::{Answer, Ask, Body, Refused, Reply, Request as Question},
+    sequencer::{Ask, Body, Refused, Reply, Request as Question},
 };
 
 /// Items of one stream that may be under way.
@@ -47,8 +47,8 @@ impl PaymentService for Payments {
         let request = request.into_inner();
         let validate_only = request.validate_only;
         let parsed = parse::report(request, self.0.today())?;
-        let told = self.decide(parsed, validate_only, caller).await?;
-        Ok(Response::new(told.report_response()?))
+        let recorded = self.decide(parsed, validate_only, caller).await?;
+        Ok(Response::new(recorded.report_response()?))
     }
 
     type ReportPaymentsStream =
@@ -77,13 +77,13 @@ impl PaymentService for Payments {
         let request = request.into_inner();
         let validate_only = request.validate_only;
         let parsed = parse::correct(request, self.0.today())?;
-        let told = self.decide(parsed, validate_only, caller).await?;
-        let (payment, allowance) = told.payment()?;
+        let recorded = self.decide(parsed, validate_only, caller).await?;
+        let (payment, allowance) = recorded.payment()?;
         Ok(Response::new(CorrectPaymentResponse {
             payment: Some(payment),
             allowance: Some(allowance),
-            position: Some(told.place()),
-            replayed: told.answer.replayed,
+            position: Some(recorded.told.place()),
+            replayed: recorded.told.answer.replayed,
         }))
     }
 
@@ -95,13 +95,13 @@ impl PaymentService for Payments {
         let request = request.into_inner();
         let validate_only = request.validate_only;
         let parsed = parse::cancel(request)?;
-        let told = self.decide(parsed, validate_only, caller).await?;
-        let (payment, allowance) = told.payment()?;
+        let recorded = self.decide(parsed, validate_only, caller).await?;
+        let (payment, allowance) = recorded.payment()?;
         Ok(Response::new(CancelPaymentResponse {
             payment: Some(payment),
             allowance: Some(allowance),
-            position: Some(told.place()),
-            replayed: told.answer.replayed,
+            position: Some(recorded.told.place()),
+            replayed: recorded.told.answer.replayed,
         }))
     }
 }
@@ -112,17 +112,10 @@ impl Payments {
         parsed: Parsed,
         validate_only: bool,
         caller: Caller,
-    ) -> Result<Told, Failure> {
-        let Parsed { named, mut command } = parsed;
-        let (key, amount) = subject(&command).ok_or_else(internal)?;
-        let Some((person, frikort)) = self.0.find(&named).await? else {
-            // Nobody's payment: an account without events refuses it with the right reason.
-            let answer = self.0.decide_unknown(PersonId(Uuid::nil()), &command)?;
-            return Ok(Told { person: PersonId(Uuid::nil()), partition: 0, key, amount, answer });
-        };
-        command.name_frikort(frikort);
-        let answer = self.0.command(&person, command, validate_only, caller).await?;
-        Ok(Told { person: person.id, partition: person.partition, key, amount, answer })
+    ) -> Result<Recorded, Failure> {
+        let (key, amount) = subject(&parsed.command).ok_or_else(internal)?;
+        let told = self.0.decide(parsed, validate_only, caller).await?;
+        Ok(Recorded { told, key, amount })
     }
 }
 
@@ -136,36 +129,30 @@ fn subject(command: &Command) -> Option<(PaymentKey, Amount)> {
     }
 }
 
-/// An answer, with what it needs to be rendered.
-struct Told {
-    person: PersonId,
-    partition: i32,
+/// An answer about a payment, with what it needs to be rendered.
+struct Recorded {
+    told: Told,
     key: PaymentKey,
     amount: Amount,
-    answer: Answer,
 }
 
-impl Told {
+impl Recorded {
     fn payment(&self) -> Result<(v1::Payment, v1::Allowance), Failure> {
-        let Body::Payment(outcome) = &self.answer.body else { return Err(internal()) };
-        let position = self.answer.position;
-        let payment = render::payment(self.person, &self.key, self.amount, outcome, position);
-        Ok((payment, render::allowance(self.person, &outcome.year)))
-    }
-
-    fn place(&self) -> v1::LedgerPosition {
-        render::place(self.partition, self.answer.position, self.answer.recorded_at)
+        let Told { person, answer, .. } = &self.told;
+        let Body::Payment(outcome) = &answer.body else { return Err(internal()) };
+        let payment = render::payment(*person, &self.key, self.amount, outcome, answer.position);
+        Ok((payment, render::allowance(*person, &outcome.year)))
     }
 
     fn report_response(&self) -> Result<ReportPaymentResponse, Failure> {
-        let Body::Payment(outcome) = &self.answer.body else { return Err(internal()) };
+        let Body::Payment(outcome) = &self.told.answer.body else { return Err(internal()) };
         let twin = outcome.possible_duplicate;
         let (payment, allowance) = self.payment()?;
         Ok(ReportPaymentResponse {
             payment: Some(payment),
             allowance: Some(allowance),
-            position: Some(self.place()),
-            replayed: self.answer.replayed,
+            position: Some(self.told.place()),
+            replayed: self.told.answer.replayed,
             warnings: twin.then_some(v1::Warning::PossibleDuplicate.into()).into_iter().collect(),
         })
     }
@@ -175,8 +162,7 @@ impl Told {
 enum Pending {
     Refused(Failure),
     Asked {
-        person: PersonId,
-        partition: i32,
+        person: Person,
         key: PaymentKey,
         amount: Amount,
         reply: oneshot::Receiver<Reply>,
@@ -189,10 +175,10 @@ impl Pending {
     async fn result(self) -> Result<report_payments_response::Result, Status> {
         let result = match self {
             Self::Refused(failure) => Err(failure),
-            Self::Asked { person, partition, key, amount, reply } => {
+            Self::Asked { person, key, amount, reply } => {
                 let reply = reply.await.unwrap_or(Err(Refused::Internal));
                 reply.map_err(Failure::from).and_then(|answer| {
-                    Told { person, partition, key, amount, answer }.report_response()
+                    Recorded { told: Told::new(&person, answer), key, amount }.report_response()
                 })
             }
             Self::Broken(status) => return Err(status),
@@ -279,12 +265,12 @@ async fn ask_one(
     ledger: &Ledger,
     caller: &Caller,
     mut command: Command,
-    person: Option<(frikort_register::Person, Option<frikort_domain::FrikortTag>)>,
+    person: Option<(Person, Option<FrikortTag>)>,
     validate_only: bool,
 ) -> Pending {
     let Some((key, amount)) = subject(&command) else { return Pending::Refused(internal()) };
     let Some((person, frikort)) = person else {
-        let refused = ledger.decide_unknown(PersonId(Uuid::nil()), &command);
+        let refused = ledger.decide_unknown(&command);
         return Pending::Refused(refused.err().unwrap_or_else(internal));
     };
     command.name_frikort(frikort);
@@ -296,7 +282,7 @@ async fn ask_one(
     let ask = Ask::Command(person.id, command);
     let Caller { actor, trace_id } = caller.clone();
     handle.hand_in(Question { ask, validate_only, actor, trace_id, reply: sender }).await;
-    Pending::Asked { person: person.id, partition: person.partition, key, amount, reply }
+    Pending::Asked { person, key, amount, reply }
 }
 
 /// What breaks a stream: a message that is too large is the sender's fault, anything else the

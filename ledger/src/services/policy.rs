@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use frikort_proto::v1::{
-    ListAnnualLimitsRequest, ListAnnualLimitsResponse, SetAnnualLimitRequest,
+    LedgerPosition, ListAnnualLimitsRequest, ListAnnualLimitsResponse, SetAnnualLimitRequest,
     SetAnnualLimitResponse, policy_service_server::PolicyService,
 };
 use tonic::{Request, Response, Status};
@@ -32,7 +32,7 @@ impl PolicyService for Policies {
         for partition in self.0.partitions() {
             let ask = Ask::SetLimit(entry.clone());
             let answer = self.0.ask(partition, ask, validate_only, caller.clone()).await?;
-            positions.push(render::place(partition, answer.position, answer.recorded_at));
+            positions.push(LedgerPosition::new(partition, answer.position, answer.recorded_at));
             replayed &= answer.replayed;
         }
         Ok(Response::new(SetAnnualLimitResponse {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use frikort_domain::{FrikortTag, PersonId};
+use frikort_domain::FrikortTag;
 use frikort_proto::{
     error::Failure,
     v1::{
@@ -13,14 +13,13 @@ use frikort_proto::{
 };
 use frikort_register::Who;
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use crate::{
     fail::internal,
-    ledger::{Caller, Ledger, register_failed},
+    ledger::{Caller, Ledger, Told, register_failed},
     parse::{self, Grant, Parsed},
     render,
-    sequencer::{Answer, Body},
+    sequencer::{Ask, Body},
 };
 
 pub(crate) struct Visitations(pub(crate) Arc<Ledger>);
@@ -37,7 +36,7 @@ impl VisitationService for Visitations {
         let parsed = parse::grant(request, self.0.today())?;
         let told = self.grant(parsed, validate_only, caller).await?;
         Ok(Response::new(GrantCardResponse {
-            card: Some(told.card()?),
+            card: Some(card(&told)?),
             position: Some(told.place()),
             replayed: told.answer.replayed,
         }))
@@ -51,10 +50,10 @@ impl VisitationService for Visitations {
         let request = request.into_inner();
         let validate_only = request.validate_only;
         let parsed = parse::deactivate(request, self.0.today())?;
-        let told = self.decide(parsed, validate_only, caller).await?;
+        let told = self.0.decide(parsed, validate_only, caller).await?;
         Ok(Response::new(DeactivateCardResponse {
-            card: Some(told.card()?),
-            payments_after: told.payments_after(),
+            card: Some(card(&told)?),
+            payments_after: payments_after(&told),
             position: Some(told.place()),
             replayed: told.answer.replayed,
         }))
@@ -68,9 +67,9 @@ impl VisitationService for Visitations {
         let request = request.into_inner();
         let validate_only = request.validate_only;
         let parsed = parse::reactivate(request, self.0.today())?;
-        let told = self.decide(parsed, validate_only, caller).await?;
+        let told = self.0.decide(parsed, validate_only, caller).await?;
         Ok(Response::new(ReactivateCardResponse {
-            card: Some(told.card()?),
+            card: Some(card(&told)?),
             position: Some(told.place()),
             replayed: told.answer.replayed,
         }))
@@ -82,42 +81,27 @@ impl VisitationService for Visitations {
     ) -> Result<Response<GetCardResponse>, Status> {
         let caller = Caller::of(&request);
         let named = parse::person(request.into_inner().person)?;
-        let (person, answer) = self.0.find_holder(&named, caller).await?;
-        let told = Told { person: person.id, partition: person.partition, answer };
+        let (_, told) = self.0.card(&named, caller).await?;
         Ok(Response::new(GetCardResponse {
-            card: Some(told.card()?),
+            card: Some(card(&told)?),
             position: Some(told.place()),
         }))
     }
 }
 
-/// An answer, with what it needs to be rendered.
-struct Told {
-    person: PersonId,
-    partition: i32,
-    answer: Answer,
+fn card(told: &Told) -> Result<v1::Card, Failure> {
+    match &told.answer.body {
+        Body::Card(card, _) => Ok(render::card(told.person, card)),
+        _ => Err(internal()),
+    }
 }
 
-impl Told {
-    fn card(&self) -> Result<v1::Card, Failure> {
-        match &self.answer.body {
-            Body::Card(card, _) => Ok(render::card(self.person, card)),
-            _ => Err(internal()),
+fn payments_after(told: &Told) -> Vec<v1::Payment> {
+    match &told.answer.body {
+        Body::Card(_, payments) => {
+            payments.iter().map(|(key, state)| render::standing(told.person, key, state)).collect()
         }
-    }
-
-    fn payments_after(&self) -> Vec<v1::Payment> {
-        match &self.answer.body {
-            Body::Card(_, payments) => payments
-                .iter()
-                .map(|(key, state)| render::standing(self.person, key, state))
-                .collect(),
-            _ => Vec::new(),
-        }
-    }
-
-    fn place(&self) -> v1::LedgerPosition {
-        render::place(self.partition, self.answer.position, self.answer.recorded_at)
+        _ => Vec::new(),
     }
 }
 
@@ -142,30 +126,12 @@ impl Visitations {
                 let unknown = "is not known; name a new person by cpr_number".to_owned();
                 return Err(Failure::invalid(vec![("person.person_id".to_owned(), unknown)]));
             }
-            let nobody = PersonId(Uuid::nil());
             let command = grant.finish(FrikortTag([0; 16]));
-            let answer = self.0.decide_unknown(nobody, &command)?;
-            return Ok(Told { person: nobody, partition: 0, answer });
+            return Ok(Told::nobody(self.0.decide_unknown(&command)?));
         };
         let tag = self.0.register.frikort_tag(&person, grant.frikort_id);
-        let answer = self.0.command(&person, grant.finish(tag), validate_only, caller).await?;
-        Ok(Told { person: person.id, partition: person.partition, answer })
-    }
-
-    async fn decide(
-        &self,
-        parsed: Parsed,
-        validate_only: bool,
-        caller: Caller,
-    ) -> Result<Told, Failure> {
-        let Parsed { named, mut command } = parsed;
-        let Some((person, frikort)) = self.0.find(&named).await? else {
-            let nobody = PersonId(Uuid::nil());
-            let answer = self.0.decide_unknown(nobody, &command)?;
-            return Ok(Told { person: nobody, partition: 0, answer });
-        };
-        command.name_frikort(frikort);
-        let answer = self.0.command(&person, command, validate_only, caller).await?;
-        Ok(Told { person: person.id, partition: person.partition, answer })
+        let ask = Ask::Command(person.id, grant.finish(tag));
+        let answer = self.0.ask(person.partition, ask, validate_only, caller).await?;
+        Ok(Told::new(&person, answer))
     }
 }

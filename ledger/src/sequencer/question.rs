@@ -1,0 +1,120 @@
+//! What a partition is asked, what it answers, and the way to it.
+
+use frikort_domain::{
+    Actor, Card, Command, FrikortTag, LimitEntry, PaymentKey, PaymentOutcome, PaymentState,
+    PersonId, Rejection,
+};
+use time::OffsetDateTime;
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests that may wait for one partition. A full queue answers `OVERLOADED` at once.
+const QUEUE: usize = 8192;
+
+/// One question to a partition.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) ask: Ask,
+    /// Answer what would happen, and record nothing.
+    pub(crate) validate_only: bool,
+    pub(crate) actor: Actor,
+    pub(crate) trace_id: Option<String>,
+    pub(crate) reply: oneshot::Sender<Reply>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// Decide a command about a person.
+    Command(PersonId, Command),
+    /// The card as it is now of the person who has this Frikort-ID, where one is given.
+    Card(PersonId, Option<FrikortTag>),
+    /// Record a limit in this partition.
+    SetLimit(LimitEntry),
+    /// The limits on record.
+    Limits,
+}
+
+pub(crate) type Reply = Result<Answer, Refused>;
+
+/// What a caller is told.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Where it was recorded, or as of which position it is said.
+    pub(crate) position: i64,
+    pub(crate) recorded_at: Option<OffsetDateTime>,
+    /// It had been recorded before.
+    pub(crate) replayed: bool,
+    pub(crate) body: Body,
+}
+
+#[derive(Debug)]
+pub(crate) enum Body {
+    Payment(PaymentOutcome),
+    /// The card, and the accepted payments that lie after it.
+    Card(Card, Vec<(PaymentKey, PaymentState)>),
+    Limit,
+    Limits(Vec<LimitEntry>),
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Refused {
+    /// A rule. Nothing was recorded.
+    Rejected(Rejection),
+    /// A queue is full, or other ledgers were quicker for too long. Nothing was recorded.
+    Overloaded,
+    /// The database is away; the outcome may be unknown.
+    StoreUnavailable,
+    /// The process is stopping. Nothing was recorded.
+    ShuttingDown,
+    /// A fault of ours, in the log.
+    Internal,
+}
+
+/// The way to a partition's sequencer.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    queue: mpsc::Sender<Request>,
+}
+
+impl Handle {
+    /// A queue's two ends.
+    pub(super) fn new() -> (Self, mpsc::Receiver<Request>) {
+        let (queue, requests) = mpsc::channel(QUEUE);
+        (Self { queue }, requests)
+    }
+
+    /// Asks, or is refused at once when the queue is full.
+    pub(crate) async fn ask(
+        &self,
+        ask: Ask,
+        validate_only: bool,
+        actor: Actor,
+        trace_id: Option<String>,
+    ) -> Reply {
+        let (reply, answer) = oneshot::channel();
+        let request = Request { ask, validate_only, actor, trace_id, reply };
+        self.queue.try_send(request).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refused::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Refused::ShuttingDown,
+        })?;
+        answer.await.unwrap_or(Err(Refused::Internal))
+    }
+
+    /// Hands in a request of a stream, waiting for room: a stream slows its sender down instead.
+    pub(crate) async fn hand_in(&self, request: Request) {
+        if let Err(mpsc::error::SendError(request)) = self.queue.send(request).await {
+            // The caller may be gone; then there is nobody to tell.
+            let _ = request.reply.send(Err(Refused::ShuttingDown));
+        }
+    }
+}
+
+impl Ask {
+    /// Whose account it needs.
+    pub(super) fn person(&self) -> Option<PersonId> {
+        match self {
+            Self::Command(person, _) | Self::Card(person, _) => Some(*person),
+            Self::SetLimit(_) | Self::Limits => None,
+        }
+    }
+}

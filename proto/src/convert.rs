@@ -1,0 +1,59 @@
+//! From plain values to messages, the same for every service and client.
+
+use prost_types::Timestamp;
+use time::{Month, OffsetDateTime};
+
+use crate::{
+    Date,
+    v1::{Allowance, LedgerPosition},
+};
+
+impl From<time::Date> for Date {
+    fn from(day: time::Date) -> Self {
+        let (month, day_of_month) = (u8::from(day.month()).into(), day.day().into());
+        Self { year: day.year(), month, day: day_of_month }
+    }
+}
+
+impl Date {
+    /// The day, if it exists.
+    pub fn to_day(self) -> Option<time::Date> {
+        let month = Month::try_from(u8::try_from(self.month).ok()?).ok()?;
+        let year = (1..=9999).contains(&self.year).then_some(self.year)?;
+        time::Date::from_calendar_date(year, month, u8::try_from(self.day).ok()?).ok()
+    }
+}
+
+impl LedgerPosition {
+    /// A position of a partition, and when the event there was recorded.
+    pub fn new(partition: i32, position: i64, recorded_at: Option<OffsetDateTime>) -> Self {
+        let recorded_time = recorded_at.map(|at| Timestamp {
+            seconds: at.unix_timestamp(),
+            nanos: i32::try_from(at.nanosecond()).unwrap_or_default(),
+        });
+        Self { partition, position, recorded_time }
+    }
+}
+
+impl Allowance {
+    /// What follows from limit and total, in øre, neither negative.
+    pub fn new(
+        person_id: String,
+        year: i32,
+        limit_oere: i64,
+        total_oere: i64,
+        payments: u32,
+    ) -> Self {
+        let used_oere = limit_oere.min(total_oere);
+        Self {
+            person_id,
+            year,
+            limit_oere,
+            total_oere,
+            used_oere,
+            remaining_oere: limit_oere - used_oere,
+            taxable_oere: total_oere - used_oere,
+            payment_count: i32::try_from(payments).unwrap_or(i32::MAX),
+        }
+    }
+}
