@@ -177,9 +177,10 @@ pub(crate) fn person(person: Option<v1::PersonRef>) -> Result<Named, Failure> {
 
 pub(crate) fn limit(request: v1::SetAnnualLimitRequest) -> Result<LimitEntry, Failure> {
     let mut faults = Faults::default();
-    let wire = faults.required("limit", request.limit).unwrap_or_default();
+    let Some(wire) = faults.required("limit", request.limit) else { return faults.finish(None) };
     let first_year = SCHEME_START.year();
-    if !(first_year..=9999).contains(&wire.year) {
+    let year_is_sound = (first_year..=9999).contains(&wire.year);
+    if !year_is_sound {
         faults.note("limit.year", format!("must be from {first_year} to 9999"));
     }
     let amount = Amount::from_oere(wire.limit_oere).ok();
@@ -188,7 +189,7 @@ pub(crate) fn limit(request: v1::SetAnnualLimitRequest) -> Result<LimitEntry, Fa
         faults.note("limit.limit_oere", "must be whole kroner, from 100 to 99999900 øre");
     }
     let in_force_from = date(&mut faults, "limit.in_force_date", wire.in_force_date);
-    if in_force_from.is_some_and(|day| day.year() != wire.year) {
+    if year_is_sound && in_force_from.is_some_and(|day| day.year() != wire.year) {
         faults.note("limit.in_force_date", "must lie in limit.year");
     }
     let printable = |c: char| !c.is_control() && c != '"' && c != '\\';
