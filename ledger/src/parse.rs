@@ -4,7 +4,8 @@
 use frikort_domain::{
     Amount, CancelPayment, CancelReason, Command, Components, CorrectPayment, DAYS_AHEAD,
     DeactivateCard, DecisionKey, Facts, FrikortId, FrikortTag, GrantCard, Hours, LimitEntry,
-    MunicipalityCode, PaymentKey, Period, ReactivateCard, ReportPayment, SCHEME_START, format_date,
+    MunicipalityCode, PaymentKey, Period, ReactivateCard, ReportPayment, SCHEME_START,
+    contains_cpr, format_date,
 };
 use frikort_proto::{
     Date as WireDate,
@@ -200,6 +201,9 @@ pub(crate) fn limit(request: v1::SetAnnualLimitRequest) -> Result<LimitEntry, Fa
             "limit.citation",
             "must be 1 to 200 printable characters without quotation mark or backslash",
         );
+    } else if contains_cpr(&citation) {
+        // W5: it goes into the event.
+        faults.note("limit.citation", "must not hold a CPR number");
     }
     let parsed = (|| {
         let (limit, in_force_from) = (limit?, in_force_from?);
