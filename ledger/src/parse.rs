@@ -130,12 +130,14 @@ pub(crate) fn deactivate(
     let named = Named::parse(&mut faults, "person", request.person);
     let key = decision_key(&mut faults, &request.municipality_code, &request.reference);
     let decided_on = decision_date(&mut faults, request.decision_date, today);
+    let before = faults.count();
     let last_day = match request.effective_date {
         None => decided_on,
         date => effective_date(&mut faults, date),
     };
     if let (Some(decided_on), Some(last_day)) = (decided_on, last_day)
         && last_day < decided_on
+        && faults.count() == before
     {
         // C3: a deactivation works from its decision, never earlier.
         faults.note("effective_date", "must not lie before decision_date");
