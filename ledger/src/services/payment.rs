@@ -8,7 +8,7 @@ use std::{pin::Pin, sync::Arc};
 
 use frikort_domain::{Amount, Command, PaymentKey, PersonId};
 use frikort_proto::{
-    error::Failure,
+    error::{Failure, Faults},
     v1::{
         self, CancelPaymentRequest, CancelPaymentResponse, CorrectPaymentRequest,
         CorrectPaymentResponse, ReportPaymentRequest, ReportPaymentResponse, ReportPaymentsRequest,
@@ -245,7 +245,9 @@ async fn take_in(
 }
 
 fn parse_item(item: ReportPaymentsRequest, ledger: &Ledger) -> Result<(Parsed, bool), Failure> {
-    let payment = item.payment.unwrap_or_default();
+    let mut faults = Faults::default();
+    let payment = faults.required("payment", item.payment);
+    let payment = faults.finish(payment)?;
     let validate_only = payment.validate_only;
     Ok((parse::report(payment, ledger.today())?, validate_only))
 }
