@@ -18,7 +18,7 @@ use frikort_proto::{
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use crate::{
@@ -301,11 +301,8 @@ async fn ask_one(
     Pending::Asked { person: person.id, partition: person.partition, key, amount, reply }
 }
 
-/// What breaks a stream: a message that is too large is the sender's fault, anything else the
+/// What breaks a stream: a message that cannot be read is the sender's fault, anything else the
 /// transport's.
 fn stream_error(status: Status) -> Status {
-    match status.code() {
-        Code::OutOfRange => frikort_process::serve::too_large().into(),
-        _ => status,
-    }
+    frikort_process::serve::unreadable(&status).map_or(status, Status::from)
 }
