@@ -134,7 +134,7 @@ impl Columns {
             .iter()
             .filter(|(_, change)| change.registered.is_some() == new)
             .collect();
-        rows.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        rows.sort_unstable_by_key(|(key, _)| *key);
         let mut columns = Self::default();
         for ((person, key), change) in rows {
             columns.persons.push(person.0);
