@@ -6,3 +6,4 @@
 pub mod client;
 pub mod database;
 pub mod process;
+pub mod stack;
