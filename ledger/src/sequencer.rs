@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use frikort_domain::{
     Account, Actor, Card, Command, Contradiction, Decision, Event, FrikortTag, LimitEntry,
-    LimitSchedule, PaymentKey, PaymentOutcome, PaymentState, PersonId, Record, RecordError,
-    Rejection, copenhagen_date, decide,
+    PaymentKey, PaymentOutcome, PaymentState, PersonId, Record, RecordError, Rejection,
+    copenhagen_date, decide,
 };
 use frikort_event_store::{
     Appended, Appender, Batch, Direction, EventStore, Head, PARTITION_STREAM, StoreError,
@@ -30,7 +30,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::cache::Accounts;
+use crate::{cache::Accounts, limits::Limits};
 
 /// Requests that may wait for one partition. A full queue answers `OVERLOADED` at once.
 const QUEUE: usize = 8192;
@@ -175,8 +175,7 @@ pub(crate) struct Sequencer {
     clock: Clock,
     queue: mpsc::Receiver<Request>,
     accounts: Accounts,
-    limits: LimitSchedule,
-    limits_version: i64,
+    limits: Limits,
     /// Where the cached state stands.
     head: Head,
     /// Whether the cached state is known to stand at the partition's head.
@@ -195,7 +194,7 @@ struct Draft {
     replies: Vec<Reply>,
     /// Accounts that have moved on with it.
     touched: Vec<PersonId>,
-    limits_before: Option<(LimitSchedule, i64)>,
+    limits_before: Option<Limits>,
 }
 
 impl Sequencer {
@@ -217,8 +216,7 @@ impl Sequencer {
             clock,
             queue,
             accounts: Accounts::new(cached_payments),
-            limits: LimitSchedule::default(),
-            limits_version: 0,
+            limits: Limits::default(),
             head: Head { position: 0, fence: 0, recorded_at: None },
             synchronized: false,
             // A predecessor of this process may have left one.
@@ -362,10 +360,9 @@ impl Sequencer {
     }
 
     async fn load_limits(&mut self) -> Result<(), Fault> {
-        self.limits = LimitSchedule::default();
-        self.limits_version = 0;
+        self.limits = Limits::default();
         loop {
-            let from = self.limits_version + 1;
+            let from = self.limits.version + 1;
             let page = in_time(self.store.read_stream(
                 self.partition,
                 PARTITION_STREAM,
@@ -400,8 +397,8 @@ impl Sequencer {
     fn follow(&mut self, record: &Record) -> Result<(), Fault> {
         match (&record.event, record.person_id) {
             (Event::AnnualLimitSet(entry), _) => {
-                self.limits.set(entry.clone());
-                self.limits_version = record.version;
+                let (version, position) = (record.version, record.position);
+                self.limits.set(entry.clone(), version, position, record.recorded_at);
             }
             (event, Some(person)) => {
                 self.accounts.change(person, |account| {
@@ -461,7 +458,9 @@ impl Sequencer {
                 }
                 Ask::Card(person, frikort) => self.read_card(*person, *frikort, &draft),
                 Ask::SetLimit(entry) => self.set_limit(request, entry, now, &mut draft),
-                Ask::Limits => Ok(self.say(&draft, Body::Limits(self.limits.entries().to_vec()))),
+                Ask::Limits => {
+                    Ok(self.say(&draft, Body::Limits(self.limits.schedule.entries().to_vec())))
+                }
             };
             draft.replies.push(reply);
         }
@@ -477,7 +476,7 @@ impl Sequencer {
         draft: &mut Draft,
     ) -> Result<Reply, Fault> {
         let Some(account) = self.accounts.get(person) else { return Ok(Err(Refused::Internal)) };
-        let decision = match decide(account, &self.limits, command, today(now)) {
+        let decision = match decide(account, &self.limits.schedule, command, today(now)) {
             Ok(decision) => decision,
             Err(rejection) => return Ok(Err(Refused::Rejected(rejection))),
         };
@@ -531,21 +530,20 @@ impl Sequencer {
         now: OffsetDateTime,
         draft: &mut Draft,
     ) -> Reply {
-        if self.limits.contains(entry) {
-            let answer = self.say(draft, Body::Limit);
-            return Ok(Answer { replayed: true, ..answer });
+        if let Some((position, at)) = self.limits.place(entry) {
+            let recorded_at = Some(at);
+            return Ok(Answer { position, recorded_at, replayed: true, body: Body::Limit });
         }
         if request.validate_only {
             return Ok(self.say(draft, Body::Limit));
         }
-        draft.limits_before.get_or_insert((self.limits.clone(), self.limits_version));
-        let version = self.limits_version + 1;
+        draft.limits_before.get_or_insert_with(|| self.limits.clone());
+        let version = self.limits.version + 1;
         let position = draft.events.head_after(self.head).position + 1;
         let event = Event::AnnualLimitSet(entry.clone());
         let record = self.record(request, None, version, position, now, event);
         draft.events.push(PARTITION_STREAM, version, now, record.encode());
-        self.limits.set(entry.clone());
-        self.limits_version = version;
+        self.limits.set(entry.clone(), version, position, now);
         Ok(Answer { position, recorded_at: Some(now), replayed: false, body: Body::Limit })
     }
 
@@ -581,9 +579,8 @@ impl Sequencer {
         for person in draft.touched {
             self.accounts.forget(person);
         }
-        if let Some((limits, version)) = draft.limits_before {
+        if let Some(limits) = draft.limits_before {
             self.limits = limits;
-            self.limits_version = version;
         }
     }
 
