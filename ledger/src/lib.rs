@@ -13,6 +13,7 @@ mod cache;
 pub mod cli;
 mod fail;
 mod ledger;
+mod limits;
 mod parse;
 mod render;
 mod sequencer;

@@ -4,7 +4,8 @@
 use frikort_domain::{
     Amount, CancelPayment, CancelReason, Command, Components, CorrectPayment, DAYS_AHEAD,
     DeactivateCard, DecisionKey, Facts, FrikortId, FrikortTag, GrantCard, Hours, LimitEntry,
-    MunicipalityCode, PaymentKey, Period, ReactivateCard, ReportPayment, SCHEME_START, format_date,
+    MunicipalityCode, PaymentKey, Period, ReactivateCard, ReportPayment, SCHEME_START,
+    contains_cpr, format_date,
 };
 use frikort_proto::{
     Date as WireDate,
@@ -129,12 +130,14 @@ pub(crate) fn deactivate(
     let named = Named::parse(&mut faults, "person", request.person);
     let key = decision_key(&mut faults, &request.municipality_code, &request.reference);
     let decided_on = decision_date(&mut faults, request.decision_date, today);
+    let before = faults.count();
     let last_day = match request.effective_date {
         None => decided_on,
         date => effective_date(&mut faults, date),
     };
     if let (Some(decided_on), Some(last_day)) = (decided_on, last_day)
         && last_day < decided_on
+        && faults.count() == before
     {
         // C3: a deactivation works from its decision, never earlier.
         faults.note("effective_date", "must not lie before decision_date");
@@ -177,9 +180,10 @@ pub(crate) fn person(person: Option<v1::PersonRef>) -> Result<Named, Failure> {
 
 pub(crate) fn limit(request: v1::SetAnnualLimitRequest) -> Result<LimitEntry, Failure> {
     let mut faults = Faults::default();
-    let wire = faults.required("limit", request.limit).unwrap_or_default();
+    let Some(wire) = faults.required("limit", request.limit) else { return faults.finish(None) };
     let first_year = SCHEME_START.year();
-    if !(first_year..=9999).contains(&wire.year) {
+    let year_is_sound = (first_year..=9999).contains(&wire.year);
+    if !year_is_sound {
         faults.note("limit.year", format!("must be from {first_year} to 9999"));
     }
     let amount = Amount::from_oere(wire.limit_oere).ok();
@@ -188,7 +192,7 @@ pub(crate) fn limit(request: v1::SetAnnualLimitRequest) -> Result<LimitEntry, Fa
         faults.note("limit.limit_oere", "must be whole kroner, from 100 to 99999900 øre");
     }
     let in_force_from = date(&mut faults, "limit.in_force_date", wire.in_force_date);
-    if in_force_from.is_some_and(|day| day.year() != wire.year) {
+    if year_is_sound && in_force_from.is_some_and(|day| day.year() != wire.year) {
         faults.note("limit.in_force_date", "must lie in limit.year");
     }
     let printable = |c: char| !c.is_control() && c != '"' && c != '\\';
@@ -199,6 +203,9 @@ pub(crate) fn limit(request: v1::SetAnnualLimitRequest) -> Result<LimitEntry, Fa
             "limit.citation",
             "must be 1 to 200 printable characters without quotation mark or backslash",
         );
+    } else if contains_cpr(&citation) {
+        // W5: it goes into the event.
+        faults.note("limit.citation", "must not hold a CPR number");
     }
     let parsed = (|| {
         let (limit, in_force_from) = (limit?, in_force_from?);

@@ -18,7 +18,7 @@ mod question;
 
 use std::time::Duration;
 
-use frikort_domain::{Account, Contradiction, Event, LimitSchedule, Record, RecordError};
+use frikort_domain::{Account, Contradiction, Event, Record, RecordError};
 use frikort_event_store::{
     Appended, Appender, Batch, Direction, EventStore, Head, PARTITION_STREAM, StoreError,
 };
@@ -28,7 +28,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::cache::Accounts;
+use crate::{cache::Accounts, limits::Limits};
 use draft::Draft;
 pub(crate) use draft::body;
 pub(crate) use question::{Answer, Ask, Body, Handle, Refused, Reply, Request};
@@ -80,8 +80,7 @@ pub(crate) struct Sequencer {
     clock: Clock,
     queue: mpsc::Receiver<Request>,
     accounts: Accounts,
-    limits: LimitSchedule,
-    limits_version: i64,
+    limits: Limits,
     /// Where the cached state stands.
     head: Head,
     /// Whether the cached state is known to stand at the partition's head.
@@ -113,8 +112,7 @@ impl Sequencer {
             clock,
             queue,
             accounts: Accounts::new(cached_payments),
-            limits: LimitSchedule::default(),
-            limits_version: 0,
+            limits: Limits::default(),
             head: Head { position: 0, fence: 0, recorded_at: None },
             synchronized: false,
             // A predecessor of this process may have left one.
@@ -260,10 +258,9 @@ impl Sequencer {
     }
 
     async fn load_limits(&mut self) -> Result<(), Fault> {
-        self.limits = LimitSchedule::default();
-        self.limits_version = 0;
+        self.limits = Limits::default();
         loop {
-            let from = self.limits_version + 1;
+            let from = self.limits.version + 1;
             let page = in_time(self.store.read_stream(
                 self.partition,
                 PARTITION_STREAM,
@@ -298,8 +295,8 @@ impl Sequencer {
     fn follow(&mut self, record: &Record) -> Result<(), Fault> {
         match (&record.event, record.person_id) {
             (Event::AnnualLimitSet(entry), _) => {
-                self.limits.set(entry.clone());
-                self.limits_version = record.version;
+                let (version, position) = (record.version, record.position);
+                self.limits.set(entry.clone(), version, position, record.recorded_at);
             }
             (event, Some(person)) => {
                 self.accounts.change(person, |account| {
@@ -344,9 +341,8 @@ impl Sequencer {
         for person in draft.touched {
             self.accounts.forget(person);
         }
-        if let Some((limits, version)) = draft.limits_before {
+        if let Some(limits) = draft.limits_before {
             self.limits = limits;
-            self.limits_version = version;
         }
     }
 

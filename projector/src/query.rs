@@ -52,8 +52,7 @@ impl AllowanceService for Allowances {
         check_year(&mut faults, request.year);
         check_position(&mut faults, request.min_position);
         let named = faults.finish(named)?;
-        let (person, frikort) = self.find(&[&named]).await?.pop().flatten().ok_or_else(nobody)?;
-        self.wait_for(person.partition, request.min_position, patience).await?;
+        let (person, frikort) = self.find_at(&named, request.min_position, patience).await?;
         let view = self.view(&person).await?;
         if !view.years.knows(frikort) {
             return Err(nobody().into());
@@ -114,8 +113,7 @@ impl AllowanceService for Allowances {
         }
         check_position(&mut faults, request.min_position);
         let named = faults.finish(named)?;
-        let (person, frikort) = self.find(&[&named]).await?.pop().flatten().ok_or_else(nobody)?;
-        self.wait_for(person.partition, request.min_position, patience).await?;
+        let (person, frikort) = self.find_at(&named, request.min_position, patience).await?;
         let year = (request.year != 0).then_some(request.year);
         Ok(Response::new(self.statement(&person, frikort, year).await?))
     }
@@ -131,6 +129,21 @@ impl Allowances {
         named: &[&Named],
     ) -> Result<Vec<Option<(Person, Option<FrikortTag>)>>, Failure> {
         self.register.find_named(named).await.map_err(|error| store_failed(&error))
+    }
+
+    /// The one person named, once the projection contains `min_position`. For nobody it waits as
+    /// well: an answer that came sooner would tell who is in the register (W3).
+    async fn find_at(
+        &self,
+        named: &Named,
+        min_position: i64,
+        patience: Duration,
+    ) -> Result<(Person, Option<FrikortTag>), Failure> {
+        let found = self.find(&[named]).await?.pop().flatten();
+        let of_nobody = self.states.keys().next().copied().unwrap_or_default();
+        let partition = found.as_ref().map_or(of_nobody, |(person, _)| person.partition);
+        self.wait_for(partition, min_position, patience).await?;
+        found.ok_or_else(nobody)
     }
 
     fn state(&self, partition: i32) -> Result<&Arc<State>, Failure> {

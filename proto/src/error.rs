@@ -39,6 +39,10 @@ impl Failure {
 
     /// Adds one entry of `ErrorInfo.metadata`.
     #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers give numbers, dates and texts alike"
+    )]
     pub fn with(mut self, key: &str, value: impl ToString) -> Self {
         self.metadata.insert(key.to_owned(), value.to_string());
         self
@@ -93,6 +97,7 @@ pub struct Faults(Vec<(String, String)>);
 
 impl Faults {
     /// Notes a bad field: its path in the request, and what is allowed.
+    #[expect(clippy::needless_pass_by_value, reason = "callers give literals and texts alike")]
     pub fn note(&mut self, field: &str, allowed: impl ToString) {
         self.0.push((field.to_owned(), allowed.to_string()));
     }

@@ -9,3 +9,4 @@ pub mod database;
 pub mod files;
 pub mod process;
 pub mod proxy;
+pub mod stack;

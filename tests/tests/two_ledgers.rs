@@ -1,6 +1,6 @@
 //! Two ledger processes on one database: the head row is the fence, and nobody else's.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails where it stands")]
 
 use frikort_proto::v1::{PersonRef, ReportPaymentRequest, person_ref::Person};
 use frikort_tests::{

@@ -12,7 +12,7 @@ use futures::future::select_all;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Status,
+    Code, Status,
     codegen::{BoxFuture, Service, http},
     service::{Routes, RoutesBuilder},
     transport::{Server, server::TcpIncoming},
@@ -72,7 +72,7 @@ pub async fn serve(
         .initial_connection_window_size(4 * 1024 * 1024)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .layer(TooLargeLayer)
+        .layer(UnreadableLayer)
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(incoming, async move { stopping.cancelled().await });
     tokio::select! {
@@ -104,28 +104,35 @@ pub async fn tell_health(
     }
 }
 
-/// The refusal of a message above [`MAX_MESSAGE`], in our error model.
-pub fn too_large() -> Failure {
-    let allowed = format!("at most {MAX_MESSAGE} bytes");
-    Failure::invalid(vec![("(message)".to_owned(), allowed)])
+/// The refusal, in our error model, of a message that tonic could not read: it answers one above
+/// [`MAX_MESSAGE`] with OUT_OF_RANGE, and bytes that are no such message, or text that is no
+/// UTF-8, with INTERNAL, both without details. No status of ours looks like that, so `None` means
+/// that the status is another one.
+pub fn unreadable(status: &Status) -> Option<Failure> {
+    let allowed = match status.code() {
+        Code::OutOfRange => format!("at most {MAX_MESSAGE} bytes"),
+        Code::Internal => "must be a message of this method, with text in UTF-8".to_owned(),
+        _ => return None,
+    };
+    let failure = Failure::invalid(vec![("(message)".to_owned(), allowed)]);
+    status.details().is_empty().then_some(failure)
 }
 
-/// tonic answers a message above the limit with OUT_OF_RANGE and no details; no code of ours
-/// uses that status, so it is put into our error model here.
+/// Puts what [`unreadable`] says in the place of tonic's own answer.
 #[derive(Clone, Copy, Debug)]
-struct TooLargeLayer;
+struct UnreadableLayer;
 
 #[derive(Clone, Debug)]
-struct TooLarge<S>(S);
+struct Unreadable<S>(S);
 
-impl<S> Layer<S> for TooLargeLayer {
-    type Service = TooLarge<S>;
+impl<S> Layer<S> for UnreadableLayer {
+    type Service = Unreadable<S>;
     fn layer(&self, inner: S) -> Self::Service {
-        TooLarge(inner)
+        Unreadable(inner)
     }
 }
 
-impl<S, Q, B> Service<http::Request<Q>> for TooLarge<S>
+impl<S, Q, B> Service<http::Request<Q>> for Unreadable<S>
 where
     S: Service<http::Request<Q>, Response = http::Response<B>>,
     S::Future: Send + 'static,
@@ -144,9 +151,11 @@ where
         let response = self.0.call(request);
         Box::pin(async move {
             let response = response.await?;
-            let out_of_range = Status::from_header_map(response.headers())
-                .is_some_and(|status| status.code() == tonic::Code::OutOfRange);
-            if out_of_range { Ok(Status::from(too_large()).into_http()) } else { Ok(response) }
+            let status = Status::from_header_map(response.headers());
+            match status.as_ref().and_then(unreadable) {
+                Some(failure) => Ok(Status::from(failure).into_http()),
+                None => Ok(response),
+            }
         })
     }
 }

@@ -2,11 +2,13 @@
 //! answered when it is committed and undone when it is not.
 
 use frikort_domain::{
-    Account, Command, Decision, Event, FrikortTag, LimitEntry, LimitSchedule, PaymentKey,
-    PaymentState, PersonId, Record, Rejection, copenhagen_date, decide,
+    Account, Command, Decision, Event, FrikortTag, LimitEntry, PaymentKey, PaymentState, PersonId,
+    Record, Rejection, copenhagen_date, decide,
 };
 use frikort_event_store::{Batch, PARTITION_STREAM};
 use time::OffsetDateTime;
+
+use crate::limits::Limits;
 
 use super::{Answer, Ask, Body, Fault, Refused, Reply, Request, Sequencer};
 
@@ -16,7 +18,7 @@ pub(super) struct Draft {
     pub(super) replies: Vec<Reply>,
     /// Accounts that have moved on with it.
     pub(super) touched: Vec<PersonId>,
-    pub(super) limits_before: Option<(LimitSchedule, i64)>,
+    pub(super) limits_before: Option<Limits>,
 }
 
 impl Sequencer {
@@ -40,7 +42,9 @@ impl Sequencer {
                 }
                 Ask::Card(person, frikort) => self.read_card(*person, *frikort, &draft),
                 Ask::SetLimit(entry) => self.set_limit(request, entry, now, &mut draft),
-                Ask::Limits => Ok(self.say(&draft, Body::Limits(self.limits.entries().to_vec()))),
+                Ask::Limits => {
+                    Ok(self.say(&draft, Body::Limits(self.limits.schedule.entries().to_vec())))
+                }
             };
             draft.replies.push(reply);
         }
@@ -56,7 +60,7 @@ impl Sequencer {
         draft: &mut Draft,
     ) -> Result<Reply, Fault> {
         let Some(account) = self.accounts.get(person) else { return Ok(Err(Refused::Internal)) };
-        let decision = match decide(account, &self.limits, command, copenhagen_date(now)) {
+        let decision = match decide(account, &self.limits.schedule, command, copenhagen_date(now)) {
             Ok(decision) => decision,
             Err(rejection) => return Ok(Err(Refused::Rejected(rejection))),
         };
@@ -110,21 +114,20 @@ impl Sequencer {
         now: OffsetDateTime,
         draft: &mut Draft,
     ) -> Reply {
-        if self.limits.contains(entry) {
-            let answer = self.say(draft, Body::Limit);
-            return Ok(Answer { replayed: true, ..answer });
+        if let Some((position, at)) = self.limits.place(entry) {
+            let recorded_at = Some(at);
+            return Ok(Answer { position, recorded_at, replayed: true, body: Body::Limit });
         }
         if request.validate_only {
             return Ok(self.say(draft, Body::Limit));
         }
-        draft.limits_before.get_or_insert((self.limits.clone(), self.limits_version));
-        let version = self.limits_version + 1;
+        draft.limits_before.get_or_insert_with(|| self.limits.clone());
+        let version = self.limits.version + 1;
         let position = draft.events.head_after(self.head).position + 1;
         let event = Event::AnnualLimitSet(entry.clone());
         let record = self.record(request, None, version, position, now, event);
         draft.events.push(PARTITION_STREAM, version, now, record.encode());
-        self.limits.set(entry.clone());
-        self.limits_version = version;
+        self.limits.set(entry.clone(), version, position, now);
         Ok(Answer { position, recorded_at: Some(now), replayed: false, body: Body::Limit })
     }
 

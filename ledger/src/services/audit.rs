@@ -51,9 +51,9 @@ impl AuditService for Audits {
             None => None,
         };
         let (items, stream) = mpsc::channel(AHEAD);
-        let wanted = match (person, reading.partition) {
-            (Some(person), _) => vec![person.partition],
-            (None, Some(partition)) => vec![partition],
+        let wanted = match (reading.partition, person) {
+            (Some(partition), _) => vec![partition],
+            (None, Some(person)) => vec![person.partition],
             (None, None) => partitions,
         };
         for partition in wanted {

@@ -8,7 +8,7 @@ use std::{pin::Pin, sync::Arc};
 
 use frikort_domain::{Amount, Command, FrikortTag, PaymentKey};
 use frikort_proto::{
-    error::Failure,
+    error::{Failure, Faults},
     v1::{
         self, CancelPaymentRequest, CancelPaymentResponse, CorrectPaymentRequest,
         CorrectPaymentResponse, ReportPaymentRequest, ReportPaymentResponse, ReportPaymentsRequest,
@@ -19,7 +19,7 @@ use frikort_register::Person;
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     fail::internal,
@@ -231,7 +231,9 @@ async fn take_in(
 }
 
 fn parse_item(item: ReportPaymentsRequest, ledger: &Ledger) -> Result<(Parsed, bool), Failure> {
-    let payment = item.payment.unwrap_or_default();
+    let mut faults = Faults::default();
+    let payment = faults.required("payment", item.payment);
+    let payment = faults.finish(payment)?;
     let validate_only = payment.validate_only;
     Ok((parse::report(payment, ledger.today())?, validate_only))
 }
@@ -285,11 +287,8 @@ async fn ask_one(
     Pending::Asked { person, key, amount, reply }
 }
 
-/// What breaks a stream: a message that is too large is the sender's fault, anything else the
+/// What breaks a stream: a message that cannot be read is the sender's fault, anything else the
 /// transport's.
 fn stream_error(status: Status) -> Status {
-    match status.code() {
-        Code::OutOfRange => frikort_process::serve::too_large().into(),
-        _ => status,
-    }
+    frikort_process::serve::unreadable(&status).map_or(status, Status::from)
 }

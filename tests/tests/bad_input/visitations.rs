@@ -1,0 +1,142 @@
+//! VisitationService.
+
+use frikort_proto::v1::{
+    DeactivateCardRequest, GetCardRequest, GrantCardRequest, ReactivateCardRequest,
+    person_ref::Person,
+};
+use frikort_tests::client::{by_cpr, date, grant, new_cpr};
+
+use super::{
+    case::{Ground, case},
+    fields::{decision_date, municipality, optional_date, person, reference, required_date, texts},
+};
+
+const EFFECTIVE: &str = "effective_date";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_grant_is_refused_by_field_and_enters_nobody() {
+    type Grant = GrantCardRequest;
+    let ground = Ground::new().await;
+    // Of somebody new, who must not come into the register by a bad request.
+    let sound = grant(&new_cpr());
+    let mut cases = person("person", |r: &mut Grant| &mut r.person);
+    cases.extend(municipality(|r: &mut Grant| &mut r.municipality_code));
+    cases.extend(reference(|r: &mut Grant| &mut r.reference));
+    let bad = ["", "1234", "123456", "1234a", " 1234", "-1234"];
+    cases.extend(texts("frikort_id", |r: &mut Grant| &mut r.frikort_id, &bad));
+    cases.extend(decision_date(|r: &mut Grant| &mut r.decision_date));
+    cases.extend(required_date(EFFECTIVE, |r: &mut Grant| &mut r.effective_date));
+    cases.extend([
+        case("effective before the scheme", &[EFFECTIVE], |r: &mut Grant| {
+            r.effective_date = Some(date(2018, 12, 31));
+        }),
+        case("a Frikort-ID beside the person", &["person.frikort_id"], |r: &mut Grant| {
+            r.person.get_or_insert_default().frikort_id = "12345".to_owned();
+        }),
+        case("an id that nobody has", &["person.person_id"], |r: &mut Grant| {
+            let nobody = "6f9619ff-8b86-4011-b42d-00c04fc964ff".to_owned();
+            r.person.get_or_insert_default().person = Some(Person::PersonId(nobody));
+        }),
+        case(
+            "nothing",
+            &["person", "municipality_code", "reference", "frikort_id", "decision_date", EFFECTIVE],
+            |r| *r = Grant::default(),
+        ),
+    ]);
+    let mut visitations = ground.ledger.visitations.clone();
+    ground
+        .refuses(&sound, cases, async |r| ground.ledger.visitations.clone().grant_card(r).await)
+        .await;
+    visitations.grant_card(sound).await.expect("what the cases start from is sound");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_deactivation_is_refused_by_field_and_records_nothing() {
+    type Deactivate = DeactivateCardRequest;
+    let ground = Ground::new().await;
+    let sound = DeactivateCardRequest {
+        person: by_cpr(&ground.cpr),
+        municipality_code: "101".to_owned(),
+        reference: "S-2".to_owned(),
+        decision_date: Some(date(2022, 6, 1)),
+        ..DeactivateCardRequest::default()
+    };
+    let mut cases = person("person", |r: &mut Deactivate| &mut r.person);
+    cases.extend(municipality(|r: &mut Deactivate| &mut r.municipality_code));
+    cases.extend(reference(|r: &mut Deactivate| &mut r.reference));
+    cases.extend(decision_date(|r: &mut Deactivate| &mut r.decision_date));
+    cases.extend(optional_date(EFFECTIVE, |r: &mut Deactivate| &mut r.effective_date));
+    cases.extend([
+        case("deactivated before its decision", &[EFFECTIVE], |r: &mut Deactivate| {
+            r.effective_date = Some(date(2022, 5, 31));
+        }),
+        case("deactivated before the scheme", &[EFFECTIVE], |r: &mut Deactivate| {
+            r.effective_date = Some(date(2018, 12, 31));
+        }),
+        case("nothing", &["person", "municipality_code", "reference", "decision_date"], |r| {
+            *r = Deactivate::default();
+        }),
+    ]);
+    let mut visitations = ground.ledger.visitations.clone();
+    ground
+        .refuses(&sound, cases, async |r| {
+            ground.ledger.visitations.clone().deactivate_card(r).await
+        })
+        .await;
+    visitations.deactivate_card(sound).await.expect("what the cases start from is sound");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_reactivation_is_refused_by_field_and_records_nothing() {
+    type Reactivate = ReactivateCardRequest;
+    let ground = Ground::new().await;
+    let mut visitations = ground.ledger.visitations.clone();
+    let deactivation = DeactivateCardRequest {
+        person: by_cpr(&ground.cpr),
+        municipality_code: "101".to_owned(),
+        reference: "S-2".to_owned(),
+        decision_date: Some(date(2022, 6, 1)),
+        ..DeactivateCardRequest::default()
+    };
+    visitations.deactivate_card(deactivation).await.unwrap();
+    let sound = ReactivateCardRequest {
+        person: by_cpr(&ground.cpr),
+        municipality_code: "101".to_owned(),
+        reference: "S-3".to_owned(),
+        decision_date: Some(date(2022, 7, 1)),
+        effective_date: Some(date(2022, 7, 1)),
+        validate_only: false,
+    };
+    let mut cases = person("person", |r: &mut Reactivate| &mut r.person);
+    cases.extend(municipality(|r: &mut Reactivate| &mut r.municipality_code));
+    cases.extend(reference(|r: &mut Reactivate| &mut r.reference));
+    cases.extend(decision_date(|r: &mut Reactivate| &mut r.decision_date));
+    cases.extend(required_date(EFFECTIVE, |r: &mut Reactivate| &mut r.effective_date));
+    cases.extend([
+        case("effective before the scheme", &[EFFECTIVE], |r: &mut Reactivate| {
+            r.effective_date = Some(date(2018, 12, 31));
+        }),
+        case(
+            "nothing",
+            &["person", "municipality_code", "reference", "decision_date", EFFECTIVE],
+            |r| *r = Reactivate::default(),
+        ),
+    ]);
+    ground
+        .refuses(&sound, cases, async |r| {
+            ground.ledger.visitations.clone().reactivate_card(r).await
+        })
+        .await;
+    visitations.reactivate_card(sound).await.expect("what the cases start from is sound");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_question_for_a_card_is_refused_by_field() {
+    let ground = Ground::new().await;
+    let sound = GetCardRequest { person: by_cpr(&ground.cpr) };
+    let cases = person("person", |r: &mut GetCardRequest| &mut r.person);
+    ground
+        .refuses(&sound, cases, async |r| ground.ledger.visitations.clone().get_card(r).await)
+        .await;
+    ground.ledger.visitations.clone().get_card(sound).await.expect("sound");
+}
