@@ -1,0 +1,194 @@
+//! What is recorded stays as it was: no role of the services, and not the owner either, changes or
+//! removes an event, and each role reaches only what is its own.
+//!
+//! Every statement is also sent in a form that matches no row, since a rule that only looks at
+//! rows would let that one through.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails where it stands")]
+
+use frikort::postgres::OWNER;
+use frikort_tests::{
+    client::{Ledger, grant, new_cpr},
+    database::Database,
+    process::{Kind, Service},
+};
+use sqlx::{AssertSqlSafe, PgPool};
+
+/// Postgres: insufficient_privilege.
+const DENIED: &str = "42501";
+
+const SERVICES: [&str; 3] = ["frikort_ledger", "frikort_projector", "frikort_auditor"];
+
+/// Ways to change the past.
+const CHANGES: [&str; 8] = [
+    "UPDATE ledger.event SET record = record",
+    "UPDATE ledger.event SET record = '{}' WHERE position = 1",
+    "UPDATE ledger.event SET record = '{}' WHERE false",
+    "DELETE FROM ledger.event",
+    "DELETE FROM ledger.event WHERE position = -1",
+    "TRUNCATE ledger.event",
+    "TRUNCATE ledger.event CASCADE",
+    "INSERT INTO ledger.event SELECT * FROM ledger.event
+     ON CONFLICT (partition, position) DO UPDATE SET record = '{}'",
+];
+
+/// An event like any other.
+const APPEND: &str = "INSERT INTO ledger.event
+     VALUES (0, 1000, '00000000-0000-0000-0000-000000000000', 1000, now(), '{}')";
+
+/// Runs a statement in a transaction of its own that is rolled back; the code of its error.
+async fn refusal(pool: &PgPool, statement: &str) -> Option<String> {
+    let mut transaction = pool.begin().await.unwrap();
+    let result = sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await;
+    let error = result.err()?;
+    let database = error.as_database_error().unwrap_or_else(|| panic!("{statement}: {error}"));
+    Some(database.code().unwrap().into_owned())
+}
+
+/// Fails unless every statement is denied to the role.
+async fn denied(database: &Database, role: &str, statements: &[&str]) {
+    let pool = database.pool_as(role).await.unwrap();
+    for statement in statements {
+        let code = refusal(&pool, statement).await;
+        assert_eq!(code.as_deref(), Some(DENIED), "{role}: {statement}");
+    }
+}
+
+/// Fails unless every statement is allowed to the role.
+async fn allowed(database: &Database, role: &str, statements: &[&str]) {
+    let pool = database.pool_as(role).await.unwrap();
+    for statement in statements {
+        assert_eq!(refusal(&pool, statement).await, None, "{role}: {statement}");
+    }
+}
+
+/// A database in which one card was granted.
+async fn with_an_event() -> Database {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::create(1).await.unwrap();
+    let service = Service::start(Kind::Ledger, &database, dir.path()).await.unwrap();
+    let mut ledger = Ledger::new(service.channel().await.unwrap());
+    ledger.visitations.grant_card(grant(&new_cpr())).await.unwrap();
+    database
+}
+
+/// All there is of the history.
+async fn history(database: &Database) -> Vec<String> {
+    let query = "SELECT e::text FROM ledger.event AS e ORDER BY partition, position";
+    sqlx::query_scalar(query).fetch_all(&database.pool().await.unwrap()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_changes_or_removes_an_event_and_the_owner_neither() {
+    let database = with_an_event().await;
+    let before = history(&database).await;
+    assert_eq!(before.len(), 1);
+    for role in SERVICES.into_iter().chain([OWNER]) {
+        denied(&database, role, &CHANGES).await;
+    }
+    assert_eq!(history(&database).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_history_cannot_be_changed_either() {
+    let database = Database::create(1).await.unwrap();
+    for role in SERVICES.into_iter().chain([OWNER]) {
+        denied(&database, role, &CHANGES).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owner_is_told_by_name_what_is_refused() {
+    let database = Database::create(1).await.unwrap();
+    let pool = database.pool().await.unwrap();
+    for (statement, what) in [
+        ("UPDATE ledger.event SET record = '' WHERE false", "UPDATE"),
+        ("DELETE FROM ledger.event WHERE false", "DELETE"),
+        ("TRUNCATE ledger.event", "TRUNCATE"),
+    ] {
+        let error = sqlx::query(statement).execute(&pool).await.unwrap_err();
+        let message = error.as_database_error().unwrap().message().to_owned();
+        assert_eq!(message, format!("ledger.event is append-only: {what} refused"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_ledger_appends() {
+    let database = with_an_event().await;
+    let append = "SELECT ledger.append(0, 1, 0, ARRAY[gen_random_uuid()], ARRAY[1::bigint],
+                                       ARRAY[now()], ARRAY['{}'])";
+    let head = "UPDATE ledger.partition_head SET position = position WHERE false";
+    for role in ["frikort_projector", "frikort_auditor"] {
+        let read = ["SELECT FROM ledger.event", "SELECT FROM ledger.partition_head"];
+        allowed(&database, role, &read).await;
+        denied(&database, role, &[APPEND, append, head]).await;
+    }
+    allowed(&database, "frikort_ledger", &[APPEND, head]).await;
+    let heads = [
+        "INSERT INTO ledger.partition_head (partition) VALUES (7)",
+        "DELETE FROM ledger.partition_head WHERE false",
+        "TRUNCATE ledger.partition_head",
+    ];
+    for role in SERVICES {
+        denied(&database, role, &heads).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_does_not_reach_the_projection() {
+    let database = Database::create(1).await.unwrap();
+    let statements = [
+        "SELECT FROM projection.annual_total",
+        "SELECT FROM projection.checkpoint",
+        "INSERT INTO projection.checkpoint (partition) VALUES (7)",
+        "UPDATE projection.annual_total SET total = 0 WHERE false",
+        "DELETE FROM projection.payment WHERE false",
+        "TRUNCATE projection.card",
+    ];
+    denied(&database, "frikort_ledger", &statements).await;
+    let fold = [
+        "INSERT INTO projection.annual_limit VALUES (0, 2022, '2022-01-01', 20000, 'x', 1)",
+        "UPDATE projection.annual_total SET total = 0 WHERE false",
+    ];
+    allowed(&database, "frikort_projector", &fold).await;
+    allowed(&database, "frikort_auditor", &["SELECT FROM projection.annual_total"]).await;
+    denied(&database, "frikort_auditor", &fold).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_ledger_enters_persons_and_nobody_changes_one() {
+    let database = with_an_event().await;
+    let enter = "INSERT INTO register.person
+                 VALUES ('\\x00', gen_random_uuid(), 0, '\\x00', '\\x00')";
+    let changes = [
+        "UPDATE register.person SET partition = 1",
+        "UPDATE register.person SET partition = 1 WHERE false",
+        "DELETE FROM register.person WHERE false",
+        "TRUNCATE register.person",
+    ];
+    for role in SERVICES {
+        denied(&database, role, &changes).await;
+    }
+    allowed(&database, "frikort_ledger", &["SELECT FROM register.person", enter]).await;
+    allowed(&database, "frikort_projector", &["SELECT FROM register.person"]).await;
+    denied(&database, "frikort_projector", &[enter]).await;
+    denied(&database, "frikort_auditor", &["SELECT FROM register.person", enter]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_service_makes_or_alters_anything_in_our_schemas() {
+    let database = Database::create(1).await.unwrap();
+    for role in SERVICES {
+        let statements = [
+            "CREATE TABLE ledger.mine (x int)",
+            "CREATE TABLE projection.mine (x int)",
+            "CREATE TABLE register.mine (x int)",
+            "ALTER TABLE ledger.event DISABLE TRIGGER event_append_only",
+            "DROP TABLE ledger.event",
+            "CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger
+             LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            "SET session_replication_role = replica",
+        ];
+        denied(&database, role, &statements).await;
+    }
+}

@@ -1,0 +1,254 @@
+//! W5: a CPR number stands in the register, sealed, and nowhere else: in no event, no total, no
+//! log line at debug level, no error text.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails where it stands")]
+
+use std::{collections::HashSet, fs};
+
+use frikort_proto::v1::{
+    BatchGetAllowancesRequest, CancelPaymentRequest, CorrectPaymentRequest, DeactivateCardRequest,
+    GetAllowanceRequest, GetCardRequest, GetStatementRequest, ReadEventsRequest,
+    ReportPaymentsRequest,
+};
+use frikort_tests::{
+    client::{CVR, by_cpr, date, facts, grant, new_cpr, report},
+    database::Database,
+    stack::Stack,
+};
+use sha2::{Digest, Sha256};
+use sqlx::AssertSqlSafe;
+use tonic::{Code, Status};
+
+/// Persons in the register, and as many who are in nobody's.
+const PERSONS: usize = 36;
+
+/// The ways in which a CPR number is written.
+fn written(cpr: &str) -> [String; 3] {
+    let (day, rest) = cpr.split_at(6);
+    [cpr.to_owned(), format!("{day}-{rest}"), format!("{day} {rest}")]
+}
+
+/// Fails if one of the numbers stands in the text.
+fn assert_holds_none(what: &str, text: &str, cprs: &[String]) {
+    for (at, cpr) in cprs.iter().enumerate() {
+        let found = written(cpr).iter().find_map(|form| text.find(form.as_str()));
+        let near =
+            found.map(|at| text.chars().skip(at.saturating_sub(60)).take(140).collect::<String>());
+        assert_eq!(near, None, "{what} holds the number of person {at}");
+    }
+}
+
+/// Everything that callers are told when they are refused.
+#[derive(Default)]
+struct Told(String);
+
+impl Told {
+    fn hear<T>(&mut self, answer: Result<T, Status>, code: Code) {
+        let status = answer.err().expect("it was to be refused");
+        assert_eq!(status.code(), code, "{status:?}");
+        let details = String::from_utf8_lossy(status.details()).into_owned();
+        self.0.push_str(&format!("{}\n{details}\n{status:?}\n", status.message()));
+    }
+}
+
+/// Every row of every table outside the register, as text.
+async fn tables(database: &Database) -> String {
+    let pool = database.pool().await.unwrap();
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+          WHERE schemaname NOT IN ('pg_catalog', 'information_schema', 'register')",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    assert!(names.contains(&"ledger.event".to_owned()), "{names:?}");
+    assert!(names.contains(&"projection.payment".to_owned()), "{names:?}");
+    let mut text = String::new();
+    for name in names {
+        let query = AssertSqlSafe(format!("SELECT t::text FROM {name} AS t"));
+        let rows: Vec<String> = sqlx::query_scalar(query).fetch_all(&pool).await.unwrap();
+        text.push_str(&rows.join("\n"));
+    }
+    text
+}
+
+/// A life with every kind of event, for each person, by the number with and without hyphen.
+async fn live(stack: &Stack, cprs: &[String]) {
+    let mut ledger = stack.ledger().await.unwrap();
+    ledger.set_limit(2022, 20_000).await.unwrap();
+    for cpr in cprs {
+        let [plain, hyphen, _] = written(cpr);
+        ledger.grant(&plain).await.unwrap();
+        let mut payments = ledger.payments.clone();
+        payments.report_payment(report(&hyphen, "one", 50_000)).await.unwrap();
+        payments.report_payment(report(&plain, "two", 2_000_000)).await.unwrap();
+        let correction = CorrectPaymentRequest {
+            person: by_cpr(&hyphen),
+            employer_cvr: CVR.to_owned(),
+            reference: "one".to_owned(),
+            expected_revision: 1,
+            facts: Some(facts(40_000)),
+            validate_only: false,
+        };
+        payments.correct_payment(correction).await.unwrap();
+        let cancellation = CancelPaymentRequest {
+            person: by_cpr(&plain),
+            employer_cvr: CVR.to_owned(),
+            reference: "two".to_owned(),
+            expected_revision: 1,
+            reason: 2,
+            validate_only: false,
+        };
+        payments.cancel_payment(cancellation).await.unwrap();
+    }
+    let items = cprs
+        .iter()
+        .map(|cpr| ReportPaymentsRequest { payment: Some(report(cpr, "streamed", 10_000)) });
+    let items = tokio_stream::iter(items.collect::<Vec<_>>());
+    let mut results = ledger.payments.report_payments(items).await.unwrap().into_inner();
+    while results.message().await.unwrap().is_some() {}
+    let deactivation = DeactivateCardRequest {
+        person: by_cpr(&cprs[0]),
+        municipality_code: "101".to_owned(),
+        reference: "S-2".to_owned(),
+        decision_date: Some(date(2022, 6, 1)),
+        ..DeactivateCardRequest::default()
+    };
+    ledger.visitations.deactivate_card(deactivation).await.unwrap();
+}
+
+/// Questions about everybody, and the projection with everything in it.
+async fn ask(stack: &Stack, cprs: &[String]) {
+    let mut allowances = stack.allowances().await.unwrap();
+    let min_position = stack.recorded().await.unwrap().positions;
+    let persons = cprs.iter().filter_map(|cpr| by_cpr(cpr)).collect();
+    let batch = BatchGetAllowancesRequest { persons, year: 2022, min_position };
+    let answer = allowances.batch_get_allowances(batch).await.unwrap().into_inner();
+    for result in answer.results {
+        // One payment corrected to 400,00, one cancelled, one of 100,00 on the stream.
+        assert_eq!(result.allowance.unwrap().total_oere, 50_000);
+    }
+    for cpr in cprs {
+        let person = by_cpr(&written(cpr)[1]);
+        let request = GetStatementRequest { person, year: 2022, min_position };
+        allowances.get_statement(request).await.unwrap();
+    }
+}
+
+/// Refused calls, with numbers where they belong and where they do not.
+async fn be_refused(stack: &Stack, known: &[String], unknown: &[String]) -> String {
+    let mut told = Told::default();
+    let mut ledger = stack.ledger().await.unwrap();
+    let mut allowances = stack.allowances().await.unwrap();
+    for (known, unknown) in known.iter().zip(unknown) {
+        let [_, hyphen, space] = written(known);
+        let mut payments = ledger.payments.clone();
+        let invalid = Code::InvalidArgument;
+        told.hear(payments.report_payment(report(unknown, "r", 100)).await, Code::NotFound);
+        told.hear(payments.report_payment(report(known, known, 100)).await, invalid);
+        told.hear(payments.report_payment(report(known, &hyphen, 100)).await, invalid);
+        told.hear(payments.report_payment(report(&space, "r", 100)).await, invalid);
+        told.hear(payments.report_payment(report(known, "one", 1)).await, Code::AlreadyExists);
+        let mut wrong = report(known, "r", 100);
+        (wrong.employer_cvr, wrong.production_unit) = (known.clone(), format!("{known}1"));
+        told.hear(payments.report_payment(wrong).await, invalid);
+        let mut wrong = grant(known);
+        (wrong.municipality_code, wrong.frikort_id) = (known.clone(), hyphen.clone());
+        told.hear(ledger.visitations.grant_card(wrong).await, invalid);
+        let person = by_cpr(unknown);
+        told.hear(ledger.visitations.get_card(GetCardRequest { person }).await, Code::NotFound);
+        let mut person = by_cpr(known);
+        person.as_mut().unwrap().frikort_id = hyphen;
+        let request = ReadEventsRequest { person, ..ReadEventsRequest::default() };
+        told.hear(ledger.audits.read_events(request).await, invalid);
+        let request = GetAllowanceRequest { person: by_cpr(unknown), year: 2022, min_position: 0 };
+        told.hear(allowances.get_allowance(request).await, Code::NotFound);
+        let request = GetAllowanceRequest { person: by_cpr(&space), year: 0, min_position: -1 };
+        told.hear(allowances.get_allowance(request).await, invalid);
+    }
+    told.0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_cpr_number_stands_anywhere_but_in_the_register() {
+    let mut stack = Stack::start(1).await.unwrap();
+    let known: Vec<String> = (0..PERSONS).map(|_| new_cpr()).collect();
+    let unknown: Vec<String> = (0..PERSONS).map(|_| new_cpr()).collect();
+    live(&stack, &known).await;
+    ask(&stack, &known).await;
+    let told = be_refused(&stack, &known, &unknown).await;
+    // Accounts read back from the table, by a ledger that starts anew.
+    let mut logs = stack.ledger.logged().unwrap();
+    stack.ledger.kill_and_restart().unwrap();
+    stack.ledger.wait_until_ready().await.unwrap();
+    be_refused(&stack, &known, &unknown).await;
+    logs.push_str(&stack.ledger.logged().unwrap());
+    let projector = stack.projector.logged().unwrap();
+
+    let everybody = [known, unknown].concat();
+    assert_holds_none("a table", &tables(&stack.database).await, &everybody);
+    assert_holds_none("an error text", &told, &everybody);
+    for (what, log) in [("the ledger's log", &logs), ("the projector's log", &projector)] {
+        assert!(log.contains("DEBUG"), "{what} is to be looked at as it is at debug level");
+        assert_holds_none(what, log, &everybody);
+        // Who has the keys can find everybody.
+        let keys = fs::read_to_string(stack.ledger.keys()).unwrap();
+        for key in keys.split_ascii_whitespace().filter_map(|word| word.split_once('=')) {
+            assert!(key.1.len() == 64 && !log.contains(key.1), "{what} holds the key {}", key.0);
+        }
+    }
+}
+
+/// Tag, salt and sealed number of a person.
+type Row = (Vec<u8>, Vec<u8>, Vec<u8>);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_register_holds_no_cpr_number_in_clear() {
+    let stack = Stack::start(1).await.unwrap();
+    let mut ledger = stack.ledger().await.unwrap();
+    let cprs: Vec<String> = (0..PERSONS).map(|_| new_cpr()).collect();
+    for cpr in &cprs {
+        ledger.grant(cpr).await.unwrap();
+    }
+    let pool = stack.database.pool().await.unwrap();
+    let rows: Vec<Row> = sqlx::query_as("SELECT cpr_tag, salt, sealed FROM register.person")
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+    assert_eq!(rows.len(), PERSONS);
+    let text: Vec<String> = sqlx::query_scalar("SELECT p::text FROM register.person AS p")
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+    assert_holds_none("the register", &text.join("\n"), &cprs);
+    for cpr in &cprs {
+        // Without the key anybody could hash all numbers there are, and compare.
+        let hash = Sha256::digest(cpr).to_vec();
+        for (tag, salt, sealed) in &rows {
+            for column in [tag, salt, sealed] {
+                for form in written(cpr) {
+                    let mut places = column.windows(form.len());
+                    assert!(!places.any(|place| place == form.as_bytes()));
+                }
+            }
+            assert_ne!(tag, &hash);
+            assert_ne!(tag, &Sha256::digest([salt, cpr.as_bytes()].concat()).to_vec());
+        }
+    }
+    let distinct =
+        |column: fn(&Row) -> &[u8]| rows.iter().map(column).collect::<HashSet<_>>().len();
+    assert_eq!(distinct(|row| &row.0), PERSONS, "tags");
+    assert_eq!(distinct(|row| &row.1), PERSONS, "salts");
+    // Under one key, a nonce that comes twice would give two numbers away.
+    assert_eq!(distinct(|row| &row.2[..12]), PERSONS, "nonces");
+}
+
+#[test]
+fn the_search_finds_what_it_is_for() {
+    let cprs = ["0101605001".to_owned()];
+    for text in ["0101605001", "x010160-5001y", "a\n010160 5001"] {
+        let search = || assert_holds_none("a text", text, &cprs);
+        assert!(std::panic::catch_unwind(search).is_err(), "{text}");
+    }
+    assert_holds_none("a text", "0101605002 010160--5001", &cprs);
+}
