@@ -4,7 +4,7 @@
 use frikort_domain::{
     Amount, CancelPayment, CancelReason, Command, Components, CorrectPayment, DAYS_AHEAD,
     DeactivateCard, DecisionKey, Facts, FrikortId, FrikortTag, GrantCard, Hours, LimitEntry,
-    MunicipalityCode, PaymentKey, Period, ReactivateCard, ReportPayment, SCHEME_START,
+    MunicipalityCode, PaymentKey, Period, ReactivateCard, Reference, ReportPayment, SCHEME_START,
     contains_cpr, format_date,
 };
 use frikort_proto::{
@@ -12,7 +12,7 @@ use frikort_proto::{
     error::{Failure, Faults},
     v1,
 };
-use frikort_register::Named;
+use frikort_register::{Named, Who};
 use time::{Date, Duration};
 
 /// A request about a person: whom it names, and what to do once the person is found. The
@@ -40,9 +40,12 @@ impl Grant {
 pub(crate) fn report(request: v1::ReportPaymentRequest, today: Date) -> Result<Parsed, Failure> {
     let mut faults = Faults::default();
     let named = Named::parse(&mut faults, "person", request.person);
-    let key = payment_key(&mut faults, &request.employer_cvr, &request.reference);
+    let key = payment_key(&mut faults, named.as_ref(), &request.employer_cvr, &request.reference);
     let facts = facts(&mut faults, request.facts, today);
     let production_unit = faults.parse_optional("production_unit", &request.production_unit);
+    if production_unit.is_some() {
+        check_own_cpr(&mut faults, named.as_ref(), "production_unit", &request.production_unit);
+    }
     let parsed = (|| {
         let command = Command::ReportPayment(ReportPayment {
             key: key?,
@@ -60,7 +63,7 @@ pub(crate) fn report(request: v1::ReportPaymentRequest, today: Date) -> Result<P
 pub(crate) fn correct(request: v1::CorrectPaymentRequest, today: Date) -> Result<Parsed, Failure> {
     let mut faults = Faults::default();
     let named = Named::parse(&mut faults, "person", request.person);
-    let key = payment_key(&mut faults, &request.employer_cvr, &request.reference);
+    let key = payment_key(&mut faults, named.as_ref(), &request.employer_cvr, &request.reference);
     let expected_revision = revision(&mut faults, request.expected_revision);
     let facts = facts(&mut faults, request.facts, today);
     let parsed = (|| {
@@ -77,7 +80,7 @@ pub(crate) fn cancel(request: v1::CancelPaymentRequest) -> Result<Parsed, Failur
     let mut faults = Faults::default();
     let wire_reason = request.reason();
     let named = Named::parse(&mut faults, "person", request.person);
-    let key = payment_key(&mut faults, &request.employer_cvr, &request.reference);
+    let key = payment_key(&mut faults, named.as_ref(), &request.employer_cvr, &request.reference);
     let expected_revision = revision(&mut faults, request.expected_revision);
     let reason = match wire_reason {
         v1::CancelReason::WrongPerson => Some(CancelReason::WrongPerson),
@@ -106,7 +109,8 @@ pub(crate) fn grant(request: v1::GrantCardRequest, today: Date) -> Result<Parsed
     if named.as_ref().is_some_and(|named| named.frikort_id.is_some()) {
         faults.note("person.frikort_id", "must be left out: frikort_id gives the new one");
     }
-    let key = decision_key(&mut faults, &request.municipality_code, &request.reference);
+    let key =
+        decision_key(&mut faults, named.as_ref(), &request.municipality_code, &request.reference);
     let frikort_id = faults.parse("frikort_id", &request.frikort_id);
     let decided_on = decision_date(&mut faults, request.decision_date, today);
     let effective_from = effective_date(&mut faults, request.effective_date);
@@ -128,7 +132,8 @@ pub(crate) fn deactivate(
 ) -> Result<Parsed, Failure> {
     let mut faults = Faults::default();
     let named = Named::parse(&mut faults, "person", request.person);
-    let key = decision_key(&mut faults, &request.municipality_code, &request.reference);
+    let key =
+        decision_key(&mut faults, named.as_ref(), &request.municipality_code, &request.reference);
     let decided_on = decision_date(&mut faults, request.decision_date, today);
     let before = faults.count();
     let last_day = match request.effective_date {
@@ -158,7 +163,8 @@ pub(crate) fn reactivate(
 ) -> Result<Parsed, Failure> {
     let mut faults = Faults::default();
     let named = Named::parse(&mut faults, "person", request.person);
-    let key = decision_key(&mut faults, &request.municipality_code, &request.reference);
+    let key =
+        decision_key(&mut faults, named.as_ref(), &request.municipality_code, &request.reference);
     let decided_on = decision_date(&mut faults, request.decision_date, today);
     let effective_from = effective_date(&mut faults, request.effective_date);
     let parsed = (|| {
@@ -239,16 +245,42 @@ pub(crate) fn reading(
     faults.finish(Some(Reading { named, partition, from, follow }))
 }
 
-fn payment_key(faults: &mut Faults, employer_cvr: &str, reference: &str) -> Option<PaymentKey> {
+/// W5: what an organisation writes itself must not hold the number of the person it is about.
+/// References in general are held against numbers that stand alone; this one is found anywhere.
+fn check_own_cpr(faults: &mut Faults, named: Option<&Named>, field: &str, text: &str) {
+    if let Some(Named { who: Who::Cpr(cpr), .. }) = named
+        && cpr.is_in(text)
+    {
+        faults.note(field, "must not hold the person's CPR number");
+    }
+}
+
+fn payment_key(
+    faults: &mut Faults,
+    named: Option<&Named>,
+    employer_cvr: &str,
+    reference: &str,
+) -> Option<PaymentKey> {
     let employer_cvr = faults.parse("employer_cvr", employer_cvr);
-    let reference = faults.parse("reference", reference);
+    let reference = own_reference(faults, named, reference);
     Some(PaymentKey { employer_cvr: employer_cvr?, reference: reference? })
 }
 
-fn decision_key(faults: &mut Faults, municipality: &str, reference: &str) -> Option<DecisionKey> {
+fn decision_key(
+    faults: &mut Faults,
+    named: Option<&Named>,
+    municipality: &str,
+    reference: &str,
+) -> Option<DecisionKey> {
     let municipality: Option<MunicipalityCode> = faults.parse("municipality_code", municipality);
-    let reference = faults.parse("reference", reference);
+    let reference = own_reference(faults, named, reference);
     Some(DecisionKey { municipality: municipality?, reference: reference? })
+}
+
+fn own_reference(faults: &mut Faults, named: Option<&Named>, text: &str) -> Option<Reference> {
+    let reference = faults.parse("reference", text)?;
+    check_own_cpr(faults, named, "reference", text);
+    Some(reference)
 }
 
 fn revision(faults: &mut Faults, revision: i32) -> Option<u32> {

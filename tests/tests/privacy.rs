@@ -252,3 +252,22 @@ fn the_search_finds_what_it_is_for() {
     }
     assert_holds_none("a text", "0101605002 010160--5001", &cprs);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w5_nothing_that_an_organisation_writes_holds_the_number_of_the_person_it_is_about() {
+    let stack = Stack::start(1).await.unwrap();
+    let mut ledger = stack.ledger().await.unwrap();
+    let cpr = new_cpr();
+    ledger.grant(&cpr).await.unwrap();
+    let mut refused = report(&cpr, &format!("LON{cpr}"), 100);
+    refused.production_unit = cpr.clone();
+    let status = ledger.payments.report_payment(refused).await.unwrap_err();
+    let failure = frikort_proto::error::Failure::from_status(&status).unwrap();
+    let fields: Vec<_> = failure.fields.iter().map(|(field, _)| field.as_str()).collect();
+    assert_eq!(fields, ["reference", "production_unit"]);
+    let mut decision = grant(&cpr);
+    decision.reference = format!("x{}-{}", &cpr[..6], &cpr[6..]);
+    let status = ledger.visitations.grant_card(decision).await.unwrap_err();
+    let failure = frikort_proto::error::Failure::from_status(&status).unwrap();
+    assert_eq!(failure.fields[0].0, "reference");
+}

@@ -33,6 +33,13 @@ impl Cpr {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// Whether a text holds this very number, with or without its hyphen, whatever stands beside
+    /// it (W5).
+    pub fn is_in(&self, text: &str) -> bool {
+        let (digits, (day, serial)) = (self.expose_digits(), self.expose_digits().split_at(6));
+        text.contains(digits) || text.contains(&format!("{day}-{serial}"))
+    }
+
     /// Date of birth by the century table.
     pub fn birth_date(&self) -> Option<Date> {
         birth_date(&self.0)
@@ -298,6 +305,13 @@ mod tests {
             assert!(text.parse::<Reference>().is_err(), "{text:?}");
         }
         assert!("x".repeat(65).parse::<Reference>().is_err());
+    }
+
+    #[test]
+    fn w5_a_number_is_found_whatever_stands_beside_it() {
+        let cpr = "0101605001".parse::<Cpr>().unwrap();
+        assert!(cpr.is_in("x0101605001y") && cpr.is_in("LON010160-50012"));
+        assert!(!cpr.is_in("0101605002") && !cpr.is_in("010160 5001"));
     }
 
     #[test]
