@@ -1,7 +1,7 @@
 //! The accounts that a sequencer keeps in memory, bounded by the payments they hold; the least
 //! recently used go first.
 
-use frikort_domain::{Account, Contradiction, PersonId};
+use frikort_domain::{Account, PersonId};
 use lru::LruCache;
 
 pub(crate) struct Accounts {
@@ -26,17 +26,17 @@ impl Accounts {
         self.accounts.put(person, account);
     }
 
-    /// Moves an account on, if it is kept.
-    pub(crate) fn change(
+    /// Changes an account, if it is kept.
+    pub(crate) fn change<R>(
         &mut self,
         person: PersonId,
-        change: impl FnOnce(&mut Account) -> Result<(), Contradiction>,
-    ) -> Result<(), Contradiction> {
-        let Some(account) = self.accounts.get_mut(&person) else { return Ok(()) };
+        change: impl FnOnce(&mut Account) -> R,
+    ) -> Option<R> {
+        let account = self.accounts.get_mut(&person)?;
         let before = weight(account);
-        let changed = change(account);
+        let result = change(account);
         self.weight = self.weight + weight(account) - before;
-        changed
+        Some(result)
     }
 
     pub(crate) fn forget(&mut self, person: PersonId) {

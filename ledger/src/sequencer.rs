@@ -299,9 +299,10 @@ impl Sequencer {
                 self.limits.set(entry.clone(), version, position, record.recorded_at);
             }
             (event, Some(person)) => {
-                self.accounts.change(person, |account| {
+                let changed = self.accounts.change(person, |account| {
                     account.apply(event, record.version, record.position, record.recorded_at)
-                })?;
+                });
+                changed.transpose()?;
             }
             (_, None) => {
                 let what = "an event of a person without the person";

@@ -2,8 +2,8 @@
 //! answered when it is committed and undone when it is not.
 
 use frikort_domain::{
-    Account, Command, Decision, Event, FrikortTag, LimitEntry, PaymentKey, PaymentState, PersonId,
-    Record, Rejection, copenhagen_date, decide,
+    Account, Command, Contradiction, Decision, Event, FrikortTag, LimitEntry, PaymentKey,
+    PaymentState, PersonId, Record, Rejection, copenhagen_date, decide,
 };
 use frikort_event_store::{Batch, PARTITION_STREAM};
 use time::OffsetDateTime;
@@ -94,8 +94,11 @@ impl Sequencer {
         let record = self.record(request, Some(person), version, position, now, event);
         draft.events.push(person.0, version, now, record.encode());
         draft.touched.push(person);
-        self.follow(&record)?;
-        let body = self.accounts.get(person).and_then(|account| body(&record.event, account));
+        let moved_on = self.accounts.change(person, |account| {
+            account.apply(&record.event, version, position, now)?;
+            Ok::<_, Contradiction>(body(&record.event, account))
+        });
+        let body = moved_on.transpose()?.flatten();
         let answer = |body| Answer { position, recorded_at: Some(now), replayed: false, body };
         Ok(body.map(answer).ok_or(Refused::Internal))
     }
