@@ -7,6 +7,7 @@ pub mod audit;
 pub mod client;
 pub mod database;
 pub mod files;
+pub mod load;
 pub mod process;
 pub mod proxy;
 pub mod stack;
