@@ -75,10 +75,14 @@ impl AllowanceService for Allowances {
         let (year, min_position) = (request.year, request.min_position);
         let named = parse_batch(request)?;
         let found = self.find(&named.iter().collect::<Vec<_>>()).await?;
-        for partition in self.states.keys() {
-            self.wait_for(*partition, min_position, patience).await?;
+        if min_position > 0 {
+            for partition in self.states.keys() {
+                // A partition whose head lies lower has no such position: all of it is waited for.
+                let head = self.store.head(*partition).await.map_err(|e| unread(&e))?;
+                self.wait_for(*partition, min_position.min(head.position), patience).await?;
+            }
         }
-        let snapshot = self.snapshot(&found).await.map_err(|e| store_failed(&e))?;
+        let snapshot = self.snapshot(&found).await.map_err(|e| unread(&e))?;
         let mut results = Vec::with_capacity(found.len());
         for (index, found) in (0..).zip(found) {
             let years = found.and_then(|(person, frikort)| {
@@ -128,7 +132,7 @@ impl Allowances {
         &self,
         named: &[&Named],
     ) -> Result<Vec<Option<(Person, Option<FrikortTag>)>>, Failure> {
-        self.register.find_named(named).await.map_err(|error| store_failed(&error))
+        self.register.find_named(named).await.map_err(|error| unread(&error))
     }
 
     /// The one person named, once the projection contains `min_position`. For nobody it waits as
@@ -182,7 +186,7 @@ impl Allowances {
             return Ok(view);
         }
         let found = [Some((*person, None))];
-        let mut snapshot = self.snapshot(&found).await.map_err(|error| store_failed(&error))?;
+        let mut snapshot = self.snapshot(&found).await.map_err(|error| unread(&error))?;
         let (checkpoint, limits, mut years) =
             snapshot.remove(&person.partition).unwrap_or_default();
         let years = years.remove(&person.id).unwrap_or_default();
@@ -224,7 +228,7 @@ impl Allowances {
         frikort: Option<FrikortTag>,
         year: Option<i32>,
     ) -> Result<GetStatementResponse, Failure> {
-        let failed = |error: sqlx::Error| store_failed(&error);
+        let failed = |error: sqlx::Error| unread(&error);
         let mut tx = tables::begin_snapshot(self.store.pool()).await.map_err(failed)?;
         let partition = person.partition;
         let limits = tables::limits(&mut tx, partition).await.map_err(failed)?;
@@ -334,8 +338,8 @@ fn nobody() -> Failure {
     Failure::new(ErrorReason::NoCard, "no card is known for this person")
 }
 
-fn store_failed(error: &sqlx::Error) -> Failure {
-    tracing::warn!(error = error as &dyn std::error::Error, "the projection cannot be read");
+fn unread(error: &(dyn std::error::Error + 'static)) -> Failure {
+    tracing::warn!(error, "the projection cannot be read");
     Failure::new(ErrorReason::StoreUnavailable, "the database cannot be reached; repeat the call")
 }
 
