@@ -247,6 +247,7 @@ impl Sequencer {
         self.open_call = false;
         if self.head.position == 0 || head.position - self.head.position > 10 * PAGE {
             // At the start, or far behind: accounts are read when somebody asks for them.
+            self.check_head(head).await?;
             self.accounts.clear();
             self.load_limits().await?;
         } else {
@@ -254,6 +255,16 @@ impl Sequencer {
         }
         self.head = head;
         self.synchronized = true;
+        Ok(())
+    }
+
+    /// The head must be the position of an event that is there; we would leave a gap behind one
+    /// that is not.
+    async fn check_head(&self, head: Head) -> Result<(), Fault> {
+        let last = in_time(self.store.read_all(self.partition, head.position, 1)).await?;
+        if head.position > 0 && last.first().map(|event| event.position) != Some(head.position) {
+            return Err(no_event_at(head.position));
+        }
         Ok(())
     }
 
@@ -283,7 +294,11 @@ impl Sequencer {
         while self.head.position < until {
             let limit = PAGE.min(until - self.head.position);
             let page = self.store.read_all(self.partition, self.head.position + 1, limit);
-            for stored in in_time(page).await? {
+            let events = in_time(page).await?;
+            if events.is_empty() {
+                return Err(no_event_at(until));
+            }
+            for stored in events {
                 self.follow(&read(&stored.record, stored.position)?)?;
                 self.head.position = stored.position;
             }
@@ -373,6 +388,10 @@ impl Sequencer {
             }
         }
     }
+}
+
+fn no_event_at(position: i64) -> Fault {
+    Contradiction { position, what: "the head says more than the table holds" }.into()
 }
 
 fn read(record: &str, position: i64) -> Result<Record, Fault> {
