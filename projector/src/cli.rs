@@ -16,8 +16,8 @@ pub enum Command {
     Serve(ServeArgs),
 }
 
-/// Options of `projector serve`. What is not given here is taken from the environment, then from the
-/// settings file (keys as the options, with `_` for `-`), then the default.
+/// Options of `projector serve`. What is not given here is taken from the environment, then from
+/// the settings file (keys as the options, with `_` for `-`), then the default.
 #[derive(clap::Args, Debug)]
 pub struct ServeArgs {
     /// Where to listen [default: 127.0.0.1:50052].
@@ -45,18 +45,6 @@ struct File {
     allow_remote_without_authentication: bool,
     database_url: Option<String>,
     keys_file: Option<PathBuf>,
-}
-
-/// Options of `ledger migrate`.
-#[derive(clap::Args, Debug)]
-pub struct MigrateArgs {
-    /// The database, as its owner.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    database_url: String,
-    /// Partitions that the ledger has at least. More can be added later, and are used by ledgers
-    /// and projectors that start afterwards; a person never moves.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=1024))]
-    partitions: i32,
 }
 
 /// Runs it.

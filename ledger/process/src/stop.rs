@@ -1,5 +1,5 @@
-//! Stopping: the first SIGTERM, Ctrl-C or closed terminal asks the process to finish what it has and go; a second
-//! one, or the deadline, ends it.
+//! Stopping: the first SIGTERM, Ctrl-C or closed terminal asks the process to finish what it has
+//! and go; a second one, or the deadline, ends it.
 
 use std::time::Duration;
 
