@@ -1,8 +1,6 @@
 //! A head that says more than the table holds: the ledger stops loudly, and never goes on from a
 //! position that nobody can show.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
 use std::time::Duration;
 
 use frikort_proto::{error::Failure, v1::ErrorReason};
