@@ -75,13 +75,7 @@ impl AllowanceService for Allowances {
         let (year, min_position) = (request.year, request.min_position);
         let named = parse_batch(request)?;
         let found = self.find(&named.iter().collect::<Vec<_>>()).await?;
-        if min_position > 0 {
-            for partition in self.states.keys() {
-                // A partition whose head lies lower has no such position: all of it is waited for.
-                let head = self.store.head(*partition).await.map_err(|e| unread(&e))?;
-                self.wait_for(*partition, min_position.min(head.position), patience).await?;
-            }
-        }
+        self.wait_for_all(min_position, patience).await?;
         let snapshot = self.snapshot(&found).await.map_err(|e| unread(&e))?;
         let mut results = Vec::with_capacity(found.len());
         for (index, found) in (0..).zip(found) {
@@ -177,6 +171,26 @@ impl Allowances {
         Err(Failure::new(ErrorReason::ProjectionBehind, behind)
             .with("position", position)
             .with("lag", min_position - position))
+    }
+
+    /// Waits until every partition contains `min_position`, or all of itself where it has fewer:
+    /// such a partition has no such position. The one with the highest head must have it, so a
+    /// position that is nowhere yet is waited for too.
+    async fn wait_for_all(&self, min_position: i64, patience: Duration) -> Result<(), Failure> {
+        if min_position == 0 {
+            return Ok(());
+        }
+        let mut heads = Vec::with_capacity(self.states.len());
+        for partition in self.states.keys() {
+            let head = self.store.head(*partition).await.map_err(|error| unread(&error))?;
+            heads.push((head.position, *partition));
+        }
+        let highest = heads.iter().max().copied();
+        for (head, partition) in heads {
+            let has = if highest == Some((head, partition)) { min_position } else { head };
+            self.wait_for(partition, min_position.min(has), patience).await?;
+        }
+        Ok(())
     }
 
     /// One person's view: from memory, else from the tables.
