@@ -7,7 +7,7 @@ use frikort_domain::{
     Account, Actor, Command, Decision, FrikortTag, LimitSchedule, PersonId, Rejection, Role,
     copenhagen_date, decide,
 };
-use frikort_event_store::{EventStore, Signal};
+use frikort_event_store::{EventStore, Signal, StoreError};
 use frikort_process::clock::Clock;
 use frikort_proto::{error::Failure, v1::LedgerPosition};
 use frikort_register::{Named, Person, Register, SealKey};
@@ -98,8 +98,13 @@ impl Ledger {
         &self,
         named: &Named,
     ) -> Result<Option<(Person, Option<FrikortTag>)>, Failure> {
-        let found = self.register.find_named(&[named]).await.map_err(|e| register_failed(&e))?;
-        Ok(found.into_iter().next().flatten())
+        if let Some(known) = self.register.known_named(named) {
+            return Ok(Some(known));
+        }
+        // Boxed, since it is rare, and would else be most of every call's size.
+        let asked = [named];
+        let found = Box::pin(self.register.find_named(&asked));
+        Ok(found.await.map_err(|error| self.read_failed(error))?.pop().flatten())
     }
 
     /// The card of the person whom a request names. Without one, or with a Frikort-ID that is not
@@ -153,6 +158,18 @@ impl Ledger {
         })
     }
 
+    /// What callers are told when the register or the events cannot be read.
+    pub(crate) fn read_failed(&self, error: impl Into<StoreError>) -> Failure {
+        let error = error.into();
+        tracing::warn!(error = &error as &dyn std::error::Error, "the tables cannot be read");
+        match error {
+            StoreError::Unavailable(sqlx::Error::PoolTimedOut) if self.store.is_busy() => {
+                Refused::Overloaded.into()
+            }
+            _ => store_unavailable(),
+        }
+    }
+
     /// The answer to a command about somebody who is in nobody's register: that of an account
     /// without events. It records nothing, so it can only refuse, or show a first grant.
     pub(crate) fn decide_unknown(&self, command: &Command) -> Result<Answer, Failure> {
@@ -166,16 +183,4 @@ impl Ledger {
         let body = body(&event, &account).ok_or_else(internal)?;
         Ok(Answer { position: 0, recorded_at: None, replayed: false, body })
     }
-}
-
-/// The register's table cannot be read.
-pub(crate) fn register_failed(error: &sqlx::Error) -> Failure {
-    tracing::warn!(error = error as &dyn std::error::Error, "the register cannot be read");
-    store_unavailable()
-}
-
-/// The event table cannot be read.
-pub(crate) fn store_failed(error: &frikort_event_store::StoreError) -> Failure {
-    tracing::warn!(error = error as &dyn std::error::Error, "the events cannot be read");
-    store_unavailable()
 }

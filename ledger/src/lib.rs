@@ -19,19 +19,23 @@ mod render;
 mod sequencer;
 mod services;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use anyhow::Context;
 use frikort_event_store::{Appender, EventStore, listen, notify};
 use frikort_process::{clock::Clock, database, serve};
 use frikort_register::{Keys, Register};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    runtime::Builder,
+    sync::{oneshot, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{ledger::Ledger, sequencer::Sequencer};
 
-/// Connections for look-ups and reads; each partition's sequencer has one of its own besides.
+/// Connections for look-ups and reads; each partition's sequencer has two of its own besides.
 const CONNECTIONS: u32 = 16;
 
 /// Notifications are at least so far apart: one in every transaction would cost most of the
@@ -71,9 +75,11 @@ pub async fn serve(
     let cached_payments = settings.cached_payments / partitions.len().max(1);
     for partition in partitions {
         let appender = Appender::new(options.clone(), partition);
+        // Its own connection: it must not wait for one behind the callers' look-ups.
+        let store = EventStore::open(frikort_event_store::pool(options.clone(), 1)).await?;
         let (sequencer, handle, is_sound, commits) =
-            Sequencer::new(partition, store.clone(), appender, clock.clone(), cached_payments);
-        tasks.spawn(sequencer.run());
+            Sequencer::new(partition, store, appender, clock.clone(), cached_payments);
+        tasks.spawn(on_its_own_thread(partition, sequencer)?);
         tokio::spawn(notify_of(options.clone(), partition, commits));
         sequencers.insert(partition, handle);
         sound.push(is_sound);
@@ -101,6 +107,21 @@ pub async fn serve(
     }
     tracing::info!("the ledger has stopped");
     Ok(())
+}
+
+/// A sequencer works on a thread of its own: each of its steps is waited for by everybody, so it
+/// must not queue behind the tasks that serve callers. Ready when it has ended.
+fn on_its_own_thread(
+    partition: i32,
+    sequencer: Sequencer,
+) -> anyhow::Result<impl Future<Output = ()> + Send> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (end, ended) = oneshot::channel::<()>();
+    thread::Builder::new().name(format!("sequencer-{partition}")).spawn(move || {
+        runtime.block_on(sequencer.run());
+        drop(end);
+    })?;
+    Ok(async { drop(ended.await) })
 }
 
 /// Sends one notification for all the commits since the last one. A hint, so it need not be

@@ -6,9 +6,12 @@
 //!                                   └──── read on, decide again ◀── head moved by another ledger
 //! ```
 //!
-//! There is no timer: while one batch commits, the next one gathers. Nobody is answered before
-//! the commit, since an answer may rest on an event of the same batch. A batch without events is
-//! held against the head as well, since another ledger may have moved it.
+//! While one batch commits, the next one gathers, and goes when that one is in. Nobody is answered
+//! before the commit, since an answer may rest on an event of the same batch. A batch without
+//! events is held against the head as well, since another ledger may have moved it.
+//!
+//! It runs on a thread of its own: everybody waits for each of its steps, so it must not queue
+//! behind the tasks that serve callers.
 //!
 //! Start-up, another ledger's events and recovery after an error are one function:
 //! [`Sequencer::synchronize`]. What must stay out: gRPC, CPR numbers, rules about payments.
@@ -16,7 +19,7 @@
 mod draft;
 mod question;
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use frikort_domain::{Account, Contradiction, Event, Record, RecordError};
 use frikort_event_store::{
@@ -31,10 +34,16 @@ use tokio::{
 use crate::{cache::Accounts, limits::Limits};
 use draft::Draft;
 pub(crate) use draft::body;
-pub(crate) use question::{Answer, Ask, Body, Handle, Refused, Reply, Request};
+use question::answer_all;
+pub(crate) use question::{Answer, Ask, Body, Handle, Refused, Reply, ReplyTo, Request};
 
 /// Requests decided together; caps how long a caller waits for others.
 const MAX_BATCH: usize = 512;
+
+/// How long a batch waits for more when it is below a quarter of the one before: those callers
+/// were answered just now, and most of them are on their way again. A commit for one or two of
+/// them costs nearly as much as one for all.
+const GATHER: Duration = Duration::from_micros(20);
 
 /// Events read at a time when catching up with another ledger.
 const PAGE: i64 = 1000;
@@ -44,7 +53,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long callers wait for an unknown outcome to be resolved before they are told that it is
 /// unknown.
-const RESOLVE_TIMEOUT: Duration = Duration::from_millis(700);
+const RESOLVE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a batch may lose the race for the head against other ledgers.
 const CONTENTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,6 +88,8 @@ pub(crate) struct Sequencer {
     appender: Appender,
     clock: Clock,
     queue: mpsc::Receiver<Request>,
+    /// Requests in the batch before.
+    last_batch: usize,
     accounts: Accounts,
     limits: Limits,
     /// Where the cached state stands.
@@ -111,6 +122,7 @@ impl Sequencer {
             appender,
             clock,
             queue,
+            last_batch: 0,
             accounts: Accounts::new(cached_payments),
             limits: Limits::default(),
             head: Head { position: 0, fence: 0, recorded_at: None },
@@ -131,17 +143,16 @@ impl Sequencer {
                 let synchronized = self.synchronize().await;
                 self.note_health(&synchronized);
             }
-            let waiting = self.queue.recv_many(&mut requests, MAX_BATCH);
-            let received = if self.synchronized {
-                waiting.await
+            let open = if self.synchronized {
+                self.gather(&mut requests).await
             } else {
                 // Try again soon, asked or not, so that health tells when it works again.
-                match timeout(RETRY_PAUSE, waiting).await {
-                    Ok(received) => received,
+                match timeout(RETRY_PAUSE, self.gather(&mut requests)).await {
+                    Ok(open) => open,
                     Err(_) => continue,
                 }
             };
-            if received == 0 {
+            if !open {
                 return;
             }
             // Who has gone does not want it recorded any more; the next batch has room for it.
@@ -152,6 +163,25 @@ impl Sequencer {
         }
     }
 
+    /// Takes the next batch, once there is one; false when there will be none any more.
+    async fn gather(&mut self, requests: &mut Vec<Request>) -> bool {
+        if self.queue.recv_many(requests, MAX_BATCH).await == 0 {
+            return false;
+        }
+        if requests.len() < self.last_batch / 4 {
+            // The thread's own pause: the runtime's timer is too coarse, and nothing else is to be
+            // done on this thread.
+            thread::sleep(GATHER);
+            while requests.len() < MAX_BATCH
+                && let Ok(request) = self.queue.try_recv()
+            {
+                requests.push(request);
+            }
+        }
+        self.last_batch = requests.len();
+        true
+    }
+
     /// Decides and appends one batch, and answers everybody in it.
     async fn process(&mut self, requests: &mut Vec<Request>) {
         let deadline = Instant::now() + CONTENTION_TIMEOUT;
@@ -159,10 +189,7 @@ impl Sequencer {
             match self.attempt(requests).await {
                 Ok(Some(replies)) => {
                     self.note_health(&Ok(()));
-                    for (request, reply) in requests.drain(..).zip(replies) {
-                        // Somebody who has gone meanwhile finds the answer by asking again.
-                        let _ = request.reply.send(reply);
-                    }
+                    answer_all(requests.drain(..).map(|request| request.reply).zip(replies));
                     return;
                 }
                 Ok(None) if Instant::now() < deadline => {}
@@ -175,7 +202,7 @@ impl Sequencer {
             }
         };
         for request in requests.drain(..) {
-            let _ = request.reply.send(Err(refused.clone()));
+            request.reply.send(Err(refused.clone()));
         }
     }
 
@@ -365,7 +392,10 @@ impl Sequencer {
     /// Tells health and log when the partition stops or works again. After a contradiction
     /// nothing cached is believed any more.
     fn note_health(&mut self, result: &Result<(), Fault>) {
-        let was_sound = self.sound.send_replace(result.is_ok());
+        // Each batch comes here; only a change is told.
+        let is_sound = result.is_ok();
+        let was_sound = is_sound
+            != self.sound.send_if_modified(|sound| std::mem::replace(sound, is_sound) != is_sound);
         match result {
             Ok(()) if !was_sound => {
                 tracing::info!(

@@ -23,7 +23,7 @@ fn assert_told_to_retry(status: &Status, asked: Instant) {
     assert_eq!(failure.reason, ErrorReason::StoreUnavailable, "{status:?}");
     assert!(failure.retry_delay().is_some());
     let took = asked.elapsed();
-    assert!(took < Duration::from_secs(2), "told after {took:?}");
+    assert!(took < Duration::from_secs(1), "told after {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

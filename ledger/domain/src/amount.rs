@@ -5,11 +5,14 @@ use std::{fmt, iter::Sum, ops::Add, str::FromStr};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+use crate::digits::Text;
+
 /// An amount in kroner with exactly two decimals, 0 or more.
 ///
-/// On the wire it is whole øre, in records a decimal string (`"400.00"`).
+/// Held as whole øre, as on the wire; in records a decimal string (`"400.00"`), in tables and
+/// towards other programs a [`Decimal`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Amount(Decimal);
+pub struct Amount(i64);
 
 /// Why a text or number is no amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,20 +27,20 @@ pub enum AmountError {
 
 impl Amount {
     /// 0,00 kr.
-    pub const ZERO: Self = Self(Decimal::from_parts(0, 0, 0, false, 2));
+    pub const ZERO: Self = Self(0);
 
     /// The largest amount of one payment: 999.999,99 kr. (P1).
-    pub const MAX_PAYMENT: Self = Self(Decimal::from_parts(99_999_999, 0, 0, false, 2));
+    pub const MAX_PAYMENT: Self = Self(99_999_999);
 
     /// The largest sum of one person's payments in one year that a table column can hold.
-    pub const MAX_TOTAL: Self = Self(Decimal::from_parts(276_447_231, 23_283, 0, false, 2));
+    pub const MAX_TOTAL: Self = Self(99_999_999_999_999);
 
     /// From whole øre, 0 or more.
     pub fn from_oere(oere: i64) -> Result<Self, AmountError> {
-        if oere < 0 { Err(AmountError::Negative) } else { Ok(Self(Decimal::new(oere, 2))) }
+        if oere < 0 { Err(AmountError::Negative) } else { Ok(Self(oere)) }
     }
 
-    /// From a decimal with at most two decimals, 0 or more.
+    /// From a decimal with at most two decimals, 0 or more, of at most 17 digits before them.
     pub fn from_decimal(mut decimal: Decimal) -> Result<Self, AmountError> {
         if decimal.is_sign_negative() && !decimal.is_zero() {
             return Err(AmountError::Negative);
@@ -46,35 +49,36 @@ impl Amount {
             return Err(AmountError::Malformed);
         }
         decimal.rescale(2);
-        Ok(Self(decimal.abs()))
+        i64::try_from(decimal.mantissa()).map(Self).map_err(|_| AmountError::Malformed)
     }
 
-    /// Whole øre. Saturates, which no sum below [`Amount::MAX_TOTAL`] reaches.
+    /// Whole øre.
     pub fn oere(self) -> i64 {
-        i64::try_from(self.0.mantissa()).unwrap_or(i64::MAX)
+        self.0
     }
 
     /// The decimal, scale 2.
     pub fn decimal(self) -> Decimal {
-        self.0
+        Decimal::new(self.0, 2)
     }
 
     /// Whether it is 0,00.
     pub fn is_zero(self) -> bool {
-        self.0.is_zero()
+        self.0 == 0
     }
 
     /// `self - other`, or zero where that would be negative.
     #[must_use]
     pub fn saturating_sub(self, other: Self) -> Self {
-        if other.0 >= self.0 { Self::ZERO } else { Self(self.0 - other.0) }
+        Self((self.0 - other.0).max(0))
     }
 }
 
 impl Add for Amount {
     type Output = Self;
+    /// Saturates far above [`Amount::MAX_TOTAL`], which no year may exceed.
     fn add(self, other: Self) -> Self {
-        Self(self.0 + other.0)
+        Self(self.0.saturating_add(other.0))
     }
 }
 
@@ -86,14 +90,19 @@ impl Sum for Amount {
 
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.pad(hundredths(self.0.unsigned_abs()).as_str())
     }
 }
 
 impl fmt::Debug for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        fmt::Display::fmt(self, f)
     }
+}
+
+/// `12.34` for 1234.
+fn hundredths(number: u64) -> Text<21> {
+    Text::new().number(number / 100, 1).push(b'.').number(number % 100, 2)
 }
 
 impl FromStr for Amount {
@@ -109,21 +118,21 @@ impl FromStr for Amount {
 }
 
 /// `12.34`: no sign, no leading zero, exactly two decimals.
-fn canonical_hundredths(text: &str) -> Option<Decimal> {
+fn canonical_hundredths(text: &str) -> Option<i64> {
     let (whole, cents) = text.split_once('.')?;
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
     let canonical = digits(whole)
         && digits(cents)
         && cents.len() == 2
-        && whole.len() <= 16
+        && whole.len() <= 16 // 18 digits in all, which 64 bits hold
         && (whole.len() == 1 || !whole.starts_with('0'));
-    let hundredths = canonical.then(|| format!("{whole}{cents}"))?.parse().ok()?;
-    Some(Decimal::new(hundredths, 2))
+    let number = |digits: &str| digits.bytes().fold(0, |n, digit| n * 10 + i64::from(digit - b'0'));
+    canonical.then(|| number(whole) * 100 + number(cents))
 }
 
 impl Serialize for Amount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(hundredths(self.0.unsigned_abs()).as_str())
     }
 }
 
@@ -152,7 +161,7 @@ impl Hours {
 
 impl fmt::Display for Hours {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:02}", self.0 / 100, self.0 % 100)
+        f.pad(hundredths(self.0.into()).as_str())
     }
 }
 
@@ -160,7 +169,7 @@ impl FromStr for Hours {
     type Err = AmountError;
     fn from_str(text: &str) -> Result<Self, AmountError> {
         canonical_hundredths(text)
-            .and_then(|d| i32::try_from(d.mantissa()).ok())
+            .and_then(|hundredths| i32::try_from(hundredths).ok())
             .and_then(Self::from_hundredths)
             .ok_or(AmountError::Malformed)
     }
@@ -168,7 +177,7 @@ impl FromStr for Hours {
 
 impl Serialize for Hours {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(hundredths(self.0.into()).as_str())
     }
 }
 

@@ -4,6 +4,8 @@
 use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 use time::{Date, Duration, Month, OffsetDateTime, Weekday};
 
+use crate::digits::Text;
+
 /// Days from `first` to `last`, both included; `first ≤ last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Period {
@@ -40,12 +42,17 @@ pub fn attribution_date(payment_date: Date, work: Option<Period>) -> Date {
 /// 01:00 UTC to the last Sunday of October 01:00 UTC (Directive 2000/84/EC).
 pub fn copenhagen_date(instant: OffsetDateTime) -> Date {
     let utc = instant.to_offset(time::UtcOffset::UTC);
-    let switch = |month| {
+    let switch = |month: Month| {
         let last_day = month_end(utc.year(), month);
         let back = last_day.weekday().number_days_from_sunday();
         (last_day - Duration::days(i64::from(back))).midnight().assume_utc() + Duration::hours(1)
     };
-    let summer = switch(Month::March) <= utc && utc < switch(Month::October);
+    let summer = match utc.month() {
+        Month::January | Month::February | Month::November | Month::December => false,
+        Month::March => switch(Month::March) <= utc,
+        Month::October => utc < switch(Month::October),
+        _ => true,
+    };
     (utc + Duration::hours(if summer { 2 } else { 1 })).date()
 }
 
@@ -56,7 +63,17 @@ fn month_end(year: i32, month: Month) -> Date {
 
 /// `2023-02-28`.
 pub fn format_date(date: Date) -> String {
-    format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day())
+    iso_text::<10>(date).as_str().to_owned()
+}
+
+/// `2023-02-28`, to be written on from. The year is one of 0 to 9999, as in every record.
+pub(crate) fn iso_text<const N: usize>(date: Date) -> Text<N> {
+    Text::new()
+        .number(date.year().unsigned_abs().into(), 4)
+        .push(b'-')
+        .number(u8::from(date.month()).into(), 2)
+        .push(b'-')
+        .number(date.day().into(), 2)
 }
 
 /// Reads `2023-02-28`; `None` for any other form or a day that does not exist.
@@ -79,11 +96,11 @@ pub fn parse_date(text: &str) -> Option<Date> {
 
 /// `#[serde(with = "civil::iso")]` for a date as `"2023-02-28"`.
 pub(crate) mod iso {
-    use super::{Date, Deserialize, Deserializer, Serializer, format_date, parse_date};
+    use super::{Date, Deserialize, Deserializer, Serializer, iso_text, parse_date};
     use serde::de::Error as _;
 
     pub(crate) fn serialize<S: Serializer>(date: &Date, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format_date(*date))
+        serializer.serialize_str(iso_text::<10>(*date).as_str())
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
@@ -99,8 +116,8 @@ impl serde::Serialize for Period {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
         let mut fields = serializer.serialize_struct("Period", 2)?;
-        fields.serialize_field("first", &format_date(self.first))?;
-        fields.serialize_field("last", &format_date(self.last))?;
+        fields.serialize_field("first", iso_text::<10>(self.first).as_str())?;
+        fields.serialize_field("last", iso_text::<10>(self.last).as_str())?;
         fields.end()
     }
 }

@@ -6,6 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use time::{Date, Month};
 use uuid::Uuid;
 
+use crate::digits::Text;
+
 /// Why a text is no identifier of its kind. The text itself is never part of it (W5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -119,7 +121,8 @@ macro_rules! digits {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                let text = Text::<$length>::new().number(self.0.into(), $length);
+                serializer.serialize_str(text.as_str())
             }
         }
 

@@ -17,6 +17,7 @@ mod allocation;
 mod amount;
 mod civil;
 mod decide;
+mod digits;
 mod event;
 mod ids;
 mod limit;

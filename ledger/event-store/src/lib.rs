@@ -150,6 +150,13 @@ impl EventStore {
         &self.pool
     }
 
+    /// Whether every connection is in use; whoever then cannot have one in time has met a crowd,
+    /// not an outage.
+    pub fn is_busy(&self) -> bool {
+        let limit = self.pool.options().get_max_connections();
+        self.pool.size() >= limit && self.pool.num_idle() == 0
+    }
+
     /// The partitions, ascending.
     pub async fn partitions(&self) -> Result<Vec<i32>, StoreError> {
         let query = sqlx::query_scalar!("SELECT partition FROM ledger.partition_head ORDER BY 1");

@@ -26,7 +26,10 @@ pub enum Direction {
 }
 
 impl EventStore {
-    /// Up to `limit` events of a partition from `from` on, in order of position.
+    /// The events of a partition from `from` on, `limit` of them at most, in order of position.
+    ///
+    /// Positions have no gaps, so the page is a range of them. With `LIMIT` a table that was never
+    /// analyzed was read from `from` to its end, and sorted, for each page.
     pub async fn read_all(
         &self,
         partition: i32,
@@ -36,7 +39,8 @@ impl EventStore {
         let query = sqlx::query_as!(
             StoredEvent,
             "SELECT position, person_id, record FROM ledger.event
-             WHERE partition = $1 AND position >= $2 ORDER BY position LIMIT $3",
+             WHERE partition = $1 AND position >= $2 AND position < $2 + $3::bigint
+             ORDER BY position",
             partition,
             from,
             limit

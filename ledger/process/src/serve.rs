@@ -1,32 +1,45 @@
 //! Serving gRPC: health, reflection, limits, and a bounded stop, the same for every service.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     task::{Context, Poll},
+    thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use frikort_proto::error::Failure;
-use futures::future::select_all;
-use tokio::{net::TcpListener, sync::watch};
+use futures::{StreamExt, future::select_all};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Status,
     codegen::{BoxFuture, Service, http},
     service::{Routes, RoutesBuilder},
-    transport::{Server, server::TcpIncoming},
+    transport::Server,
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Layer;
 
-use crate::stop::DRAIN;
+use crate::{lane::Lane, stop::DRAIN};
 
 /// The largest message that is read, in bytes.
 pub const MAX_MESSAGE: usize = 1024 * 1024;
 
 /// Calls that one connection may have under way.
 const CALLS_PER_CONNECTION: usize = 4096;
+
+/// Connections that may wait for a lane.
+const ACCEPTED: usize = 64;
+
+/// Pause after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Routes with health and reflection in place, and the handle that says what is serving.
 pub async fn routes() -> anyhow::Result<(RoutesBuilder, HealthReporter)> {
@@ -57,15 +70,81 @@ pub async fn bind(listen: SocketAddr, allow_remote: bool) -> anyhow::Result<TcpL
     TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))
 }
 
-/// Serves until `stop`, then finishes what is under way, within [`DRAIN`].
+/// Serves until `stop`, then finishes what is under way, within [`DRAIN`]. Connections are dealt
+/// out in turn to as many lanes as there are processors, and stay there.
 pub async fn serve(
     listener: TcpListener,
     routes: RoutesBuilder,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let stopping = stop.clone();
-    let server = Server::builder()
+    let routes = routes.routes();
+    let lanes = thread::available_parallelism().map_or(1, usize::from);
+    let mut feeds = Vec::with_capacity(lanes);
+    let mut serving = JoinSet::new();
+    for number in 0..lanes {
+        let (feed, connections) = mpsc::channel(ACCEPTED);
+        let (routes, stop) = (routes.clone(), stop.clone());
+        serving.spawn(Lane::start(number, move || serve_lane(connections, routes, stop))?);
+        feeds.push(feed);
+    }
+    let ended = async {
+        while let Some(served) = serving.join_next().await {
+            served?.context("a lane failed")?.context("the server failed")?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        served = ended => served,
+        never = accept(listener, feeds, &stop) => match never {},
+        () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => {
+            tracing::warn!("calls were still under way at the end of the drain time");
+            Ok(())
+        }
+    }
+}
+
+/// Accepts connections until `stop`, and then never ends.
+async fn accept(
+    listener: TcpListener,
+    feeds: Vec<mpsc::Sender<std::net::TcpStream>>,
+    stop: &CancellationToken,
+) -> Infallible {
+    let accepting = async move {
+        for feed in feeds.iter().cycle() {
+            // A lane that has ended ends the others too.
+            let _ = feed.send(accepted(&listener).await).await;
+        }
+    };
+    stop.run_until_cancelled(accepting).await;
+    std::future::pending().await
+}
+
+/// The next connection, free of this thread's scheduler.
+async fn accepted(listener: &TcpListener) -> std::net::TcpStream {
+    loop {
+        let connection = listener.accept().await.and_then(|(connection, _)| {
+            connection.set_nodelay(true)?;
+            connection.into_std()
+        });
+        match connection {
+            Ok(connection) => return connection,
+            // The caller has gone already, or there are too many open files; the latter passes
+            // only with time.
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a connection is lost");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve_lane(
+    connections: mpsc::Receiver<std::net::TcpStream>,
+    routes: Routes,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let incoming = ReceiverStream::new(connections).map(TcpStream::from_std);
+    Server::builder()
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
         .max_concurrent_streams(u32::try_from(CALLS_PER_CONNECTION).ok())
         .initial_stream_window_size(512 * 1024)
@@ -73,15 +152,9 @@ pub async fn serve(
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .layer(UnreadableLayer)
-        .add_routes(routes.routes())
-        .serve_with_incoming_shutdown(incoming, async move { stopping.cancelled().await });
-    tokio::select! {
-        served = server => served.context("the server failed"),
-        () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => {
-            tracing::warn!("calls were still under way at the end of the drain time");
-            Ok(())
-        }
-    }
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+        .await
 }
 
 /// Tells health: serving while every one of `sound` is true, overall and under each name.

@@ -143,6 +143,12 @@ impl Register {
         self.find.frikort_tag(&person.salt, id)
     }
 
+    /// The person with this CPR number, if known without asking the database.
+    pub(crate) fn known(&self, cpr: &Cpr) -> Option<Person> {
+        let tag = self.find.cpr_tag(cpr);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&tag).copied()
+    }
+
     fn known_to_us(&self, tags: &[CprTag]) -> Vec<Option<Person>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         tags.iter().map(|tag| known.get(tag).copied()).collect()

@@ -54,6 +54,12 @@ impl Named {
 }
 
 impl Register {
+    /// As [`Register::find_named`], of one person and from memory: `None` says nothing.
+    pub fn known_named(&self, named: &Named) -> Option<(Person, Option<FrikortTag>)> {
+        let Who::Cpr(cpr) = &named.who else { return None };
+        self.known(cpr).map(|person| self.with_tag(person, named))
+    }
+
     /// Looks up the persons whom requests name, with one query for all CPR numbers, and turns
     /// each Frikort-ID into its person's tag.
     pub async fn find_named(
@@ -74,12 +80,12 @@ impl Register {
                 Who::Cpr(_) => by_cpr.next().flatten(),
                 Who::Id(id) => self.find_id(id).await?,
             };
-            found.push(
-                person.map(|person| {
-                    (person, named.frikort_id.map(|id| self.frikort_tag(&person, id)))
-                }),
-            );
+            found.push(person.map(|person| self.with_tag(person, named)));
         }
         Ok(found)
+    }
+
+    fn with_tag(&self, person: Person, named: &Named) -> (Person, Option<FrikortTag>) {
+        (person, named.frikort_id.map(|id| self.frikort_tag(&person, id)))
     }
 }

@@ -2,11 +2,11 @@
 //! answered when it is committed and undone when it is not.
 
 use frikort_domain::{
-    Account, Command, Contradiction, Decision, Event, FrikortTag, LimitEntry, PaymentKey,
-    PaymentState, PersonId, Record, Rejection, copenhagen_date, decide,
+    Account, Command, Decision, Event, FrikortTag, LimitEntry, PaymentKey, PaymentState, PersonId,
+    Record, Rejection, copenhagen_date, decide,
 };
-use frikort_event_store::{Batch, PARTITION_STREAM};
-use time::OffsetDateTime;
+use frikort_event_store::{Batch, Head, PARTITION_STREAM};
+use time::{Date, OffsetDateTime};
 
 use crate::limits::Limits;
 
@@ -19,19 +19,22 @@ pub(super) struct Draft {
     /// Accounts that have moved on with it.
     pub(super) touched: Vec<PersonId>,
     pub(super) limits_before: Option<Limits>,
+    /// In Copenhagen, when the batch is decided.
+    today: Date,
 }
 
 impl Sequencer {
     /// Decides every request in order; accounts move on at once, so that two payments for the
     /// last 500 kr. are decided one after the other.
     pub(super) fn decide_all(&mut self, requests: &[Request]) -> Result<Draft, Fault> {
+        let mut now = self.clock.now();
         let mut draft = Draft {
+            today: copenhagen_date(now),
             events: Batch::default(),
             replies: Vec::with_capacity(requests.len()),
             touched: Vec::new(),
             limits_before: None,
         };
-        let mut now = self.clock.now();
         for request in requests {
             // Strictly increasing, so that an instant names one position.
             let last = draft.events.head_after(self.head).recorded_at;
@@ -43,7 +46,8 @@ impl Sequencer {
                 Ask::Card(person, frikort) => self.read_card(*person, *frikort, &draft),
                 Ask::SetLimit(entry) => self.set_limit(request, entry, now, &mut draft),
                 Ask::Limits => {
-                    Ok(self.say(&draft, Body::Limits(self.limits.schedule.entries().to_vec())))
+                    let limits = Body::Limits(self.limits.schedule.entries().to_vec());
+                    Ok(Answer::at(draft.events.head_after(self.head), limits))
                 }
             };
             draft.replies.push(reply);
@@ -59,55 +63,44 @@ impl Sequencer {
         now: OffsetDateTime,
         draft: &mut Draft,
     ) -> Result<Reply, Fault> {
-        let Some(account) = self.accounts.get(person) else { return Ok(Err(Refused::Internal)) };
-        let decision = match decide(account, &self.limits.schedule, command, copenhagen_date(now)) {
-            Ok(decision) => decision,
-            Err(rejection) => return Ok(Err(Refused::Rejected(rejection))),
-        };
-        let event = match decision {
-            Decision::Record(event) => event,
-            Decision::ReplayPayment(answer) => {
-                return Ok(Ok(Answer {
-                    position: answer.position,
-                    recorded_at: Some(answer.recorded_at),
-                    replayed: true,
-                    body: Body::Payment(answer.outcome),
-                }));
+        let Self { partition, accounts, limits, head, .. } = self;
+        let head = draft.events.head_after(*head);
+        let decided = accounts.change(person, |account| {
+            let event = match decide(account, &limits.schedule, command, draft.today) {
+                Ok(Decision::Record(event)) => event,
+                Ok(Decision::ReplayPayment(answer)) => {
+                    let body = Body::Payment(answer.outcome);
+                    return Ok(Ok(Answer::replayed(answer.position, answer.recorded_at, body)));
+                }
+                Ok(Decision::ReplayCard(answer)) => {
+                    let body = Body::Card(answer.card, found(account, &answer.payments_after));
+                    return Ok(Ok(Answer::replayed(answer.position, answer.recorded_at, body)));
+                }
+                Err(rejection) => return Ok(Err(Refused::Rejected(rejection))),
+            };
+            let version = account.version() + 1;
+            let position = head.position + 1;
+            if request.validate_only {
+                let mut account = account.clone();
+                account.apply(&event, version, position, now)?;
+                let body = body(&event, &account).ok_or(Refused::Internal);
+                return Ok(body.map(|body| Answer::at(head, body)));
             }
-            Decision::ReplayCard(answer) => {
-                return Ok(Ok(Answer {
-                    position: answer.position,
-                    recorded_at: Some(answer.recorded_at),
-                    replayed: true,
-                    body: Body::Card(answer.card, found(account, &answer.payments_after)),
-                }));
-            }
-        };
-        let version = account.version() + 1;
-        let position = draft.events.head_after(self.head).position + 1;
-        if request.validate_only {
-            let mut account = account.clone();
+            draft.touched.push(person);
             account.apply(&event, version, position, now)?;
-            let body = body(&event, &account);
-            return Ok(body.map(|body| self.say(draft, body)).ok_or(Refused::Internal));
-        }
-        let record = self.record(request, Some(person), version, position, now, event);
-        draft.events.push(person.0, version, now, record.encode());
-        draft.touched.push(person);
-        let moved_on = self.accounts.change(person, |account| {
-            account.apply(&record.event, version, position, now)?;
-            Ok::<_, Contradiction>(body(&record.event, account))
+            let body = body(&event, account).ok_or(Refused::Internal);
+            let record = request.record(*partition, position, Some(person), version, now, event);
+            draft.events.push(person.0, version, now, record.encode());
+            Ok(body.map(|body| Answer::new(position, now, body)))
         });
-        let body = moved_on.transpose()?.flatten();
-        let answer = |body| Answer { position, recorded_at: Some(now), replayed: false, body };
-        Ok(body.map(answer).ok_or(Refused::Internal))
+        decided.unwrap_or(Ok(Err(Refused::Internal)))
     }
 
     fn read_card(&mut self, person: PersonId, frikort: Option<FrikortTag>, draft: &Draft) -> Reply {
         let account = self.accounts.get(person).filter(|account| account.knows_card(frikort));
         let card = account.and_then(Account::card);
         let card = card.ok_or(Refused::Rejected(Rejection::NoCard))?;
-        Ok(self.say(draft, Body::Card(card, Vec::new())))
+        Ok(Answer::at(draft.events.head_after(self.head), Body::Card(card, Vec::new())))
     }
 
     fn set_limit(
@@ -118,47 +111,61 @@ impl Sequencer {
         draft: &mut Draft,
     ) -> Reply {
         if let Some((position, at)) = self.limits.place(entry) {
-            let recorded_at = Some(at);
-            return Ok(Answer { position, recorded_at, replayed: true, body: Body::Limit });
+            return Ok(Answer::replayed(position, at, Body::Limit));
         }
+        let head = draft.events.head_after(self.head);
         if request.validate_only {
-            return Ok(self.say(draft, Body::Limit));
+            return Ok(Answer::at(head, Body::Limit));
         }
         draft.limits_before.get_or_insert_with(|| self.limits.clone());
         let version = self.limits.version + 1;
-        let position = draft.events.head_after(self.head).position + 1;
+        let position = head.position + 1;
         let event = Event::AnnualLimitSet(entry.clone());
-        let record = self.record(request, None, version, position, now, event);
+        let record = request.record(self.partition, position, None, version, now, event);
         draft.events.push(PARTITION_STREAM, version, now, record.encode());
         self.limits.set(entry.clone(), version, position, now);
-        Ok(Answer { position, recorded_at: Some(now), replayed: false, body: Body::Limit })
+        Ok(Answer::new(position, now, Body::Limit))
     }
+}
 
+impl Request {
     fn record(
         &self,
-        request: &Request,
+        partition: i32,
+        position: i64,
         person_id: Option<PersonId>,
         version: i64,
-        position: i64,
         recorded_at: OffsetDateTime,
         event: Event,
     ) -> Record {
         Record {
-            partition: self.partition,
+            partition,
             position,
             person_id,
             version,
             recorded_at,
-            actor: request.actor.clone(),
-            trace_id: request.trace_id.clone(),
+            actor: self.actor.clone(),
+            trace_id: self.trace_id.clone(),
             event,
         }
     }
+}
 
-    /// An answer that records nothing: as of the head, this batch included.
-    fn say(&self, draft: &Draft, body: Body) -> Answer {
-        let head = draft.events.head_after(self.head);
-        Answer { position: head.position, recorded_at: head.recorded_at, replayed: false, body }
+impl Answer {
+    /// About an event that is recorded now.
+    fn new(position: i64, recorded_at: OffsetDateTime, body: Body) -> Self {
+        Self { position, recorded_at: Some(recorded_at), replayed: false, body }
+    }
+
+    /// As it was given before.
+    fn replayed(position: i64, recorded_at: OffsetDateTime, body: Body) -> Self {
+        Self { position, recorded_at: Some(recorded_at), replayed: true, body }
+    }
+
+    /// About what records nothing: as of the head, this batch included.
+    fn at(head: Head, body: Body) -> Self {
+        let Head { position, recorded_at, .. } = head;
+        Self { position, recorded_at, replayed: false, body }
     }
 }
 

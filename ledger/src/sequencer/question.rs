@@ -4,6 +4,7 @@ use frikort_domain::{
     Actor, Card, Command, FrikortTag, LimitEntry, PaymentKey, PaymentOutcome, PaymentState,
     PersonId, Rejection,
 };
+use frikort_process::lane::Lane;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,7 +19,51 @@ pub(crate) struct Request {
     pub(crate) validate_only: bool,
     pub(crate) actor: Actor,
     pub(crate) trace_id: Option<String>,
-    pub(crate) reply: oneshot::Sender<Reply>,
+    pub(crate) reply: ReplyTo,
+}
+
+/// Where an answer goes.
+#[derive(Debug)]
+pub(crate) struct ReplyTo {
+    caller: oneshot::Sender<Reply>,
+    lane: Option<Lane>,
+}
+
+impl ReplyTo {
+    /// To who asks, on this thread's lane.
+    pub(crate) fn here() -> (Self, oneshot::Receiver<Reply>) {
+        let (caller, answer) = oneshot::channel();
+        (Self { caller, lane: Lane::current() }, answer)
+    }
+
+    /// Whether who asked has gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.caller.is_closed()
+    }
+
+    /// Answers at once.
+    pub(super) fn send(self, reply: Reply) {
+        // Somebody who has gone meanwhile finds the answer by asking again.
+        let _ = self.caller.send(reply);
+    }
+}
+
+/// Answers everybody, with one errand a lane.
+pub(super) fn answer_all(replies: impl Iterator<Item = (ReplyTo, Reply)>) {
+    let mut lanes: Vec<(Lane, Vec<(ReplyTo, Reply)>)> = Vec::new();
+    for (to, reply) in replies {
+        let Some(lane) = &to.lane else {
+            to.send(reply);
+            continue;
+        };
+        match lanes.iter_mut().find(|(known, _)| known.number() == lane.number()) {
+            Some((_, replies)) => replies.push((to, reply)),
+            None => lanes.push((lane.clone(), vec![(to, reply)])),
+        }
+    }
+    for (lane, replies) in lanes {
+        lane.run(move || replies.into_iter().for_each(|(to, reply)| to.send(reply)));
+    }
 }
 
 #[derive(Debug)]
@@ -91,7 +136,7 @@ impl Handle {
         actor: Actor,
         trace_id: Option<String>,
     ) -> Reply {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = ReplyTo::here();
         let request = Request { ask, validate_only, actor, trace_id, reply };
         self.queue.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refused::Overloaded,
@@ -104,7 +149,7 @@ impl Handle {
     pub(crate) async fn hand_in(&self, request: Request) {
         if let Err(mpsc::error::SendError(request)) = self.queue.send(request).await {
             // The caller may be gone; then there is nobody to tell.
-            let _ = request.reply.send(Err(Refused::ShuttingDown));
+            request.reply.send(Err(Refused::ShuttingDown));
         }
     }
 }

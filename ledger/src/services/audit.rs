@@ -20,7 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    ledger::{Caller, Ledger, store_failed},
+    ledger::{Caller, Ledger},
     parse,
     sequencer::Refused,
 };
@@ -86,7 +86,7 @@ impl Reader {
 
     /// Sends what there is up to the head, marks it, and goes on if asked to.
     async fn read(&self, from: i64, follow: bool, items: &Items) -> Result<(), Status> {
-        let failed = |error: StoreError| Status::from(store_failed(&error));
+        let failed = |error: StoreError| Status::from(self.ledger.read_failed(error));
         let store = &self.ledger.store;
         let (stream, signal) = (self.person.map(|p| p.id.0), self.ledger.appended.clone());
         let mut events =

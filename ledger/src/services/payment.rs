@@ -23,10 +23,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     fail::internal,
-    ledger::{Caller, Ledger, Told, register_failed},
+    ledger::{Caller, Ledger, Told},
     parse::{self, Parsed},
     render,
-    sequencer::{Ask, Body, Refused, Reply, Request as Question},
+    sequencer::{Ask, Body, Refused, Reply, ReplyTo, Request as Question},
 };
 
 /// Items of one stream that may be under way.
@@ -247,7 +247,7 @@ async fn ask_all(
 ) -> Result<(), mpsc::error::SendError<Pending>> {
     let named: Vec<_> =
         items.iter().filter_map(|item| item.as_ref().ok()).map(|(p, _)| &p.named).collect();
-    let found = ledger.register.find_named(&named).await.map_err(|error| register_failed(&error));
+    let found = ledger.register.find_named(&named).await.map_err(|error| ledger.read_failed(error));
     let mut found = found.map(Vec::into_iter);
     for item in items {
         let pending = match (item, &mut found) {
@@ -280,10 +280,10 @@ async fn ask_one(
         Ok(handle) => handle,
         Err(failure) => return Pending::Refused(failure),
     };
-    let (sender, reply) = oneshot::channel();
+    let (reply_to, reply) = ReplyTo::here();
     let ask = Ask::Command(person.id, command);
     let Caller { actor, trace_id } = caller.clone();
-    handle.hand_in(Question { ask, validate_only, actor, trace_id, reply: sender }).await;
+    handle.hand_in(Question { ask, validate_only, actor, trace_id, reply: reply_to }).await;
     Pending::Asked { person, key, amount, reply }
 }
 

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     fail::internal,
-    ledger::{Caller, Ledger, Told, register_failed},
+    ledger::{Caller, Ledger, Told},
     parse::{self, Grant, Parsed},
     render,
     sequencer::{Ask, Body},
@@ -119,7 +119,7 @@ impl Visitations {
         if let (None, Who::Cpr(cpr), false) = (&person, &named.who, validate_only) {
             let partitions = self.0.partitions();
             let entered = self.0.register.find_or_enter(cpr, &self.0.seal, &partitions).await;
-            person = entered.map_err(|error| register_failed(&error))?;
+            person = entered.map_err(|error| self.0.read_failed(error))?;
         }
         let Some(person) = person else {
             if let Who::Id(_) = named.who {

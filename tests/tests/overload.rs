@@ -1,0 +1,108 @@
+//! More than the queues hold: whoever has no room is told so at once, and nothing is lost.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use frikort_proto::{
+    error::Failure,
+    v1::{ErrorReason, ReportPaymentRequest},
+};
+use frikort_tests::{
+    audit::{assert_sound, events},
+    client::{Ledger, new_cpr, report},
+    database::Database,
+    process::{Kind, Service},
+};
+use tokio::task::JoinSet;
+
+/// Above what waits in a partition's queue (8.192) and its batch (512).
+const CALLS: usize = 9_600;
+
+/// A connection carries 4.096 calls.
+const CONNECTIONS: usize = 3;
+
+const PERSONS: usize = 60;
+
+/// Reports at once; gives back what was not recorded, and how many were refused as overloaded.
+async fn report_all(
+    ledgers: &[Ledger],
+    reports: Vec<ReportPaymentRequest>,
+) -> (Vec<ReportPaymentRequest>, usize) {
+    let mut calls = JoinSet::new();
+    for (report, ledger) in reports.into_iter().zip(ledgers.iter().cycle()) {
+        let mut payments = ledger.payments.clone();
+        calls.spawn(async move { (payments.report_payment(report.clone()).await, report) });
+    }
+    let (mut again, mut overloaded) = (Vec::new(), 0);
+    for (answer, report) in calls.join_all().await {
+        let Err(status) = answer else { continue };
+        let failure = Failure::from_status(&status).unwrap();
+        assert!(failure.retry_delay().is_some(), "{status:?}");
+        match failure.reason {
+            ErrorReason::Overloaded => overloaded += 1,
+            // Those whose batch the lock held up for too long.
+            ErrorReason::StoreUnavailable => {}
+            _ => panic!("{status:?}"),
+        }
+        again.push(report);
+    }
+    (again, overloaded)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_refuses_at_once_and_loses_nothing() {
+    let dir = tempfile::tempdir_in("/tmp").unwrap();
+    let database = Database::create(1).await.unwrap();
+    let service = Service::start(Kind::Ledger, &database, dir.path()).await.unwrap();
+    let mut ledgers = Vec::new();
+    for _ in 0..CONNECTIONS {
+        ledgers.push(Ledger::new(service.channel().await.unwrap()));
+    }
+    ledgers[0].set_limit(2022, 20_000).await.unwrap();
+    let mut cprs = Vec::new();
+    for _ in 0..PERSONS {
+        cprs.push(new_cpr());
+        ledgers[0].grant(cprs.last().unwrap()).await.unwrap();
+    }
+    let pool = database.pool().await.unwrap();
+    let before = events(&pool).await;
+    let reports: Vec<_> = (0..CALLS)
+        .map(|number| report(&cprs[number % PERSONS], &format!("payment {number}"), 100))
+        .collect();
+
+    // Nobody can append while this lock is held.
+    let mut lock = pool.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM ledger.partition_head FOR UPDATE")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let held = tokio::spawn({
+        let (ledgers, reports) = (ledgers.clone(), reports.clone());
+        async move { report_all(&ledgers, reports).await }
+    });
+    // One who comes now finds the queue full, and is told so while the lock is still held.
+    let refused_at_once = async {
+        let mut ledger = Ledger::new(service.channel().await.unwrap());
+        loop {
+            let late = report(&cprs[0], "payment 0", 100);
+            let mut call = std::pin::pin!(ledger.payments.report_payment(late));
+            let waits = std::time::Duration::from_millis(20);
+            // With room left it waits, and gives up its place when it goes.
+            if let Ok(answer) = tokio::time::timeout(waits, &mut call).await {
+                let failure = Failure::from_status(&answer.unwrap_err()).unwrap();
+                if failure.reason == ErrorReason::Overloaded {
+                    return;
+                }
+            }
+        }
+    };
+    let patience = std::time::Duration::from_secs(20);
+    tokio::time::timeout(patience, refused_at_once).await.expect("nobody was refused");
+    lock.rollback().await.unwrap();
+
+    let (mut again, overloaded) = held.await.unwrap();
+    assert!(overloaded > 0, "{CALLS} calls found room");
+    while !again.is_empty() {
+        (again, _) = report_all(&ledgers, again).await;
+    }
+    assert_eq!(assert_sound(&pool).await, before + i64::try_from(CALLS).unwrap());
+}
