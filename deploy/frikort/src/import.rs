@@ -21,6 +21,7 @@ use crate::{
 
 mod answers;
 mod catch_up;
+mod dialect;
 mod payment;
 mod progress;
 mod rows;
@@ -32,6 +33,7 @@ mod visitation;
 use answers::Answers;
 use catch_up::Reached;
 pub(crate) use catch_up::wait as wait_for_projector;
+use dialect::Dialect;
 use progress::Progress;
 use rows::{Entry, Form};
 use send::Answer;
@@ -45,14 +47,20 @@ const WINDOW_PER_CALL: usize = 32;
 const MOST_REPORTS: u64 = 100;
 
 const AFTER: &str = "\
-Columns, by name in the header line; further columns are ignored:
+Columns, by name in the header line, in any order; further columns are not looked at:
   visitations  cpr,frikort_id,municipality,decision,decided_on,effective_from,reference
                decision: granted, deactivated or reactivated
-  payments     action,cpr,frikort_id,employer_cvr,reference,amount,paid_on,work_first,work_last,
-               hours,expected_revision,reason
-               action: report, correct (with expected_revision) or cancel (with expected_revision
-               and reason: WRONG_PERSON, DUPLICATE, NOT_PAID, SUPPORTED_WORK or OTHER)
-Dates are 2025-01-31, amounts and hours 1234.50. A reported payment is declared ordinary work.
+  payments     cpr,employer_cvr,reference,amount,paid_on, and where there is more to say
+               action,frikort_id,work_first,work_last,hours,expected_revision,reason
+               action: report (also if it is empty), correct (with expected_revision) or cancel
+               (with expected_revision and reason: WRONG_PERSON, DUPLICATE, NOT_PAID,
+               SUPPORTED_WORK or OTHER)
+A reported payment is declared ordinary work.
+
+Danish exports are read as they are: fields separated by `;` or tab, dates 31-01-2025, amounts and
+hours 1.234,50, UTF-8 (also with a byte order mark) or Windows-1252, and headers such as CPR-nr.,
+CVR-nr., Beløb, Udbetalt, Arbejde fra, Arbejde til, Timer. It says what it took the columns for.
+Otherwise dates are 2025-01-31, amounts and hours 1234.50. Decimals are always two.
 
 The answers file has line,result,exempt,taxable: line counts payments from 1; result is recorded,
 replayed (the same was recorded before) or the reason of a refusal.
@@ -171,7 +179,11 @@ impl<'a> Import<'a> {
     }
 
     async fn send_all(&mut self, file: &Path, in_flight: usize) -> anyhow::Result<()> {
-        let mut rows = rows::read(file, self.form)?;
+        let dialect = Dialect::of(file, self.form.columns)?;
+        if !dialect.is_ours() {
+            self.progress.note(&format!("{}: {dialect}", self.form.name));
+        }
+        let mut rows = rows::read(file, self.form, dialect)?;
         let mut calls = JoinSet::new();
         let mut more = true;
         let mut tick = tokio::time::interval(Progress::INTERVAL);

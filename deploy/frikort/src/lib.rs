@@ -7,6 +7,7 @@
 mod allowance;
 pub mod cli;
 mod client;
+mod danish;
 mod demo;
 mod events;
 mod import;

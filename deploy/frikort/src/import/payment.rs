@@ -6,25 +6,25 @@ use frikort_proto::v1::{
 };
 
 use super::{
-    rows::{Fields, Form},
+    rows::{Column, Fields, Form},
     send::Command,
 };
 
 pub(super) const FORM: Form = Form {
     name: "payments",
     columns: &[
-        "action",
-        "cpr",
-        "frikort_id",
-        "employer_cvr",
-        "reference",
-        "amount",
-        "paid_on",
-        "work_first",
-        "work_last",
-        "hours",
-        "expected_revision",
-        "reason",
+        Column::optional("action", &["handling"]),
+        Column::needed("cpr", &["cprnr", "cprnummer", "personnummer"]),
+        Column::optional("frikort_id", &["frikortnr", "frikort"]),
+        Column::needed("employer_cvr", &["cvr", "cvrnr", "cvrnummer"]),
+        Column::needed("reference", &["lønid", "løbenr", "løbenummer", "bilagsnr"]),
+        Column::needed("amount", &["beløb", "løn", "bruttoløn"]),
+        Column::needed("paid_on", &["udbetalt", "udbetalingsdato", "dispositionsdato"]),
+        Column::optional("work_first", &["arbejdefra", "periodefra", "fra", "fradato"]),
+        Column::optional("work_last", &["arbejdetil", "periodetil", "til", "tildato"]),
+        Column::optional("hours", &["timer", "løntimer"]),
+        Column::optional("expected_revision", &["revision"]),
+        Column::optional("reason", &["årsag"]),
     ],
     parse,
 };
@@ -33,7 +33,8 @@ fn parse(fields: &mut Fields<'_>) -> Option<Command> {
     let person = Some(fields.person());
     let employer_cvr = fields.text("employer_cvr");
     let reference = fields.text("reference");
-    match fields.required("action")?.as_str() {
+    // A payroll's export has payments, and says nothing of it.
+    match fields.optional("action").as_deref().unwrap_or("report") {
         "report" => Some(Command::Report(ReportPaymentRequest {
             person,
             employer_cvr,

@@ -2,15 +2,18 @@
 //! wants, every fault of a row at once. What must stay out: whether a well-formed field is right
 //! (the ledger answers that), and the content of a field in a fault, since it may be a CPR number.
 
-use std::{collections::HashMap, fmt, fs::File, path::Path};
+use std::{fmt, fs::File, path::Path};
 
-use anyhow::{Context, bail};
-use frikort_domain::{Amount, Hours, parse_date};
+use anyhow::Context;
+use frikort_domain::{Amount, AmountError, Hours};
 use frikort_proto::{Date, v1::PersonRef};
 use tokio::sync::mpsc;
 
-use super::send::{Answer, Command};
-use crate::wire;
+use super::{
+    dialect::Dialect,
+    send::{Answer, Command},
+};
+use crate::{danish, wire};
 
 /// Rows between the reader and the window.
 const CHANNEL: usize = 256;
@@ -19,9 +22,39 @@ const CHANNEL: usize = 256;
 pub(super) struct Form {
     /// For messages.
     pub(super) name: &'static str,
-    pub(super) columns: &'static [&'static str],
+    pub(super) columns: &'static [Column],
     /// Builds the call of a row, and notes faults; `None` only with a fault noted.
     pub(super) parse: fn(&mut Fields<'_>) -> Option<Command>,
+}
+
+/// A column of a file.
+#[derive(Debug)]
+pub(super) struct Column {
+    /// As our own files call it.
+    pub(super) name: &'static str,
+    /// Other names for it, in small letters and digits only.
+    pub(super) others: &'static [&'static str],
+    /// Whether a file must have it. A column that is not there is empty in every row.
+    pub(super) needed: bool,
+}
+
+impl Column {
+    /// A column that a file must have.
+    pub(super) const fn needed(name: &'static str, others: &'static [&'static str]) -> Self {
+        Self { name, others, needed: true }
+    }
+
+    /// A column that a file may have.
+    pub(super) const fn optional(name: &'static str, others: &'static [&'static str]) -> Self {
+        Self { name, others, needed: false }
+    }
+
+    /// Whether `header` names it: `CPR-nr.`, `cpr nr` and `CPRNR` are the same.
+    pub(super) fn is(&self, header: &str) -> bool {
+        let letters: String =
+            header.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+        self.name.replace('_', "") == letters || self.others.contains(&letters.as_str())
+    }
 }
 
 /// One row.
@@ -66,25 +99,17 @@ impl fmt::Display for Fault {
 pub(super) fn read(
     path: &Path,
     form: &'static Form,
+    dialect: Dialect,
 ) -> anyhow::Result<mpsc::Receiver<anyhow::Result<Entry>>> {
     let name = path.display().to_string();
-    let mut reader = csv::ReaderBuilder::new()
+    let reader = csv::ReaderBuilder::new()
+        .delimiter(dialect.separator)
         .flexible(true)
-        .trim(csv::Trim::All)
         .from_path(path)
         .with_context(|| format!("cannot read {name}"))?;
-    let header = reader.headers().with_context(|| format!("in the header of {name}"))?.clone();
-    let columns: HashMap<&'static str, usize> = form
-        .columns
-        .iter()
-        .filter_map(|&column| Some((column, header.iter().position(|name| name == column)?)))
-        .collect();
-    if let Some(missing) = form.columns.iter().find(|column| !columns.contains_key(*column)) {
-        bail!("{name} has no column {missing}; it needs {}", form.columns.join(","));
-    }
     let (sender, receiver) = mpsc::channel(CHANNEL);
     tokio::task::spawn_blocking(move || {
-        let mut table = Table { reader, width: header.len(), columns, form, number: 0 };
+        let mut table = Table { reader, dialect, form, number: 0 };
         while let Some(row) = table.next() {
             let row = row.with_context(|| format!("cannot read {name}"));
             let failed = row.is_err();
@@ -99,8 +124,7 @@ pub(super) fn read(
 
 struct Table {
     reader: csv::Reader<File>,
-    width: usize,
-    columns: HashMap<&'static str, usize>,
+    dialect: Dialect,
     form: &'static Form,
     number: u64,
 }
@@ -115,7 +139,7 @@ impl Table {
         }
         self.number += 1;
         let line = bytes.position().map_or(0, csv::Position::line);
-        let (person, command) = self.parse(bytes);
+        let (person, command) = self.parse(&bytes);
         Some(Ok(Entry {
             number: self.number,
             line,
@@ -125,16 +149,17 @@ impl Table {
         }))
     }
 
-    fn parse(&self, bytes: csv::ByteRecord) -> (Box<str>, Result<Command, Vec<Fault>>) {
+    fn parse(&self, bytes: &csv::ByteRecord) -> (Box<str>, Result<Command, Vec<Fault>>) {
         let row = |what: String| vec![Fault { column: String::new(), what }];
-        let Ok(record) = csv::StringRecord::from_byte_record(bytes) else {
-            return (Box::default(), Err(row("is not UTF-8".to_owned())));
-        };
-        if record.len() != self.width {
-            let what = format!("has {} fields; the header has {}", record.len(), self.width);
+        if bytes.len() != self.dialect.width {
+            let what = format!("has {} fields; the header has {}", bytes.len(), self.dialect.width);
             return (Box::default(), Err(row(what)));
         }
-        let mut fields = Fields { record: &record, columns: &self.columns, faults: Vec::new() };
+        let texts: Option<Vec<_>> = bytes.iter().map(|field| self.dialect.text(field)).collect();
+        let Some(record) = texts else {
+            return (Box::default(), Err(row("is not UTF-8".to_owned())));
+        };
+        let mut fields = Fields { record: &record, dialect: &self.dialect, faults: Vec::new() };
         let person = fields.text("cpr").replace('-', "").into_boxed_str();
         let command = (self.form.parse)(&mut fields).filter(|_| fields.faults.is_empty());
         (person, command.ok_or(fields.faults))
@@ -143,8 +168,8 @@ impl Table {
 
 /// The fields of one row, and the faults found so far.
 pub(super) struct Fields<'a> {
-    record: &'a csv::StringRecord,
-    columns: &'a HashMap<&'static str, usize>,
+    record: &'a [String],
+    dialect: &'a Dialect,
     faults: Vec<Fault>,
 }
 
@@ -156,11 +181,11 @@ impl Fields<'_> {
 
     /// As it stands; empty when it is empty.
     pub(super) fn text(&self, column: &str) -> String {
-        let field = self.columns.get(column).and_then(|at| self.record.get(*at));
-        field.unwrap_or_default().to_owned()
+        let field = self.dialect.places.get(column).and_then(|at| self.record.get(*at));
+        field.cloned().unwrap_or_default()
     }
 
-    fn optional(&self, column: &str) -> Option<String> {
+    pub(super) fn optional(&self, column: &str) -> Option<String> {
         Some(self.text(column)).filter(|text| !text.is_empty())
     }
 
@@ -174,7 +199,8 @@ impl Fields<'_> {
 
     pub(super) fn date(&mut self, column: &str) -> Option<Date> {
         let text = self.required(column)?;
-        self.parsed(column, parse_date(&text), "must be a date such as 2025-01-31").map(wire::date)
+        let allowed = "must be a date such as 2025-01-31 or 31-01-2025";
+        self.parsed(column, danish::date(&text), allowed).map(wire::date)
     }
 
     pub(super) fn optional_date(&mut self, column: &str) -> Option<Date> {
@@ -184,15 +210,19 @@ impl Fields<'_> {
 
     /// Kroner with two decimals, as øre.
     pub(super) fn amount(&mut self, column: &str) -> Option<i64> {
-        match self.required(column)?.parse::<Amount>() {
+        let text = self.required(column)?;
+        match danish::number(&text).parse::<Amount>() {
             Ok(amount) => Some(amount.oere()),
-            Err(error) => self.fault(column, error.to_string()),
+            Err(AmountError::Negative) => self.fault(column, AmountError::Negative.to_string()),
+            Err(AmountError::Malformed) => {
+                self.fault(column, "must have two decimals, such as 1234.50, 1234,50 or 1.234,50")
+            }
         }
     }
 
     pub(super) fn optional_hours(&mut self, column: &str) -> Option<i32> {
-        let hours = self.optional(column)?.parse::<Hours>().ok();
-        self.parsed(column, hours, "must be hours with two decimals, from 0.01 to 999.99")
+        let hours = danish::number(&self.optional(column)?).parse::<Hours>().ok();
+        self.parsed(column, hours, "must be hours with two decimals, from 0.01 to 999.99 (or 7,50)")
             .map(Hours::hundredths)
     }
 

@@ -14,7 +14,7 @@ async fn read_all(form: &'static Form, text: &[u8]) -> Vec<Entry> {
     let room = tempfile::tempdir().unwrap();
     let path = room.path().join("rows.csv");
     std::fs::write(&path, text).unwrap();
-    let mut rows = read(&path, form).unwrap();
+    let mut rows = read(&path, form, Dialect::of(&path, form.columns).unwrap()).unwrap();
     let mut all = Vec::new();
     while let Some(row) = rows.recv().await {
         all.push(row.unwrap());
@@ -60,7 +60,7 @@ async fn corrections_and_cancellations_name_a_revision() {
 #[tokio::test]
 async fn every_fault_of_a_row_is_named_and_no_content() {
     let rows = payments(
-        "report,2607778458,,11926231,a,\"500,00\",2023-02-29,x,,0.00,,\n\
+        "report,2607778458,,11926231,a,\"5.00,00\",2023-02-29,x,,0.00,,\n\
          cancel,2607778458,,11926231,a,,,,,,one,BECAUSE\n\
          pay,2607778458,,11926231,a,,,,,,,\n\
          report,2607778458\n\
@@ -80,13 +80,82 @@ async fn every_fault_of_a_row_is_named_and_no_content() {
 }
 
 #[tokio::test]
-async fn a_row_that_is_not_utf8_is_one_bad_row() {
+async fn a_broken_row_of_a_file_in_utf8_is_one_bad_row() {
     let mut text = PAYMENTS.as_bytes().to_vec();
-    text.extend(b"report,2607778458,,11926231,l\xf8n,1.00,2023-02-28,,,,,\n");
-    text.extend(b"report,2607778458,,11926231,b,1.00,2023-02-28,,,,,\n");
+    text.extend("report,2607778458,,11926231,løn a,1.00,2023-02-28,,,,,\n".as_bytes());
+    text.extend(b"report,2607778458,,11926231,l\xf8n b,1.00,2023-02-28,,,,,\n");
+    text.extend(b"report,2607778458,,11926231,c,1.00,2023-02-28,,,,,\n");
     let rows = read_all(&payment::FORM, &text).await;
-    assert_eq!(faults(&rows[0]), ["is not UTF-8"]);
-    assert!(rows[1].command.is_ok());
+    assert_eq!(faults(&rows[1]), ["is not UTF-8"]);
+    assert!(rows[0].command.is_ok() && rows[2].command.is_ok());
+}
+
+/// What a payroll's spreadsheet exports: no action, other names, other order, other numbers.
+const DANISH: &str = "CVR-nr.;Navn;CPR-nr.;Løn-ID;Beløb;Udbetalt;Arbejde fra;Arbejde til;Timer\r\n\
+                      11926231;Å;260777-8458;løn 7;1.538,31;31-01-2022;05-01-2022;06-01-2022;7,50\r\n";
+
+fn assert_is_the_danish_row(rows: &[Entry]) {
+    let Ok(Command::Report(request)) = &rows[0].command else { panic!("{:?}", faults(&rows[0])) };
+    let facts = request.facts.as_ref().unwrap();
+    assert_eq!((facts.amount_oere, facts.hours_hundredths), (153_831, Some(750)));
+    assert_eq!(facts.payment_date, Some(Date { year: 2022, month: 1, day: 31 }));
+    let work = facts.work_period.unwrap();
+    assert_eq!(work.first_day, Some(Date { year: 2022, month: 1, day: 5 }));
+    assert_eq!((request.reference.as_str(), request.employer_cvr.as_str()), ("løn 7", "11926231"));
+    assert_eq!(&*rows[0].person, "2607778458");
+}
+
+#[tokio::test]
+async fn a_danish_export_is_read_in_each_encoding() {
+    let latin1: Vec<u8> = DANISH.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+    for text in [DANISH.as_bytes().to_vec(), format!("\u{feff}{DANISH}").into_bytes(), latin1] {
+        assert_is_the_danish_row(&read_all(&payment::FORM, &text).await);
+    }
+    let tabs = DANISH.replace(';', "\t");
+    assert_is_the_danish_row(&read_all(&payment::FORM, tabs.as_bytes()).await);
+}
+
+#[test]
+fn it_is_said_what_a_file_was_taken_for() {
+    let room = tempfile::tempdir().unwrap();
+    let path = room.path().join("rows.csv");
+    let dialect = |text: &[u8]| {
+        std::fs::write(&path, text).unwrap();
+        Dialect::of(&path, payment::FORM.columns)
+    };
+    let ours = dialect(PAYMENTS.as_bytes()).unwrap();
+    assert!(ours.is_ours(), "{ours}");
+    let latin1: Vec<u8> = DANISH.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+    let theirs = dialect(&latin1).unwrap();
+    assert!(!theirs.is_ours());
+    assert_eq!(
+        theirs.to_string(),
+        "fields separated by `;`, text in windows-1252; taken: CVR-nr. as employer_cvr, \
+         CPR-nr. as cpr, Løn-ID as reference, Beløb as amount, Udbetalt as paid_on, \
+         Arbejde fra as work_first, Arbejde til as work_last, Timer as hours; \
+         not looked at: Navn"
+    );
+    let twice = dialect(b"cpr,CPR-nr.,employer_cvr,reference,amount,paid_on\n").unwrap_err();
+    assert!(twice.to_string().contains("more than one column for cpr"), "{twice}");
+}
+
+/// The encoding is told from all of the file, piece by piece, also when a piece ends in the middle
+/// of a character.
+#[test]
+fn the_encoding_is_found_wherever_the_first_such_character_is() {
+    let room = tempfile::tempdir().unwrap();
+    let path = room.path().join("rows.csv");
+    let header = "cpr,employer_cvr,reference,amount,paid_on\n";
+    for padding in 65_480..65_500 {
+        for (last, name) in [(&b"\xc3\xb8"[..], "UTF-8"), (b"\xf8", "windows-1252")] {
+            let mut text = header.as_bytes().to_vec();
+            text.resize(padding, b'x');
+            text.extend(last);
+            std::fs::write(&path, &text).unwrap();
+            let dialect = Dialect::of(&path, payment::FORM.columns).unwrap().to_string();
+            assert!(dialect.contains(name), "{padding}: {dialect}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -111,6 +180,6 @@ async fn a_missing_column_is_named_before_anything_is_sent() {
     let room = tempfile::tempdir().unwrap();
     let path = room.path().join("rows.csv");
     std::fs::write(&path, "action,cpr\n").unwrap();
-    let error = read(&path, &payment::FORM).unwrap_err().to_string();
-    assert!(error.contains("has no column frikort_id"), "{error}");
+    let error = Dialect::of(&path, payment::FORM.columns).unwrap_err().to_string();
+    assert!(error.contains("has no column employer_cvr"), "{error}");
 }

@@ -3,7 +3,7 @@
 use frikort_proto::v1::{DeactivateCardRequest, GrantCardRequest, ReactivateCardRequest};
 
 use super::{
-    rows::{Fields, Form},
+    rows::{Column, Fields, Form},
     send::Command,
 };
 use crate::wire;
@@ -11,13 +11,13 @@ use crate::wire;
 pub(super) const FORM: Form = Form {
     name: "visitations",
     columns: &[
-        "cpr",
-        "frikort_id",
-        "municipality",
-        "decision",
-        "decided_on",
-        "effective_from",
-        "reference",
+        Column::needed("cpr", &["cprnr", "cprnummer", "personnummer"]),
+        Column::needed("frikort_id", &["frikortnr", "frikort"]),
+        Column::needed("municipality", &["kommune", "kommunekode", "kommunenr"]),
+        Column::needed("decision", &["afgørelse"]),
+        Column::needed("decided_on", &["afgjort", "afgørelsesdato"]),
+        Column::needed("effective_from", &["gyldigfra", "virkningsdato"]),
+        Column::needed("reference", &["sagsnr", "sagsnummer"]),
     ],
     parse,
 };
