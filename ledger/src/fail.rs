@@ -74,6 +74,7 @@ fn rejected(rejection: Rejection) -> Failure {
             failure(ErrorReason::CardNotDeactivated)
                 .with("effective_from", format_date(effective_from))
         }
+        Rejection::UnderAge => failure(ErrorReason::UnderAge),
         Rejection::NotResponsible => failure(ErrorReason::NotResponsible),
     }
 }

@@ -166,7 +166,8 @@ impl Ledger {
             StoreError::Unavailable(sqlx::Error::PoolTimedOut) if self.store.is_busy() => {
                 Refused::Overloaded.into()
             }
-            _ => store_unavailable(),
+            StoreError::Unavailable(_) => store_unavailable(),
+            _ => internal(),
         }
     }
 

@@ -4,8 +4,8 @@
 use frikort_domain::{
     Amount, CancelPayment, CancelReason, Command, Components, CorrectPayment, DAYS_AHEAD,
     DeactivateCard, DecisionKey, Facts, FrikortId, FrikortTag, GrantCard, Hours, LimitEntry,
-    MunicipalityCode, PaymentKey, Period, ReactivateCard, Reference, ReportPayment, SCHEME_START,
-    contains_cpr, format_date,
+    MunicipalityCode, PaymentKey, Period, ReactivateCard, RecordControl, Reference, ReportPayment,
+    SCHEME_START, TransferCard, contains_cpr, format_date,
 };
 use frikort_proto::{
     Date as WireDate,
@@ -23,6 +23,7 @@ pub(crate) struct Parsed<C = Command> {
 }
 
 /// A grant, which gives a new Frikort-ID instead of naming one.
+#[derive(Clone)]
 pub(crate) struct Grant {
     pub(crate) key: DecisionKey,
     pub(crate) frikort_id: FrikortId,
@@ -31,9 +32,9 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    pub(crate) fn finish(self, frikort: FrikortTag) -> Command {
+    pub(crate) fn finish(self, frikort: FrikortTag, born: Date) -> Command {
         let Self { key, decided_on, effective_from, .. } = self;
-        Command::GrantCard(GrantCard { key, frikort, decided_on, effective_from })
+        Command::GrantCard(GrantCard { key, frikort, decided_on, effective_from, born })
     }
 }
 
@@ -112,7 +113,7 @@ pub(crate) fn grant(request: v1::GrantCardRequest, today: Date) -> Result<Parsed
     let key =
         decision_key(&mut faults, named.as_ref(), &request.municipality_code, &request.reference);
     let frikort_id = faults.parse("frikort_id", &request.frikort_id);
-    let decided_on = decision_date(&mut faults, request.decision_date, today);
+    let decided_on = day_passed(&mut faults, "decision_date", request.decision_date, today);
     let effective_from = effective_date(&mut faults, request.effective_date);
     let parsed = (|| {
         let command = Grant {
@@ -134,7 +135,7 @@ pub(crate) fn deactivate(
     let named = Named::parse(&mut faults, "person", request.person);
     let key =
         decision_key(&mut faults, named.as_ref(), &request.municipality_code, &request.reference);
-    let decided_on = decision_date(&mut faults, request.decision_date, today);
+    let decided_on = day_passed(&mut faults, "decision_date", request.decision_date, today);
     let before = faults.count();
     let last_day = match request.effective_date {
         None => decided_on,
@@ -165,7 +166,7 @@ pub(crate) fn reactivate(
     let named = Named::parse(&mut faults, "person", request.person);
     let key =
         decision_key(&mut faults, named.as_ref(), &request.municipality_code, &request.reference);
-    let decided_on = decision_date(&mut faults, request.decision_date, today);
+    let decided_on = day_passed(&mut faults, "decision_date", request.decision_date, today);
     let effective_from = effective_date(&mut faults, request.effective_date);
     let parsed = (|| {
         let (key, decided_on, effective_from) = (key?, decided_on?, effective_from?);
@@ -173,6 +174,41 @@ pub(crate) fn reactivate(
         let command =
             Command::ReactivateCard(ReactivateCard { key, frikort, decided_on, effective_from });
         Some(Parsed { named: named?, command })
+    })();
+    faults.finish(parsed)
+}
+
+pub(crate) fn transfer(request: v1::TransferCardRequest, today: Date) -> Result<Parsed, Failure> {
+    let mut faults = Faults::default();
+    let named = Named::parse(&mut faults, "person", request.person);
+    let key =
+        decision_key(&mut faults, named.as_ref(), &request.municipality_code, &request.reference);
+    let decided_on = day_passed(&mut faults, "decision_date", request.decision_date, today);
+    let to = faults.parse("to_municipality_code", &request.to_municipality_code);
+    if to.is_some() && request.to_municipality_code == request.municipality_code {
+        faults.note("to_municipality_code", "must be another one than municipality_code");
+    }
+    let parsed = (|| {
+        let (key, decided_on, to) = (key?, decided_on?, to?);
+        let frikort = None;
+        let command = Command::TransferCard(TransferCard { key, frikort, decided_on, to });
+        Some(Parsed { named: named?, command })
+    })();
+    faults.finish(parsed)
+}
+
+pub(crate) fn control(request: v1::RecordControlRequest, today: Date) -> Result<Parsed, Failure> {
+    let mut faults = Faults::default();
+    let named = Named::parse(&mut faults, "person", request.person);
+    let key =
+        decision_key(&mut faults, named.as_ref(), &request.municipality_code, &request.reference);
+    let decided_on = day_passed(&mut faults, "control_date", request.control_date, today);
+    let dispensation = request.dispensation;
+    let parsed = (|| {
+        let (key, decided_on) = (key?, decided_on?);
+        let frikort = None;
+        let control = RecordControl { key, frikort, decided_on, dispensation };
+        Some(Parsed { named: named?, command: Command::RecordControl(control) })
     })();
     faults.finish(parsed)
 }
@@ -358,11 +394,17 @@ fn components(
     Some(components)
 }
 
-fn decision_date(faults: &mut Faults, wire: Option<WireDate>, today: Date) -> Option<Date> {
-    let day = date(faults, "decision_date", wire);
+/// The day on which something was decided, or controlled.
+fn day_passed(
+    faults: &mut Faults,
+    field: &str,
+    wire: Option<WireDate>,
+    today: Date,
+) -> Option<Date> {
+    let day = date(faults, field, wire);
     if day.is_some_and(|day| day < SCHEME_START || day > today) {
         let (first, last) = (format_date(SCHEME_START), format_date(today));
-        faults.note("decision_date", format!("must be from {first} to {last}"));
+        faults.note(field, format!("must be from {first} to {last}"));
     }
     day
 }

@@ -68,6 +68,7 @@ pub(crate) fn card(person: PersonId, card: &Card) -> v1::Card {
         status: status.into(),
         municipality_code: card.municipality.to_string(),
         active_periods: card.periods.iter().map(period).collect(),
+        control_due_date: card.control_due().map(WireDate::from),
     }
 }
 

@@ -89,7 +89,10 @@ impl Changes {
                 card.position = position;
             }
             // The projection tells who has a card, not when it was active.
-            Event::CardDeactivated(..) | Event::CardReactivated(_) => {}
+            Event::CardDeactivated(..)
+            | Event::CardReactivated(_)
+            | Event::CardTransferred(_)
+            | Event::ControlRecorded(_) => {}
             Event::PaymentReported(data, outcome) => {
                 let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference };
                 let change = PaymentChange {

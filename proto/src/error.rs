@@ -157,7 +157,8 @@ fn code(reason: ErrorReason) -> Code {
         | ErrorReason::LimitExceeded
         | ErrorReason::PaymentCancelled
         | ErrorReason::RevisionMismatch
-        | ErrorReason::NotResponsible => Code::FailedPrecondition,
+        | ErrorReason::NotResponsible
+        | ErrorReason::UnderAge => Code::FailedPrecondition,
         ErrorReason::Overloaded => Code::ResourceExhausted,
         ErrorReason::ProjectionBehind
         | ErrorReason::StoreUnavailable

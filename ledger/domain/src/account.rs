@@ -99,6 +99,8 @@ impl Account {
                 decided(Content::Deactivated(data.clone(), outcome.clone()))
             }
             Event::CardReactivated(data) => decided(Content::Reactivated(data.clone())),
+            Event::CardTransferred(data) => decided(Content::Transferred(data.clone())),
+            Event::ControlRecorded(data) => decided(Content::Controlled(data.clone())),
             Event::PaymentReported(data, outcome) => self.apply_reported(data, answer(outcome)),
             Event::PaymentCorrected(data, outcome) => self.apply_corrected(data, answer(outcome)),
             Event::PaymentCancelled(data, outcome) => self.apply_cancelled(data, answer(outcome)),

@@ -9,14 +9,18 @@ use time::Date;
 
 use crate::{
     Account, Amount, Card, CardAnswer, CardDeactivated, CardGranted, CardReactivated,
-    DeactivationOutcome, Event, FrikortTag, LimitSchedule, PaymentAnswer, PaymentKey,
+    CardTransferred, ControlRecorded, DeactivationOutcome, Event, FrikortTag, LimitSchedule,
+    PaymentAnswer, PaymentKey,
     allocation::{Slot, settle},
     event::{
         PaymentCancelled, PaymentCorrected, PaymentOutcome, PaymentReported, SplitChange,
         YearTotals,
     },
     payment::{CancelPayment, CorrectPayment, PaymentState, ReportPayment},
-    visitation::{Content, DeactivateCard, GrantCard, ReactivateCard},
+    visitation::{
+        Content, DeactivateCard, GrantCard, ReactivateCard, RecordControl, TransferCard,
+        comes_of_age,
+    },
 };
 
 /// What somebody wants recorded about one person.
@@ -34,6 +38,10 @@ pub enum Command {
     DeactivateCard(DeactivateCard),
     /// A municipality reactivates a card.
     ReactivateCard(ReactivateCard),
+    /// A municipality hands a person over to another one.
+    TransferCard(TransferCard),
+    /// A municipality records a control.
+    RecordControl(RecordControl),
 }
 
 impl Command {
@@ -46,6 +54,8 @@ impl Command {
             Self::CancelPayment(command) => command.frikort = tag,
             Self::DeactivateCard(command) => command.frikort = tag,
             Self::ReactivateCard(command) => command.frikort = tag,
+            Self::TransferCard(command) => command.frikort = tag,
+            Self::RecordControl(command) => command.frikort = tag,
             Self::GrantCard(_) => {}
         }
     }
@@ -114,6 +124,9 @@ pub enum Rejection {
         /// The payment's revision.
         revision: u32,
     },
+    /// C8.
+    #[error("the person is not 18 on the first active day")]
+    UnderAge,
     /// C6.
     #[error("the person has a card that is active on that day")]
     CardAlreadyActive {
@@ -149,6 +162,8 @@ pub fn decide(
         Command::GrantCard(command) => grant(account, command),
         Command::DeactivateCard(command) => deactivate(account, command),
         Command::ReactivateCard(command) => reactivate(account, command),
+        Command::TransferCard(command) => transfer(account, command),
+        Command::RecordControl(command) => control(account, command),
     }
 }
 
@@ -362,6 +377,9 @@ fn grant(account: &Account, command: &GrantCard) -> Result<Decision, Rejection> 
     if let Some(before) = account.visitation.replay(&Content::Granted(data.clone())) {
         return before.map(Decision::ReplayCard);
     }
+    if comes_of_age(command.born).is_none_or(|day| command.effective_from < day) {
+        return Err(Rejection::UnderAge);
+    }
     if let Some(effective_from) =
         account.card().and_then(|card| card.overlapping(command.effective_from))
     {
@@ -408,6 +426,39 @@ fn reactivate(account: &Account, command: &ReactivateCard) -> Result<Decision, R
         return Err(Rejection::CardNotDeactivated { effective_from });
     }
     Ok(Decision::Record(Event::CardReactivated(data)))
+}
+
+/// Also a card that is not active is handed over: the new municipality may reactivate it (C7).
+fn transfer(account: &Account, command: &TransferCard) -> Result<Decision, Rejection> {
+    let card = known_card(account, command.frikort)?;
+    let data = CardTransferred {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        decided_on: command.decided_on,
+        to: command.to,
+    };
+    if let Some(before) = account.visitation.replay(&Content::Transferred(data.clone())) {
+        return before.map(Decision::ReplayCard);
+    }
+    check_responsible(&card, command.key.municipality)?;
+    Ok(Decision::Record(Event::CardTransferred(data)))
+}
+
+/// A control of a card that is not active has no object.
+fn control(account: &Account, command: &RecordControl) -> Result<Decision, Rejection> {
+    let card = known_card(account, command.frikort)?;
+    let data = ControlRecorded {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        decided_on: command.decided_on,
+        dispensation: command.dispensation,
+    };
+    if let Some(before) = account.visitation.replay(&Content::Controlled(data.clone())) {
+        return before.map(Decision::ReplayCard);
+    }
+    check_responsible(&card, command.key.municipality)?;
+    card.open_since().ok_or(Rejection::NoActiveCard)?;
+    Ok(Decision::Record(Event::ControlRecorded(data)))
 }
 
 fn check_responsible(card: &Card, municipality: crate::MunicipalityCode) -> Result<(), Rejection> {

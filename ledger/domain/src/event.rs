@@ -21,6 +21,10 @@ pub enum Event {
     CardDeactivated(CardDeactivated, DeactivationOutcome),
     /// `card_reactivated`
     CardReactivated(CardReactivated),
+    /// `card_transferred`
+    CardTransferred(CardTransferred),
+    /// `control_recorded`
+    ControlRecorded(ControlRecorded),
     /// `payment_reported`
     PaymentReported(PaymentReported, PaymentOutcome),
     /// `payment_corrected`
@@ -88,6 +92,37 @@ pub struct CardReactivated {
     /// The first day on which it is active again.
     #[serde(with = "iso")]
     pub effective_from: Date,
+}
+
+/// A municipality handed a person over to another one, which decides from now on (C7).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CardTransferred {
+    /// Who decided, and was responsible until now.
+    pub municipality: MunicipalityCode,
+    /// The municipality's own reference of the decision.
+    pub reference: Reference,
+    /// The day of the decision.
+    #[serde(with = "iso")]
+    pub decided_on: Date,
+    /// Who is responsible from now on.
+    pub to: MunicipalityCode,
+}
+
+/// A municipality controlled that a person may keep the card (C9).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ControlRecorded {
+    /// Who controlled.
+    pub municipality: MunicipalityCode,
+    /// The municipality's own reference of the control.
+    pub reference: Reference,
+    /// The day of the control.
+    #[serde(with = "iso")]
+    pub decided_on: Date,
+    /// The person keeps the card although a condition is not met any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dispensation: bool,
 }
 
 /// An employer reported a payment.

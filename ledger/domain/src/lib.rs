@@ -31,9 +31,9 @@ pub use amount::{Amount, AmountError, Hours};
 pub use civil::{Period, attribution_date, copenhagen_date, format_date, parse_date};
 pub use decide::{Command, Decision, Rejection, decide};
 pub use event::{
-    CancelReason, CardDeactivated, CardGranted, CardReactivated, DeactivationOutcome, Event,
-    LimitSet, PaymentCancelled, PaymentCorrected, PaymentOutcome, PaymentReported, SplitChange,
-    YearTotals,
+    CancelReason, CardDeactivated, CardGranted, CardReactivated, CardTransferred, ControlRecorded,
+    DeactivationOutcome, Event, LimitSet, PaymentCancelled, PaymentCorrected, PaymentOutcome,
+    PaymentReported, SplitChange, YearTotals,
 };
 pub use ids::{
     Cpr, Cvr, FrikortId, FrikortTag, IdError, MunicipalityCode, PersonId, ProductionUnit,
@@ -47,6 +47,7 @@ pub use payment::{
 pub use record::{Actor, Record, RecordError, Role, SCHEMA};
 pub use visitation::{
     Card, CardAnswer, CardStatus, DeactivateCard, DecisionKey, GrantCard, ReactivateCard,
+    RecordControl, TransferCard,
 };
 
 /// The first day of the scheme (Y4; LOV 689 af 8/6/2018): nothing is dated before it.

@@ -136,6 +136,8 @@ impl Record {
                 self.line("card_deactivated", data, Some(outcome))
             }
             Event::CardReactivated(data) => self.line("card_reactivated", data, None::<&()>),
+            Event::CardTransferred(data) => self.line("card_transferred", data, None::<&()>),
+            Event::ControlRecorded(data) => self.line("control_recorded", data, None::<&()>),
             Event::PaymentReported(data, outcome) => {
                 self.line("payment_reported", data, Some(outcome))
             }
@@ -199,6 +201,8 @@ impl Record {
                 Event::CardDeactivated(part(read.data)?, part(outcome)?)
             }
             ("card_reactivated", None) => Event::CardReactivated(part(read.data)?),
+            ("card_transferred", None) => Event::CardTransferred(part(read.data)?),
+            ("control_recorded", None) => Event::ControlRecorded(part(read.data)?),
             ("annual_limit_set", None) => Event::AnnualLimitSet(part(read.data)?),
             (known, _) if TYPES.contains(&known) => {
                 return Err(RecordError::WrongParts(known.to_owned()));
@@ -222,10 +226,12 @@ impl Record {
     }
 }
 
-const TYPES: [&str; 7] = [
+const TYPES: [&str; 9] = [
     "card_granted",
     "card_deactivated",
     "card_reactivated",
+    "card_transferred",
+    "control_recorded",
     "payment_reported",
     "payment_corrected",
     "payment_cancelled",

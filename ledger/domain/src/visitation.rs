@@ -1,10 +1,11 @@
 //! The card: a municipality's decisions (visitation) folded into when it was active.
 
-use time::{Date, OffsetDateTime};
+use time::{Date, Month, OffsetDateTime};
 
 use crate::{
-    CardDeactivated, CardGranted, CardReactivated, DeactivationOutcome, FrikortTag,
-    MunicipalityCode, PaymentKey, Period, Reference, decide::Rejection,
+    CardDeactivated, CardGranted, CardReactivated, CardTransferred, ControlRecorded,
+    DeactivationOutcome, FrikortTag, MunicipalityCode, PaymentKey, Period, Reference,
+    decide::Rejection,
 };
 
 /// Identity of a decision within one person (C11).
@@ -27,6 +28,8 @@ pub struct GrantCard {
     pub decided_on: Date,
     /// The first active day (C2).
     pub effective_from: Date,
+    /// The person's date of birth, for the rule of age alone (C8); it is not recorded.
+    pub born: Date,
 }
 
 /// Record a deactivation.
@@ -55,6 +58,32 @@ pub struct ReactivateCard {
     pub effective_from: Date,
 }
 
+/// Hand a person over to another municipality (C7).
+#[derive(Clone, Debug)]
+pub struct TransferCard {
+    /// Municipality and reference.
+    pub key: DecisionKey,
+    /// The Frikort-ID given beside the CPR number (N4).
+    pub frikort: Option<FrikortTag>,
+    /// The day of the decision.
+    pub decided_on: Date,
+    /// Who is to be responsible.
+    pub to: MunicipalityCode,
+}
+
+/// Record a control (C9).
+#[derive(Clone, Debug)]
+pub struct RecordControl {
+    /// Municipality and reference.
+    pub key: DecisionKey,
+    /// The Frikort-ID given beside the CPR number (N4).
+    pub frikort: Option<FrikortTag>,
+    /// The day of the control.
+    pub decided_on: Date,
+    /// The person keeps the card although a condition is not met any more.
+    pub dispensation: bool,
+}
+
 /// Where a card stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CardStatus {
@@ -73,6 +102,8 @@ pub struct Card {
     pub status: CardStatus,
     /// First and last active day, in order of decision; no last day while active.
     pub periods: Vec<(Date, Option<Date>)>,
+    /// The calendar year of the last grant or control (C9).
+    pub controlled_in: i32,
 }
 
 /// What a municipality is told.
@@ -94,6 +125,8 @@ pub(crate) enum Content {
     Granted(CardGranted),
     Deactivated(CardDeactivated, DeactivationOutcome),
     Reactivated(CardReactivated),
+    Transferred(CardTransferred),
+    Controlled(ControlRecorded),
 }
 
 /// A recorded decision.
@@ -114,6 +147,8 @@ impl Content {
             Self::Granted(d) => (d.municipality, &d.reference),
             Self::Deactivated(d, _) => (d.municipality, &d.reference),
             Self::Reactivated(d) => (d.municipality, &d.reference),
+            Self::Transferred(d) => (d.municipality, &d.reference),
+            Self::Controlled(d) => (d.municipality, &d.reference),
         }
     }
 
@@ -138,6 +173,14 @@ impl Content {
             (Self::Reactivated(a), Self::Reactivated(b)) => {
                 note(a.decided_on != b.decided_on, "decision_date");
                 note(a.effective_from != b.effective_from, "effective_date");
+            }
+            (Self::Transferred(a), Self::Transferred(b)) => {
+                note(a.decided_on != b.decided_on, "decision_date");
+                note(a.to != b.to, "to_municipality_code");
+            }
+            (Self::Controlled(a), Self::Controlled(b)) => {
+                note(a.decided_on != b.decided_on, "control_date");
+                note(a.dispensation != b.dispensation, "dispensation");
             }
             // Another kind of decision under the same reference.
             _ => note(true, "reference"),
@@ -203,18 +246,38 @@ fn fold<'a>(decisions: impl Iterator<Item = &'a Content>) -> Option<Card> {
             Content::Granted(grant) => {
                 let card = card.get_or_insert_with(|| Card::new(grant.municipality));
                 card.municipality = grant.municipality;
+                card.controlled_in = card.controlled_in.max(grant.decided_on.year());
                 card.open(grant.effective_from);
             }
             Content::Deactivated(decision, _) => card.as_mut()?.close(decision.last_day),
             Content::Reactivated(decision) => card.as_mut()?.open(decision.effective_from),
+            Content::Transferred(decision) => card.as_mut()?.municipality = decision.to,
+            Content::Controlled(control) => {
+                let card = card.as_mut()?;
+                card.controlled_in = card.controlled_in.max(control.decided_on.year());
+            }
         }
     }
     card
 }
 
+/// The day on which somebody becomes 18 (C8); who was born on 29 February does so on 1 March.
+pub(crate) fn comes_of_age(born: Date) -> Option<Date> {
+    let year = born.year() + 18;
+    let birthday = Date::from_calendar_date(year, born.month(), born.day());
+    birthday.or_else(|_| Date::from_calendar_date(year, Month::March, 1)).ok()
+}
+
 impl Card {
     fn new(municipality: MunicipalityCode) -> Self {
-        Self { municipality, status: CardStatus::Active, periods: Vec::new() }
+        Self { municipality, status: CardStatus::Active, periods: Vec::new(), controlled_in: 0 }
+    }
+
+    /// The last day on which the next control is in time: the end of the second year after the
+    /// last grant or control (C9). `None` while the card is deactivated.
+    pub fn control_due(&self) -> Option<Date> {
+        let due = Date::from_calendar_date(self.controlled_in + 2, Month::December, 31).ok();
+        due.filter(|_| self.status == CardStatus::Active)
     }
 
     fn open(&mut self, first_day: Date) {

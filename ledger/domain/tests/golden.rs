@@ -23,11 +23,13 @@ fn altered(r#type: &str, part: &str, by: &str) -> String {
     line.replacen(part, by, 1)
 }
 
-const TYPES: [&str; 7] = [
+const TYPES: [&str; 9] = [
     "annual_limit_set",
     "card_granted",
     "card_deactivated",
     "card_reactivated",
+    "card_transferred",
+    "control_recorded",
     "payment_reported",
     "payment_corrected",
     "payment_cancelled",
@@ -49,6 +51,7 @@ fn every_type_and_every_optional_part_has_a_golden_line_with_it_and_without() {
         assert!(line(name).contains("\"schema\":1"));
     }
     let parts = [
+        ("control_recorded", "\"dispensation\":"),
         ("payment_reported", "\"work\":"),
         ("payment_reported", "\"hours\":"),
         ("payment_reported", "\"components\":"),
@@ -86,7 +89,7 @@ fn the_first_persons_golden_lines_are_a_history_that_folds() {
                 .expect("it follows");
         }
     }
-    assert_eq!(account.version(), 13);
+    assert_eq!(account.version(), 17);
     assert_eq!(account.year_total(2020).0.to_string(), "11000.00");
 }
 
@@ -129,6 +132,8 @@ fn an_unknown_field_is_malformed_wherever_it_stands() {
         ("card_deactivated", "\"last_day\":"),
         ("card_deactivated", "\"payments_after\":"),
         ("card_reactivated", "\"decided_on\":"),
+        ("card_transferred", "\"to\":"),
+        ("control_recorded", "\"decided_on\":"),
         ("payment_reported", "\"facts\":"),
         ("payment_reported", "\"payment_date\":"),
         ("payment_reported", "\"wage\":"),
@@ -162,7 +167,13 @@ fn a_missing_outcome_is_an_error_of_its_own() {
 
 #[test]
 fn an_outcome_where_none_belongs_is_the_same_error() {
-    for name in ["card_granted", "card_reactivated", "annual_limit_set"] {
+    for name in [
+        "card_granted",
+        "card_reactivated",
+        "card_transferred",
+        "control_recorded",
+        "annual_limit_set",
+    ] {
         let line = line(name).strip_suffix('}').expect("an object");
         wrong_parts(&format!("{line},\"outcome\":{{}}}}"), name);
     }

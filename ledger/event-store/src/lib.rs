@@ -174,13 +174,17 @@ impl EventStore {
     }
 }
 
+/// How long a call waits for a connection: who asks while the database is down is to be told
+/// within a second.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// A pool for long-lived services: connections are kept and not tested before each use, since a
 /// broken one shows itself in the query, and every caller handles that.
 pub fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
         .test_before_acquire(false)
-        .acquire_timeout(Duration::from_millis(500))
+        .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_lazy_with(options)
 }
 

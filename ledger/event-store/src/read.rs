@@ -39,11 +39,10 @@ impl EventStore {
         let query = sqlx::query_as!(
             StoredEvent,
             "SELECT position, person_id, record FROM ledger.event
-             WHERE partition = $1 AND position >= $2 AND position < $2 + $3::bigint
-             ORDER BY position",
+             WHERE partition = $1 AND position >= $2 AND position < $3 ORDER BY position",
             partition,
             from,
-            limit
+            from.saturating_add(limit)
         );
         Ok(query.fetch_all(self.pool()).await?)
     }

@@ -18,6 +18,7 @@ use std::{
 use frikort_domain::{Cpr, FrikortId, FrikortTag, PersonId};
 use lru::LruCache;
 use sqlx::PgPool;
+use time::Date;
 use uuid::Uuid;
 
 pub use keys::{FindKey, Keys, KeysError, SealKey};
@@ -105,6 +106,23 @@ impl Register {
         .fetch_optional(&self.pool)
         .await?;
         Ok(row.as_ref().and_then(Row::person))
+    }
+
+    /// The date of birth of somebody in the register, by the sealed CPR number; `None` where the
+    /// row has gone, or was sealed under another key.
+    pub async fn birth_date(
+        &self,
+        id: PersonId,
+        seal: &SealKey,
+    ) -> Result<Option<Date>, sqlx::Error> {
+        let sealed = sqlx::query_scalar!(
+            "SELECT sealed FROM register.person WHERE person_id = $1 LIMIT 1",
+            id.0
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let cpr = sealed.and_then(|sealed| seal.unseal(&sealed, id.0));
+        Ok(cpr.and_then(|cpr| cpr.birth_date()))
     }
 
     /// The person with this CPR number, entered now if nobody is, in one of the partitions.

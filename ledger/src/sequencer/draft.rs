@@ -178,9 +178,10 @@ pub(crate) fn body(event: &Event, account: &Account) -> Option<Body> {
         Event::CardDeactivated(_, outcome) => {
             Some(Body::Card(account.card()?, found(account, &outcome.payments_after)))
         }
-        Event::CardGranted(_) | Event::CardReactivated(_) => {
-            Some(Body::Card(account.card()?, Vec::new()))
-        }
+        Event::CardGranted(_)
+        | Event::CardReactivated(_)
+        | Event::CardTransferred(_)
+        | Event::ControlRecorded(_) => Some(Body::Card(account.card()?, Vec::new())),
         Event::AnnualLimitSet(_) => None,
     }
 }

@@ -125,7 +125,11 @@ fn subject(command: &Command) -> Option<(PaymentKey, Amount)> {
         Command::ReportPayment(report) => Some((report.key.clone(), report.facts.amount)),
         Command::CorrectPayment(correct) => Some((correct.key.clone(), correct.facts.amount)),
         Command::CancelPayment(cancel) => Some((cancel.key.clone(), Amount::ZERO)),
-        Command::GrantCard(_) | Command::DeactivateCard(_) | Command::ReactivateCard(_) => None,
+        Command::GrantCard(_)
+        | Command::DeactivateCard(_)
+        | Command::ReactivateCard(_)
+        | Command::TransferCard(_)
+        | Command::RecordControl(_) => None,
     }
 }
 

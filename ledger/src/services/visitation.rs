@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use frikort_domain::FrikortTag;
+use frikort_domain::{FrikortTag, PersonId};
 use frikort_proto::{
     error::Failure,
     v1::{
         self, DeactivateCardRequest, DeactivateCardResponse, GetCardRequest, GetCardResponse,
         GrantCardRequest, GrantCardResponse, ReactivateCardRequest, ReactivateCardResponse,
+        RecordControlRequest, RecordControlResponse, TransferCardRequest, TransferCardResponse,
         visitation_service_server::VisitationService,
     },
 };
-use frikort_register::Who;
+use frikort_register::{Named, Who};
+use time::Date;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -75,6 +77,38 @@ impl VisitationService for Visitations {
         }))
     }
 
+    async fn transfer_card(
+        &self,
+        request: Request<TransferCardRequest>,
+    ) -> Result<Response<TransferCardResponse>, Status> {
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let validate_only = request.validate_only;
+        let parsed = parse::transfer(request, self.0.today())?;
+        let told = self.0.decide(parsed, validate_only, caller).await?;
+        Ok(Response::new(TransferCardResponse {
+            card: Some(card(&told)?),
+            position: Some(told.place()),
+            replayed: told.answer.replayed,
+        }))
+    }
+
+    async fn record_control(
+        &self,
+        request: Request<RecordControlRequest>,
+    ) -> Result<Response<RecordControlResponse>, Status> {
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let validate_only = request.validate_only;
+        let parsed = parse::control(request, self.0.today())?;
+        let told = self.0.decide(parsed, validate_only, caller).await?;
+        Ok(Response::new(RecordControlResponse {
+            card: Some(card(&told)?),
+            position: Some(told.place()),
+            replayed: told.answer.replayed,
+        }))
+    }
+
     async fn get_card(
         &self,
         request: Request<GetCardRequest>,
@@ -115,23 +149,44 @@ impl Visitations {
         caller: Caller,
     ) -> Result<Told, Failure> {
         let Parsed { named, command: grant } = parsed;
-        let mut person = self.0.find(&named).await?.map(|(person, _)| person);
-        if let (None, Who::Cpr(cpr), false) = (&person, &named.who, validate_only) {
-            let partitions = self.0.partitions();
-            let entered = self.0.register.find_or_enter(cpr, &self.0.seal, &partitions).await;
-            person = entered.map_err(|error| self.0.read_failed(error))?;
-        }
-        let Some(person) = person else {
-            if let Who::Id(_) = named.who {
+        let found = self.0.find(&named).await?.map(|(person, _)| person);
+        let (person, born) = match (found, &named.who) {
+            (Some(person), _) => (person, self.birth_date(&named, person.id).await?),
+            (None, Who::Id(_)) => {
                 let unknown = "is not known; name a new person by cpr_number".to_owned();
                 return Err(Failure::invalid(vec![("person.person_id".to_owned(), unknown)]));
             }
-            let command = grant.finish(FrikortTag([0; 16]));
-            return Ok(Told::nobody(self.0.decide_unknown(&command)?));
+            (None, Who::Cpr(cpr)) => {
+                let born = cpr.birth_date().ok_or_else(internal)?;
+                // Nobody is entered who would be refused.
+                let nobody = FrikortTag([0; 16]);
+                let answer = self.0.decide_unknown(&grant.clone().finish(nobody, born))?;
+                if validate_only {
+                    return Ok(Told::nobody(answer));
+                }
+                let partitions = self.0.partitions();
+                let entered = self.0.register.find_or_enter(cpr, &self.0.seal, &partitions).await;
+                let person = entered.map_err(|error| self.0.read_failed(error))?;
+                (person.ok_or_else(internal)?, born)
+            }
         };
         let tag = self.0.register.frikort_tag(&person, grant.frikort_id);
-        let ask = Ask::Command(person.id, grant.finish(tag));
+        let ask = Ask::Command(person.id, grant.finish(tag, born));
         let answer = self.0.ask(person.partition, ask, validate_only, caller).await?;
         Ok(Told::new(&person, answer))
+    }
+
+    async fn birth_date(&self, named: &Named, id: PersonId) -> Result<Date, Failure> {
+        let born = match &named.who {
+            Who::Cpr(cpr) => cpr.birth_date(),
+            Who::Id(_) => {
+                let born = self.0.register.birth_date(id, &self.0.seal).await;
+                born.map_err(|error| self.0.read_failed(error))?
+            }
+        };
+        born.ok_or_else(|| {
+            tracing::error!(person = %id, "the person's CPR number cannot be unsealed");
+            internal()
+        })
     }
 }

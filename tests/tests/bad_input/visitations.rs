@@ -2,7 +2,7 @@
 
 use frikort_proto::v1::{
     DeactivateCardRequest, GetCardRequest, GrantCardRequest, ReactivateCardRequest,
-    person_ref::Person,
+    RecordControlRequest, TransferCardRequest, person_ref::Person,
 };
 use frikort_tests::client::{by_cpr, date, grant, new_cpr};
 
@@ -84,6 +84,73 @@ async fn a_bad_deactivation_is_refused_by_field_and_records_nothing() {
         })
         .await;
     visitations.deactivate_card(sound).await.expect("what the cases start from is sound");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_transfer_is_refused_by_field_and_records_nothing() {
+    type Transfer = TransferCardRequest;
+    const TO: &str = "to_municipality_code";
+    let ground = Ground::new().await;
+    let sound = TransferCardRequest {
+        person: by_cpr(&ground.cpr),
+        municipality_code: "101".to_owned(),
+        reference: "S-2".to_owned(),
+        decision_date: Some(date(2022, 6, 1)),
+        to_municipality_code: "751".to_owned(),
+        validate_only: false,
+    };
+    let mut cases = person("person", |r: &mut Transfer| &mut r.person);
+    cases.extend(municipality(|r: &mut Transfer| &mut r.municipality_code));
+    cases.extend(reference(|r: &mut Transfer| &mut r.reference));
+    cases.extend(decision_date(|r: &mut Transfer| &mut r.decision_date));
+    // 411 is no municipality, and 101 is the one that hands over.
+    let bad = ["", "75", "0751", "75a", "411", "999", "101"];
+    cases.extend(texts(TO, |r: &mut Transfer| &mut r.to_municipality_code, &bad));
+    cases.push(case(
+        "nothing",
+        &["person", "municipality_code", "reference", "decision_date", TO],
+        |r| *r = Transfer::default(),
+    ));
+    let mut visitations = ground.ledger.visitations.clone();
+    ground
+        .refuses(&sound, cases, async |r| ground.ledger.visitations.clone().transfer_card(r).await)
+        .await;
+    visitations.transfer_card(sound).await.expect("what the cases start from is sound");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_control_is_refused_by_field_and_records_nothing() {
+    type Control = RecordControlRequest;
+    const DAY: &str = "control_date";
+    let ground = Ground::new().await;
+    let sound = RecordControlRequest {
+        person: by_cpr(&ground.cpr),
+        municipality_code: "101".to_owned(),
+        reference: "S-2".to_owned(),
+        control_date: Some(date(2022, 6, 1)),
+        dispensation: true,
+        validate_only: false,
+    };
+    let mut cases = person("person", |r: &mut Control| &mut r.person);
+    cases.extend(municipality(|r: &mut Control| &mut r.municipality_code));
+    cases.extend(reference(|r: &mut Control| &mut r.reference));
+    cases.extend(required_date(DAY, |r: &mut Control| &mut r.control_date));
+    cases.extend([
+        case("controlled before the scheme", &[DAY], |r: &mut Control| {
+            r.control_date = Some(date(2018, 12, 31));
+        }),
+        case("controlled in the future", &[DAY], |r: &mut Control| {
+            r.control_date = Some(date(2100, 1, 1));
+        }),
+        case("nothing", &["person", "municipality_code", "reference", DAY], |r| {
+            *r = Control::default();
+        }),
+    ]);
+    let mut visitations = ground.ledger.visitations.clone();
+    ground
+        .refuses(&sound, cases, async |r| ground.ledger.visitations.clone().record_control(r).await)
+        .await;
+    visitations.record_control(sound).await.expect("what the cases start from is sound");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,8 @@
 //! The reasons that decisions about a card are refused for.
 
 use frikort_proto::v1::{
-    DeactivateCardRequest, GetCardRequest, GrantCardRequest, ReactivateCardRequest,
+    DeactivateCardRequest, GetCardRequest, GrantCardRequest, PersonRef, ReactivateCardRequest,
+    RecordControlRequest, TransferCardRequest, person_ref::Person,
 };
 use frikort_tests::{
     client::{by_cpr, date, grant, new_cpr},
@@ -9,7 +10,7 @@ use frikort_tests::{
 };
 use tonic::Code::{AlreadyExists, FailedPrecondition, NotFound};
 
-use super::status::{Refused, deactivate, reactivate, refused};
+use super::status::{Refused, control, deactivate, reactivate, refused, transfer};
 
 /// The day that CARD_ALREADY_ACTIVE and CARD_NOT_DEACTIVATED name.
 const SINCE: &[(&str, &str)] = &[("effective_from", "2022-01-01")];
@@ -102,6 +103,96 @@ async fn a_refused_reactivation_says_why_and_records_nothing() {
     }
     assert_eq!(stack.recorded().await.unwrap(), before);
     visitations.reactivate_card(reactivate(&cpr, "S-3")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c8_a_grant_to_somebody_under_age_is_refused_and_enters_nobody() {
+    let stack = Stack::start(1).await.unwrap();
+    let mut visitations = stack.ledger().await.unwrap().visitations;
+    // Born on 2 January 2057 by the century table, so it is nobody's number yet.
+    let cpr = "0201575001";
+    let young = refused(FailedPrecondition, "UNDER_AGE");
+    let from = |day| GrantCardRequest { effective_date: Some(day), ..grant(cpr) };
+    let before = stack.recorded().await.unwrap();
+    for validate_only in [true, false] {
+        let request = GrantCardRequest { validate_only, ..from(date(2075, 1, 1)) };
+        young.check("a day too early", visitations.grant_card(request).await);
+    }
+    assert_eq!(stack.recorded().await.unwrap(), before);
+    let answer = visitations.grant_card(from(date(2075, 1, 2))).await.unwrap().into_inner();
+
+    // Whoever names the person by id is told the same.
+    visitations.deactivate_card(deactivate(cpr, "S-2")).await.unwrap();
+    let by_id = |day| GrantCardRequest {
+        person: Some(PersonRef {
+            person: Some(Person::PersonId(answer.card.clone().unwrap_or_default().person_id)),
+            frikort_id: String::new(),
+        }),
+        reference: "S-3".to_owned(),
+        ..from(day)
+    };
+    young.check("by id", visitations.grant_card(by_id(date(2075, 1, 1))).await);
+    visitations.grant_card(by_id(date(2075, 1, 2))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_transfer_or_control_says_why_and_records_nothing() {
+    let stack = Stack::start(1).await.unwrap();
+    let mut visitations = stack.ledger().await.unwrap().visitations;
+    let (cpr, nobody) = (new_cpr(), new_cpr());
+    visitations.grant_card(grant(&cpr)).await.unwrap();
+    let before = stack.recorded().await.unwrap();
+    let elsewhere = "147".to_owned();
+    let of_other = TransferCardRequest {
+        municipality_code: elsewhere.clone(),
+        ..transfer(&cpr, "S-2", "151")
+    };
+    for (what, request, expected) in [
+        ("nobody's card", transfer(&nobody, "S-2", "151"), refused(NotFound, "NO_CARD")),
+        ("the grant's reference", transfer(&cpr, "S-1", "151"), reused(&["reference"])),
+        ("another municipality", of_other, refused(FailedPrecondition, "NOT_RESPONSIBLE")),
+    ] {
+        expected.check(what, visitations.transfer_card(request).await);
+    }
+    let of_other = RecordControlRequest { municipality_code: elsewhere, ..control(&cpr, "S-2") };
+    for (what, request, expected) in [
+        ("nobody's card", control(&nobody, "S-2"), refused(NotFound, "NO_CARD")),
+        ("the grant's reference", control(&cpr, "S-1"), reused(&["reference"])),
+        ("another municipality", of_other, refused(FailedPrecondition, "NOT_RESPONSIBLE")),
+    ] {
+        expected.check(what, visitations.record_control(request).await);
+    }
+    assert_eq!(stack.recorded().await.unwrap(), before);
+
+    // A dry run says the same, and records nothing.
+    let dry = RecordControlRequest { validate_only: true, ..control(&cpr, "S-2") };
+    let dry = visitations.record_control(dry).await.unwrap().into_inner();
+    assert_eq!(stack.recorded().await.unwrap(), before);
+    let real = visitations.record_control(control(&cpr, "S-2")).await.unwrap().into_inner();
+    assert_eq!(dry.card, real.card);
+    assert_eq!(real.card.unwrap().control_due_date, Some(date(2024, 12, 31)));
+    let again = visitations.record_control(control(&cpr, "S-2")).await.unwrap().into_inner();
+    assert!(again.replayed && again.position == real.position);
+
+    let dry = TransferCardRequest { validate_only: true, ..transfer(&cpr, "S-3", "151") };
+    let dry = visitations.transfer_card(dry).await.unwrap().into_inner();
+    let real = visitations.transfer_card(transfer(&cpr, "S-3", "151")).await.unwrap().into_inner();
+    assert_eq!(dry.card, real.card);
+    assert_eq!(real.card.unwrap().municipality_code, "151");
+    let again = visitations.transfer_card(transfer(&cpr, "S-3", "151")).await.unwrap().into_inner();
+    assert!(again.replayed && again.position == real.position);
+    // The old municipality decides no more, and the new one does.
+    let before = stack.recorded().await.unwrap();
+    refused(FailedPrecondition, "NOT_RESPONSIBLE")
+        .check("the old one", visitations.record_control(control(&cpr, "S-4")).await);
+    assert_eq!(stack.recorded().await.unwrap(), before);
+    let by_the_new =
+        DeactivateCardRequest { municipality_code: "151".to_owned(), ..deactivate(&cpr, "S-5") };
+    visitations.deactivate_card(by_the_new).await.unwrap();
+    let inactive =
+        RecordControlRequest { municipality_code: "151".to_owned(), ..control(&cpr, "S-6") };
+    refused(FailedPrecondition, "NO_ACTIVE_CARD")
+        .check("a card that is not active", visitations.record_control(inactive).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

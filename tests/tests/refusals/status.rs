@@ -6,7 +6,8 @@ use frikort_proto::{
     error::DOMAIN,
     v1::{
         CancelPaymentRequest, CancelReason, CorrectPaymentRequest, DeactivateCardRequest,
-        PaymentFacts, ReactivateCardRequest, ReportPaymentRequest,
+        PaymentFacts, ReactivateCardRequest, RecordControlRequest, ReportPaymentRequest,
+        TransferCardRequest,
     },
 };
 use frikort_tests::client::{CVR, by_cpr, date, facts, report};
@@ -117,6 +118,30 @@ pub(crate) fn reactivate(cpr: &str, reference: &str) -> ReactivateCardRequest {
         reference: reference.to_owned(),
         decision_date: Some(date(2022, 7, 1)),
         effective_date: Some(date(2022, 7, 1)),
+        validate_only: false,
+    }
+}
+
+/// Handed over to another municipality on 2022-08-01.
+pub(crate) fn transfer(cpr: &str, reference: &str, to: &str) -> TransferCardRequest {
+    TransferCardRequest {
+        person: by_cpr(cpr),
+        municipality_code: "101".to_owned(),
+        reference: reference.to_owned(),
+        decision_date: Some(date(2022, 8, 1)),
+        to_municipality_code: to.to_owned(),
+        validate_only: false,
+    }
+}
+
+/// A control on 2022-09-01.
+pub(crate) fn control(cpr: &str, reference: &str) -> RecordControlRequest {
+    RecordControlRequest {
+        person: by_cpr(cpr),
+        municipality_code: "101".to_owned(),
+        reference: reference.to_owned(),
+        control_date: Some(date(2022, 9, 1)),
+        dispensation: false,
         validate_only: false,
     }
 }

@@ -5,8 +5,8 @@ use frikort_proto::{
     error::Failure,
     v1::{
         CancelPaymentRequest, Card, CorrectPaymentRequest, DeactivateCardRequest, ErrorReason,
-        GrantCardRequest, LedgerPosition, Payment, ReactivateCardRequest, ReportPaymentRequest,
-        payment_service_client::PaymentServiceClient,
+        GrantCardRequest, LedgerPosition, Payment, ReactivateCardRequest, RecordControlRequest,
+        ReportPaymentRequest, TransferCardRequest, payment_service_client::PaymentServiceClient,
         visitation_service_client::VisitationServiceClient,
     },
 };
@@ -19,6 +19,8 @@ pub(super) enum Command {
     Grant(GrantCardRequest),
     Deactivate(DeactivateCardRequest),
     Reactivate(ReactivateCardRequest),
+    Transfer(TransferCardRequest),
+    Control(RecordControlRequest),
     Report(ReportPaymentRequest),
     Correct(CorrectPaymentRequest),
     Cancel(CancelPaymentRequest),
@@ -86,6 +88,14 @@ async fn call(ledger: &Service, command: &Command) -> Result<Answer, CallError> 
         }
         Command::Reactivate(request) => {
             let a = call!(ledger, request, VisitationServiceClient, reactivate_card);
+            Answer::recorded(a.replayed, holder(a.card), a.position)
+        }
+        Command::Transfer(request) => {
+            let a = call!(ledger, request, VisitationServiceClient, transfer_card);
+            Answer::recorded(a.replayed, holder(a.card), a.position)
+        }
+        Command::Control(request) => {
+            let a = call!(ledger, request, VisitationServiceClient, record_control);
             Answer::recorded(a.replayed, holder(a.card), a.position)
         }
         Command::Report(request) => {

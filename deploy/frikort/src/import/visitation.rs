@@ -1,6 +1,9 @@
 //! A row of a visitations file as a call.
 
-use frikort_proto::v1::{DeactivateCardRequest, GrantCardRequest, ReactivateCardRequest};
+use frikort_proto::v1::{
+    DeactivateCardRequest, GrantCardRequest, ReactivateCardRequest, RecordControlRequest,
+    TransferCardRequest,
+};
 
 use super::{
     rows::{Column, Fields, Form},
@@ -17,6 +20,8 @@ pub(super) const FORM: Form = Form {
         Column::needed("decision", &["afgørelse"]),
         Column::needed("decided_on", &["afgjort", "afgørelsesdato"]),
         Column::needed("effective_from", &["gyldigfra", "virkningsdato"]),
+        Column::optional("to_municipality", &["tilkommune", "nykommune"]),
+        Column::optional("dispensation", &[]),
         Column::needed("reference", &["sagsnr", "sagsnummer"]),
     ],
     parse,
@@ -55,6 +60,33 @@ fn parse(fields: &mut Fields<'_>) -> Option<Command> {
             effective_date,
             validate_only: false,
         })),
-        _ => fields.fault("decision", "must be granted, deactivated or reactivated"),
+        "transferred" => Some(Command::Transfer(TransferCardRequest {
+            person,
+            municipality_code,
+            reference,
+            decision_date,
+            to_municipality_code: fields.text("to_municipality"),
+            validate_only: false,
+        })),
+        "controlled" => Some(Command::Control(RecordControlRequest {
+            person,
+            municipality_code,
+            reference,
+            control_date: decision_date,
+            dispensation: dispensation(fields)?,
+            validate_only: false,
+        })),
+        _ => fields.fault(
+            "decision",
+            "must be granted, deactivated, reactivated, transferred or controlled",
+        ),
+    }
+}
+
+fn dispensation(fields: &mut Fields<'_>) -> Option<bool> {
+    match fields.optional("dispensation").as_deref() {
+        None | Some("false") => Some(false),
+        Some("true") => Some(true),
+        Some(_) => fields.fault("dispensation", "must be true or false"),
     }
 }

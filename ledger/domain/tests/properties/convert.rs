@@ -25,6 +25,7 @@ pub(crate) fn name(reason: &Rejection) -> String {
         Rejection::CardAlreadyActive { .. } => "card already active".to_owned(),
         Rejection::NoActiveCard => "no active card".to_owned(),
         Rejection::CardNotDeactivated { .. } => "card not deactivated".to_owned(),
+        Rejection::UnderAge => "under age".to_owned(),
         Rejection::NotResponsible => "not responsible".to_owned(),
     }
 }

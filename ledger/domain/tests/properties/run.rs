@@ -190,6 +190,7 @@ impl Run {
                 frikort: FrikortTag([7; 16]),
                 decided_on: date_of(from),
                 effective_from: date_of(from),
+                born: datetime!(1870-05-17 00:00 UTC).date(),
             }),
             Op::Deactivate { municipality, last_day } => Command::DeactivateCard(DeactivateCard {
                 key: decision(municipality),

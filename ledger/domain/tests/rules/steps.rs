@@ -2,7 +2,8 @@
 
 use frikort_domain::{
     Amount, CancelPayment, CancelReason, Command, CorrectPayment, DeactivateCard, DecisionKey,
-    Facts, FrikortTag, GrantCard, LimitEntry, PaymentKey, Period, ReactivateCard, ReportPayment,
+    Facts, FrikortTag, GrantCard, LimitEntry, PaymentKey, Period, ReactivateCard, RecordControl,
+    ReportPayment, TransferCard,
 };
 use time::{Date, macros::date};
 
@@ -49,6 +50,25 @@ pub(crate) fn grant(reference: &str, effective_from: Date) -> Step {
         frikort: CARD,
         decided_on: effective_from,
         effective_from,
+        born: date!(1870 - 05 - 17),
+    }))
+}
+
+pub(crate) fn transfer(reference: &str, to: &str, decided_on: Date) -> Step {
+    Step::Do(Command::TransferCard(TransferCard {
+        key: decision("751", reference),
+        frikort: None,
+        decided_on,
+        to: to.parse().expect("a municipality"),
+    }))
+}
+
+pub(crate) fn control(reference: &str, decided_on: Date) -> Step {
+    Step::Do(Command::RecordControl(RecordControl {
+        key: decision("751", reference),
+        frikort: None,
+        decided_on,
+        dispensation: false,
     }))
 }
 
@@ -151,6 +171,8 @@ impl Step {
             Command::GrantCard(command) => command.frikort = tag,
             Command::DeactivateCard(command) => command.frikort = Some(tag),
             Command::ReactivateCard(command) => command.frikort = Some(tag),
+            Command::TransferCard(command) => command.frikort = Some(tag),
+            Command::RecordControl(command) => command.frikort = Some(tag),
         })
     }
 
@@ -168,6 +190,8 @@ impl Step {
             Command::GrantCard(command) => command.key.municipality = municipality,
             Command::DeactivateCard(command) => command.key.municipality = municipality,
             Command::ReactivateCard(command) => command.key.municipality = municipality,
+            Command::TransferCard(command) => command.key.municipality = municipality,
+            Command::RecordControl(command) => command.key.municipality = municipality,
             other => panic!("no decision about a card: {other:?}"),
         })
     }
@@ -177,7 +201,17 @@ impl Step {
             Command::GrantCard(command) => command.decided_on = day,
             Command::DeactivateCard(command) => command.decided_on = day,
             Command::ReactivateCard(command) => command.decided_on = day,
+            Command::TransferCard(command) => command.decided_on = day,
+            Command::RecordControl(command) => command.decided_on = day,
             other => panic!("no decision about a card: {other:?}"),
+        })
+    }
+
+    /// A grant to somebody who was born on that day.
+    pub(crate) fn born(self, day: Date) -> Self {
+        self.with(|command| match command {
+            Command::GrantCard(command) => command.born = day,
+            other => panic!("no grant: {other:?}"),
         })
     }
 }

@@ -1,11 +1,11 @@
-//! C6, C7, C11: one card, one responsible municipality, one answer to one decision.
+//! C6 to C9, C11: one card, one responsible municipality, age, control, one answer to one decision.
 
-use frikort_domain::{CardStatus, Decision, Rejection};
+use frikort_domain::{CardStatus, Decision, MunicipalityCode, Rejection};
 use time::{Date, macros::date};
 
 use crate::scenario::{
-    BAKERY, CARD, GARDEN, OTHER_CARD, Then, card_recorded, deactivate, given, grant, holder, key,
-    moment, nothing_recorded, reactivate, recorded, refused, report,
+    BAKERY, CARD, GARDEN, OTHER_CARD, Then, card_recorded, control, deactivate, given, grant,
+    holder, key, limit, moment, nothing_recorded, reactivate, recorded, refused, report, transfer,
 };
 
 fn reused(fields: &[&'static str]) -> Rejection {
@@ -197,4 +197,106 @@ fn n4_an_earlier_frikort_id_is_still_the_persons() {
     .then(recorded("1.00", "0.00"))
     .when(report(BAKERY, "b", "1.00").naming(OTHER_CARD))
     .then(recorded("1.00", "0.00"));
+}
+
+#[test]
+fn c7_a_transfer_hands_the_person_over_with_card_and_history() {
+    let decided = |municipality: &str| {
+        let municipality: MunicipalityCode = municipality.parse().expect("a municipality");
+        move |then: &Then| {
+            assert_eq!(then.after.account.card().map(|card| card.municipality), Some(municipality));
+            card_recorded(then);
+        }
+    };
+    given([holder(), report(BAKERY, "a", "19600.00")])
+        .when(transfer("t1", "101", date!(2019 - 05 - 01)).by("201"))
+        .then(refused(Rejection::NotResponsible))
+        .when(transfer("t1", "101", date!(2019 - 05 - 01)))
+        .then(decided("101"))
+        // The balance stays where it was, and so does coverage.
+        .when(report(GARDEN, "b", "1000.00").paid(date!(2019 - 06 - 02)))
+        .then(recorded("400.00", "600.00"))
+        .when(deactivate("d1", date!(2019 - 07 - 01)))
+        .then(refused(Rejection::NotResponsible))
+        .when(deactivate("d1", date!(2019 - 07 - 01)).by("101"))
+        .then(card_recorded)
+        // Also a card that is not active is handed over, and back.
+        .when(transfer("t2", "751", date!(2019 - 08 - 01)).by("101"))
+        .then(decided("751"))
+        .when(reactivate("r1", date!(2019 - 09 - 01)))
+        .then(card_recorded);
+}
+
+#[test]
+fn c11_a_transfer_under_the_same_reference_is_answered_as_it_was() {
+    let first = || transfer("t1", "101", date!(2019 - 05 - 01));
+    given([holder(), first()])
+        .when(first())
+        .then(card_replayed(2, CardStatus::Active, &[(date!(2019 - 01 - 01), None)]))
+        .when(transfer("t1", "201", date!(2019 - 05 - 02)))
+        .then(refused(reused(&["decision_date", "to_municipality_code"])))
+        .when(deactivate("t1", date!(2019 - 05 - 01)))
+        .then(refused(reused(&["reference"])));
+}
+
+#[test]
+fn c8_the_holder_is_18_on_the_first_active_day() {
+    let at = |day| grant("g1", day).born(date!(2006 - 06 - 15));
+    given([limit(2024, "41280.00")])
+        .when(at(date!(2024 - 06 - 14)))
+        .then(refused(Rejection::UnderAge))
+        .when(at(date!(2024 - 06 - 15)))
+        .then(card_recorded);
+    // Born on a leap day: 18 years have passed when 28 February has.
+    let leap = |day| grant("g1", day).born(date!(2004 - 02 - 29));
+    given([limit(2022, "20000.00")])
+        .when(leap(date!(2022 - 02 - 28)))
+        .then(refused(Rejection::UnderAge))
+        .when(leap(date!(2022 - 03 - 01)))
+        .then(card_recorded);
+}
+
+#[test]
+fn c8_a_grant_that_is_on_record_is_replayed_whatever_the_age() {
+    given([holder()])
+        .when(grant("g1", date!(2019 - 01 - 01)).born(date!(2019 - 01 - 01)))
+        .then(card_replayed(1, CardStatus::Active, &[(date!(2019 - 01 - 01), None)]));
+}
+
+#[test]
+fn c9_a_control_is_due_by_the_end_of_the_second_year_after_grant_or_control() {
+    let due = |day: Option<Date>| {
+        move |then: &Then| {
+            assert_eq!(then.after.account.card().and_then(|card| card.control_due()), day);
+            card_recorded(then);
+        }
+    };
+    given([limit(2019, "20000.00")])
+        .when(grant("g1", date!(2019 - 03 - 01)))
+        .then(due(Some(date!(2021 - 12 - 31))))
+        .when(control("c1", date!(2020 - 11 - 30)))
+        .then(due(Some(date!(2022 - 12 - 31))))
+        // A control that is recorded late does not bring the next one nearer.
+        .when(control("c2", date!(2019 - 12 - 01)))
+        .then(due(Some(date!(2022 - 12 - 31))))
+        .when(transfer("t1", "101", date!(2021 - 01 - 01)))
+        .then(due(Some(date!(2022 - 12 - 31))))
+        .when(deactivate("d1", date!(2021 - 05 - 01)).by("101"))
+        .then(due(None));
+}
+
+#[test]
+fn c9_only_the_responsible_municipality_controls_and_only_an_active_card() {
+    given([holder()])
+        .when(control("c1", date!(2020 - 05 - 01)).by("101"))
+        .then(refused(Rejection::NotResponsible))
+        .when(control("c1", date!(2020 - 05 - 01)))
+        .then(card_recorded)
+        .when(deactivate("d1", date!(2020 - 06 - 01)))
+        .then(card_recorded)
+        .when(control("c2", date!(2020 - 07 - 01)))
+        .then(refused(Rejection::NoActiveCard))
+        // What is on record is answered all the same.
+        .when(control("c1", date!(2020 - 05 - 01)))
+        .then(card_replayed(2, CardStatus::Active, &[(date!(2019 - 01 - 01), None)]));
 }
