@@ -2,10 +2,10 @@
 //! ones are named together. What must stay out: anything that depends on the ledger's state.
 
 use frikort_domain::{
-    Amount, CancelPayment, CancelReason, Command, Components, CorrectPayment, DAYS_AHEAD,
-    DeactivateCard, DecisionKey, Facts, FrikortId, FrikortTag, GrantCard, Hours, LimitEntry,
-    MunicipalityCode, PaymentKey, Period, ReactivateCard, RecordControl, Reference, ReportPayment,
-    SCHEME_START, TransferCard, contains_cpr, format_date,
+    Amount, CancelPayment, CancelReason, Command, Components, CorrectPayment, Criteria, Criterion,
+    DAYS_AHEAD, DeactivateCard, DecisionKey, Facts, FrikortId, FrikortTag, GrantCard, Hours,
+    LimitEntry, MunicipalityCode, PaymentKey, Period, ReactivateCard, RecordControl, Reference,
+    ReportPayment, SCHEME_START, TransferCard, contains_cpr, format_date,
 };
 use frikort_proto::{
     Date as WireDate,
@@ -29,12 +29,13 @@ pub(crate) struct Grant {
     pub(crate) frikort_id: FrikortId,
     pub(crate) decided_on: Date,
     pub(crate) effective_from: Date,
+    pub(crate) criteria: Criteria,
 }
 
 impl Grant {
     pub(crate) fn finish(self, frikort: FrikortTag, born: Date) -> Command {
-        let Self { key, decided_on, effective_from, .. } = self;
-        Command::GrantCard(GrantCard { key, frikort, decided_on, effective_from, born })
+        let Self { key, decided_on, effective_from, criteria, .. } = self;
+        Command::GrantCard(GrantCard { key, frikort, decided_on, effective_from, born, criteria })
     }
 }
 
@@ -115,12 +116,14 @@ pub(crate) fn grant(request: v1::GrantCardRequest, today: Date) -> Result<Parsed
     let frikort_id = faults.parse("frikort_id", &request.frikort_id);
     let decided_on = day_passed(&mut faults, "decision_date", request.decision_date, today);
     let effective_from = effective_date(&mut faults, request.effective_date);
+    let criteria = criteria(&mut faults, &request.criteria);
     let parsed = (|| {
         let command = Grant {
             key: key?,
             frikort_id: frikort_id?,
             decided_on: decided_on?,
             effective_from: effective_from?,
+            criteria: criteria?,
         };
         Some(Parsed { named: named?, command })
     })();
@@ -136,6 +139,7 @@ pub(crate) fn deactivate(
     let key =
         decision_key(&mut faults, named.as_ref(), &request.municipality_code, &request.reference);
     let decided_on = day_passed(&mut faults, "decision_date", request.decision_date, today);
+    let criteria = criteria(&mut faults, &request.criteria);
     let before = faults.count();
     let last_day = match request.effective_date {
         None => decided_on,
@@ -150,9 +154,14 @@ pub(crate) fn deactivate(
     }
     let parsed = (|| {
         let (key, decided_on, last_day) = (key?, decided_on?, last_day?);
-        let frikort = None;
-        let command =
-            Command::DeactivateCard(DeactivateCard { key, frikort, decided_on, last_day });
+        let (frikort, criteria) = (None, criteria?);
+        let command = Command::DeactivateCard(DeactivateCard {
+            key,
+            frikort,
+            decided_on,
+            last_day,
+            criteria,
+        });
         Some(Parsed { named: named?, command })
     })();
     faults.finish(parsed)
@@ -203,11 +212,12 @@ pub(crate) fn control(request: v1::RecordControlRequest, today: Date) -> Result<
     let key =
         decision_key(&mut faults, named.as_ref(), &request.municipality_code, &request.reference);
     let decided_on = day_passed(&mut faults, "control_date", request.control_date, today);
+    let criteria = criteria(&mut faults, &request.criteria);
     let dispensation = request.dispensation;
     let parsed = (|| {
-        let (key, decided_on) = (key?, decided_on?);
+        let (key, decided_on, criteria) = (key?, decided_on?, criteria?);
         let frikort = None;
-        let control = RecordControl { key, frikort, decided_on, dispensation };
+        let control = RecordControl { key, frikort, decided_on, dispensation, criteria };
         Some(Parsed { named: named?, command: Command::RecordControl(control) })
     })();
     faults.finish(parsed)
@@ -407,6 +417,22 @@ fn day_passed(
         faults.note(field, format!("must be from {first} to {last}"));
     }
     day
+}
+
+fn criteria(faults: &mut Faults, wire: &[i32]) -> Option<Criteria> {
+    let known = wire.iter().map(|code| match v1::Criterion::try_from(*code).ok()? {
+        v1::Criterion::SocialProblems => Some(Criterion::SocialProblems),
+        v1::Criterion::EducationLastYear => Some(Criterion::EducationLastYear),
+        v1::Criterion::IncomeLastYear => Some(Criterion::IncomeLastYear),
+        v1::Criterion::Residence => Some(Criterion::Residence),
+        v1::Criterion::Age => Some(Criterion::Age),
+        v1::Criterion::Unspecified => None,
+    });
+    let criteria: Option<Criteria> = known.collect();
+    if criteria.is_none() {
+        faults.note("criteria", "must be of Criterion, each of them");
+    }
+    criteria
 }
 
 fn effective_date(faults: &mut Faults, wire: Option<WireDate>) -> Option<Date> {

@@ -123,5 +123,6 @@ pub fn grant(cpr: &str) -> GrantCardRequest {
         decision_date: Some(date(2022, 1, 1)),
         effective_date: Some(date(2022, 1, 1)),
         validate_only: false,
+        criteria: Vec::new(),
     }
 }

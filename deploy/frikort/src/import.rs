@@ -50,7 +50,9 @@ const AFTER: &str = "\
 Columns, by name in the header line, in any order; further columns are not looked at:
   visitations  cpr,frikort_id,municipality,decision,decided_on,effective_from,reference
                decision: granted, deactivated, reactivated, transferred (with to_municipality)
-               or controlled (also dispensation: true or false)
+               or controlled (also dispensation: true or false); where there is more to say also
+               criteria: of SOCIAL_PROBLEMS, EDUCATION_LAST_YEAR, INCOME_LAST_YEAR, RESIDENCE and
+               AGE, with spaces between
   payments     cpr,employer_cvr,reference,amount,paid_on, and where there is more to say
                action,frikort_id,work_first,work_last,hours,expected_revision,reason
                action: report (also if it is empty), correct (with expected_revision) or cancel

@@ -373,6 +373,7 @@ fn grant(account: &Account, command: &GrantCard) -> Result<Decision, Rejection> 
         frikort: command.frikort,
         decided_on: command.decided_on,
         effective_from: command.effective_from,
+        criteria: command.criteria.clone(),
     };
     if let Some(before) = account.visitation.replay(&Content::Granted(data.clone())) {
         return before.map(Decision::ReplayCard);
@@ -395,6 +396,7 @@ fn deactivate(account: &Account, command: &DeactivateCard) -> Result<Decision, R
         reference: command.key.reference.clone(),
         decided_on: command.decided_on,
         last_day: command.last_day,
+        criteria: command.criteria.clone(),
     };
     let content = Content::Deactivated(data.clone(), DeactivationOutcome::default());
     if let Some(before) = account.visitation.replay(&content) {
@@ -452,6 +454,7 @@ fn control(account: &Account, command: &RecordControl) -> Result<Decision, Rejec
         reference: command.key.reference.clone(),
         decided_on: command.decided_on,
         dispensation: command.dispensation,
+        criteria: command.criteria.clone(),
     };
     if let Some(before) = account.visitation.replay(&Content::Controlled(data.clone())) {
         return before.map(Decision::ReplayCard);

@@ -9,7 +9,7 @@ use time::Date;
 
 use crate::{
     Amount, Cvr, Facts, FrikortTag, LimitEntry, MunicipalityCode, PaymentKey, ProductionUnit,
-    Reference, civil::iso,
+    Reference, civil::iso, visitation::Criteria,
 };
 
 /// One event, v1.
@@ -51,6 +51,9 @@ pub struct CardGranted {
     /// The first active day.
     #[serde(with = "iso")]
     pub effective_from: Date,
+    /// On what it rests (C10).
+    #[serde(default, skip_serializing_if = "Criteria::is_empty")]
+    pub criteria: Criteria,
 }
 
 /// A municipality deactivated a card.
@@ -67,6 +70,9 @@ pub struct CardDeactivated {
     /// The last active day; not before the decision (C3).
     #[serde(with = "iso")]
     pub last_day: Date,
+    /// On what it rests (C10).
+    #[serde(default, skip_serializing_if = "Criteria::is_empty")]
+    pub criteria: Criteria,
 }
 
 /// What a deactivation meets.
@@ -123,6 +129,9 @@ pub struct ControlRecorded {
     /// The person keeps the card although a condition is not met any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dispensation: bool,
+    /// On what it rests (C10).
+    #[serde(default, skip_serializing_if = "Criteria::is_empty")]
+    pub criteria: Criteria,
 }
 
 /// An employer reported a payment.

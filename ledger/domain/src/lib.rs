@@ -46,8 +46,8 @@ pub use payment::{
 };
 pub use record::{Actor, Record, RecordError, Role, SCHEMA};
 pub use visitation::{
-    Card, CardAnswer, CardStatus, DeactivateCard, DecisionKey, GrantCard, ReactivateCard,
-    RecordControl, TransferCard,
+    Card, CardAnswer, CardStatus, Criteria, Criterion, DeactivateCard, DecisionKey, GrantCard,
+    ReactivateCard, RecordControl, TransferCard,
 };
 
 /// The first day of the scheme (Y4; LOV 689 af 8/6/2018): nothing is dated before it.

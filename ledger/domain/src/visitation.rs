@@ -1,5 +1,6 @@
 //! The card: a municipality's decisions (visitation) folded into when it was active.
 
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use time::{Date, Month, OffsetDateTime};
 
 use crate::{
@@ -17,6 +18,54 @@ pub struct DecisionKey {
     pub reference: Reference,
 }
 
+/// What a decision about a card rests on, as a code (C10); there is no free text, and no
+/// diagnosis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Criterion {
+    /// Homelessness, addiction or mental illness.
+    SocialProblems,
+    /// Education in the last year.
+    EducationLastYear,
+    /// Income in the last year.
+    IncomeLastYear,
+    /// Residence in Denmark.
+    Residence,
+    /// 18 years or older (C8).
+    Age,
+}
+
+/// The criteria of a decision, in one order and each once, so that the same decision is the same
+/// content (C11).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Criteria(Vec<Criterion>);
+
+impl Criteria {
+    /// Whether none is given.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<Criterion> for Criteria {
+    fn from_iter<I: IntoIterator<Item = Criterion>>(criteria: I) -> Self {
+        let mut criteria: Vec<_> = criteria.into_iter().collect();
+        criteria.sort_unstable();
+        criteria.dedup();
+        Self(criteria)
+    }
+}
+
+impl<'de> Deserialize<'de> for Criteria {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = Vec::<Criterion>::deserialize(deserializer)?;
+        let criteria: Self = written.iter().copied().collect();
+        let canonical = !written.is_empty() && criteria.0 == written;
+        canonical.then_some(criteria).ok_or_else(|| D::Error::custom("not in order, each once"))
+    }
+}
+
 /// Record a grant.
 #[derive(Clone, Debug)]
 pub struct GrantCard {
@@ -30,6 +79,8 @@ pub struct GrantCard {
     pub effective_from: Date,
     /// The person's date of birth, for the rule of age alone (C8); it is not recorded.
     pub born: Date,
+    /// On what it rests (C10).
+    pub criteria: Criteria,
 }
 
 /// Record a deactivation.
@@ -43,6 +94,8 @@ pub struct DeactivateCard {
     pub decided_on: Date,
     /// The last active day, not before the decision (C3).
     pub last_day: Date,
+    /// On what it rests (C10).
+    pub criteria: Criteria,
 }
 
 /// Record a reactivation.
@@ -82,6 +135,8 @@ pub struct RecordControl {
     pub decided_on: Date,
     /// The person keeps the card although a condition is not met any more.
     pub dispensation: bool,
+    /// On what it rests (C10).
+    pub criteria: Criteria,
 }
 
 /// Where a card stands.
@@ -165,10 +220,12 @@ impl Content {
                 note(a.frikort != b.frikort, "frikort_id");
                 note(a.decided_on != b.decided_on, "decision_date");
                 note(a.effective_from != b.effective_from, "effective_date");
+                note(a.criteria != b.criteria, "criteria");
             }
             (Self::Deactivated(a, _), Self::Deactivated(b, _)) => {
                 note(a.decided_on != b.decided_on, "decision_date");
                 note(a.last_day != b.last_day, "effective_date");
+                note(a.criteria != b.criteria, "criteria");
             }
             (Self::Reactivated(a), Self::Reactivated(b)) => {
                 note(a.decided_on != b.decided_on, "decision_date");
@@ -181,6 +238,7 @@ impl Content {
             (Self::Controlled(a), Self::Controlled(b)) => {
                 note(a.decided_on != b.decided_on, "control_date");
                 note(a.dispensation != b.dispensation, "dispensation");
+                note(a.criteria != b.criteria, "criteria");
             }
             // Another kind of decision under the same reference.
             _ => note(true, "reference"),

@@ -52,6 +52,9 @@ fn every_type_and_every_optional_part_has_a_golden_line_with_it_and_without() {
     }
     let parts = [
         ("control_recorded", "\"dispensation\":"),
+        ("control_recorded", "\"criteria\":"),
+        ("card_deactivated", "\"criteria\":"),
+        ("card_granted", "\"criteria\":"),
         ("payment_reported", "\"work\":"),
         ("payment_reported", "\"hours\":"),
         ("payment_reported", "\"components\":"),
@@ -89,7 +92,7 @@ fn the_first_persons_golden_lines_are_a_history_that_folds() {
                 .expect("it follows");
         }
     }
-    assert_eq!(account.version(), 17);
+    assert_eq!(account.version(), 20);
     assert_eq!(account.year_total(2020).0.to_string(), "11000.00");
 }
 
@@ -247,4 +250,19 @@ fn w5_an_error_text_shows_nothing_of_the_record() {
     let line = altered("payment_reported", "løn-æøå-ÆØÅ\"", "010160-5001\",\"x\":1");
     let error = Record::decode(&line).expect_err("malformed");
     assert_eq!(error.to_string(), "malformed record");
+}
+
+#[test]
+fn criteria_in_another_order_or_twice_or_none_are_malformed() {
+    let written = "[\"EDUCATION_LAST_YEAR\",\"INCOME_LAST_YEAR\"]";
+    let line = GOLDEN.lines().find(|line| line.contains(written)).expect("a line with two");
+    for other in [
+        "[\"INCOME_LAST_YEAR\",\"EDUCATION_LAST_YEAR\"]",
+        "[\"INCOME_LAST_YEAR\",\"INCOME_LAST_YEAR\"]",
+        "[\"DIAGNOSIS\"]",
+        "[]",
+    ] {
+        let error = Record::decode(&line.replacen(written, other, 1)).expect_err("not canonical");
+        assert!(matches!(error, RecordError::Malformed(_)), "{other}: {error:?}");
+    }
 }

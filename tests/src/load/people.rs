@@ -66,6 +66,7 @@ pub(super) async fn grant(
                     decision_date: day,
                     effective_date: day,
                     validate_only: false,
+                    criteria: Vec::new(),
                 };
                 let answer = VisitationServiceClient::new(channel).grant_card(request).await?;
                 let answer = answer.into_inner();

@@ -1,7 +1,7 @@
 //! VisitationService.
 
 use frikort_proto::v1::{
-    DeactivateCardRequest, GetCardRequest, GrantCardRequest, ReactivateCardRequest,
+    Criterion, DeactivateCardRequest, GetCardRequest, GrantCardRequest, ReactivateCardRequest,
     RecordControlRequest, TransferCardRequest, person_ref::Person,
 };
 use frikort_tests::client::{by_cpr, date, grant, new_cpr};
@@ -30,6 +30,10 @@ async fn a_bad_grant_is_refused_by_field_and_enters_nobody() {
         case("effective before the scheme", &[EFFECTIVE], |r: &mut Grant| {
             r.effective_date = Some(date(2018, 12, 31));
         }),
+        case("a criterion that is none", &["criteria"], |r: &mut Grant| {
+            r.criteria = vec![Criterion::Age.into(), Criterion::Unspecified.into()];
+        }),
+        case("an unknown criterion", &["criteria"], |r: &mut Grant| r.criteria = vec![99]),
         case("a Frikort-ID beside the person", &["person.frikort_id"], |r: &mut Grant| {
             r.person.get_or_insert_default().frikort_id = "12345".to_owned();
         }),
@@ -70,6 +74,10 @@ async fn a_bad_deactivation_is_refused_by_field_and_records_nothing() {
         case("deactivated before its decision", &[EFFECTIVE], |r: &mut Deactivate| {
             r.effective_date = Some(date(2022, 5, 31));
         }),
+        case("a criterion that is none", &["criteria"], |r: &mut Deactivate| {
+            r.criteria = vec![Criterion::Age.into(), Criterion::Unspecified.into()];
+        }),
+        case("an unknown criterion", &["criteria"], |r: &mut Deactivate| r.criteria = vec![99]),
         case("deactivated before the scheme", &[EFFECTIVE], |r: &mut Deactivate| {
             r.effective_date = Some(date(2018, 12, 31));
         }),
@@ -129,6 +137,7 @@ async fn a_bad_control_is_refused_by_field_and_records_nothing() {
         reference: "S-2".to_owned(),
         control_date: Some(date(2022, 6, 1)),
         dispensation: true,
+        criteria: vec![Criterion::Residence.into()],
         validate_only: false,
     };
     let mut cases = person("person", |r: &mut Control| &mut r.person);
@@ -139,6 +148,10 @@ async fn a_bad_control_is_refused_by_field_and_records_nothing() {
         case("controlled before the scheme", &[DAY], |r: &mut Control| {
             r.control_date = Some(date(2018, 12, 31));
         }),
+        case("a criterion that is none", &["criteria"], |r: &mut Control| {
+            r.criteria = vec![Criterion::Age.into(), Criterion::Unspecified.into()];
+        }),
+        case("an unknown criterion", &["criteria"], |r: &mut Control| r.criteria = vec![99]),
         case("controlled in the future", &[DAY], |r: &mut Control| {
             r.control_date = Some(date(2100, 1, 1));
         }),

@@ -107,6 +107,7 @@ pub(crate) fn deactivate(cpr: &str, reference: &str) -> DeactivateCardRequest {
         decision_date: Some(date(2022, 6, 1)),
         effective_date: None,
         validate_only: false,
+        criteria: Vec::new(),
     }
 }
 
@@ -142,6 +143,7 @@ pub(crate) fn control(cpr: &str, reference: &str) -> RecordControlRequest {
         reference: reference.to_owned(),
         control_date: Some(date(2022, 9, 1)),
         dispensation: false,
+        criteria: Vec::new(),
         validate_only: false,
     }
 }

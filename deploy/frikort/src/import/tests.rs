@@ -178,15 +178,19 @@ async fn a_decision_becomes_a_call() {
 #[tokio::test]
 async fn transfers_and_controls_have_columns_of_their_own() {
     let text = "cpr,frikort_id,municipality,decision,decided_on,effective_from,reference,\
-                to_municipality,dispensation\n\
-                0311665493,,751,transferred,2022-07-27,,SAG-4,101,\n\
-                0311665493,,101,controlled,2023-07-27,,SAG-5,,true\n\
-                0311665493,,101,controlled,2023-07-27,,SAG-6,,perhaps\n";
+                to_municipality,dispensation,criteria\n\
+                0311665493,,751,transferred,2022-07-27,,SAG-4,101,,\n\
+                0311665493,,101,controlled,2023-07-27,,SAG-5,,true,AGE RESIDENCE\n\
+                0311665493,,101,controlled,2023-07-27,,SAG-6,,perhaps,\n\
+                0311665493,,101,deactivated,2023-07-27,,SAG-7,,,BAD\n";
     let rows = read_all(&visitation::FORM, text.as_bytes()).await;
     let Ok(Command::Transfer(transfer)) = &rows[0].command else { panic!("no transfer") };
     assert_eq!(transfer.to_municipality_code, "101");
-    assert!(matches!(&rows[1].command, Ok(Command::Control(r)) if r.dispensation));
+    assert!(
+        matches!(&rows[1].command, Ok(Command::Control(r)) if r.dispensation && r.criteria == [5, 4])
+    );
     assert_eq!(faults(&rows[2]), ["column dispensation: must be true or false"]);
+    assert!(faults(&rows[3])[0].starts_with("column criteria: must be of SOCIAL_PROBLEMS"));
 }
 
 #[tokio::test]

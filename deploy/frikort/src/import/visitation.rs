@@ -1,8 +1,8 @@
 //! A row of a visitations file as a call.
 
 use frikort_proto::v1::{
-    DeactivateCardRequest, GrantCardRequest, ReactivateCardRequest, RecordControlRequest,
-    TransferCardRequest,
+    Criterion, DeactivateCardRequest, GrantCardRequest, ReactivateCardRequest,
+    RecordControlRequest, TransferCardRequest,
 };
 
 use super::{
@@ -22,6 +22,7 @@ pub(super) const FORM: Form = Form {
         Column::needed("effective_from", &["gyldigfra", "virkningsdato"]),
         Column::optional("to_municipality", &["tilkommune", "nykommune"]),
         Column::optional("dispensation", &[]),
+        Column::optional("criteria", &["kriterier"]),
         Column::needed("reference", &["sagsnr", "sagsnummer"]),
     ],
     parse,
@@ -43,6 +44,7 @@ fn parse(fields: &mut Fields<'_>) -> Option<Command> {
             decision_date,
             effective_date,
             validate_only: false,
+            criteria: criteria(fields)?,
         })),
         "deactivated" => Some(Command::Deactivate(DeactivateCardRequest {
             person,
@@ -51,6 +53,7 @@ fn parse(fields: &mut Fields<'_>) -> Option<Command> {
             decision_date,
             effective_date,
             validate_only: false,
+            criteria: criteria(fields)?,
         })),
         "reactivated" => Some(Command::Reactivate(ReactivateCardRequest {
             person,
@@ -74,6 +77,7 @@ fn parse(fields: &mut Fields<'_>) -> Option<Command> {
             reference,
             control_date: decision_date,
             dispensation: dispensation(fields)?,
+            criteria: criteria(fields)?,
             validate_only: false,
         })),
         _ => fields.fault(
@@ -89,4 +93,14 @@ fn dispensation(fields: &mut Fields<'_>) -> Option<bool> {
         Some("true") => Some(true),
         Some(_) => fields.fault("dispensation", "must be true or false"),
     }
+}
+
+/// Codes with spaces between.
+fn criteria(fields: &mut Fields<'_>) -> Option<Vec<i32>> {
+    let text = fields.optional("criteria").unwrap_or_default();
+    let code = |code: &str| Criterion::from_str_name(&format!("CRITERION_{code}")).map(i32::from);
+    let codes = text.split_whitespace().map(code).collect();
+    let allowed = "must be of SOCIAL_PROBLEMS, EDUCATION_LAST_YEAR, INCOME_LAST_YEAR, RESIDENCE \
+                   and AGE, with spaces between";
+    fields.parsed("criteria", codes, allowed)
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use frikort_domain::{
-    Account, Actor, CancelPayment, CancelReason, Command, CorrectPayment, DeactivateCard, Decision,
-    DecisionKey, Event, FrikortTag, GrantCard, LimitEntry, LimitSchedule, PaymentAnswer,
+    Account, Actor, CancelPayment, CancelReason, Command, CorrectPayment, Criteria, DeactivateCard,
+    Decision, DecisionKey, Event, FrikortTag, GrantCard, LimitEntry, LimitSchedule, PaymentAnswer,
     PaymentKey, PaymentOutcome, PersonId, ReactivateCard, Record, ReportPayment, Role, YearTotals,
     decide,
 };
@@ -191,12 +191,14 @@ impl Run {
                 decided_on: date_of(from),
                 effective_from: date_of(from),
                 born: datetime!(1870-05-17 00:00 UTC).date(),
+                criteria: Criteria::default(),
             }),
             Op::Deactivate { municipality, last_day } => Command::DeactivateCard(DeactivateCard {
                 key: decision(municipality),
                 frikort: None,
                 decided_on: date_of(last_day),
                 last_day: date_of(last_day),
+                criteria: Criteria::default(),
             }),
             Op::Reactivate { municipality, from } => Command::ReactivateCard(ReactivateCard {
                 key: decision(municipality),

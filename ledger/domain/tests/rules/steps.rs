@@ -1,9 +1,9 @@
 //! What can happen in a scenario: days that pass, limits, and commands built in a few words.
 
 use frikort_domain::{
-    Amount, CancelPayment, CancelReason, Command, CorrectPayment, DeactivateCard, DecisionKey,
-    Facts, FrikortTag, GrantCard, LimitEntry, PaymentKey, Period, ReactivateCard, RecordControl,
-    ReportPayment, TransferCard,
+    Amount, CancelPayment, CancelReason, Command, CorrectPayment, Criteria, Criterion,
+    DeactivateCard, DecisionKey, Facts, FrikortTag, GrantCard, LimitEntry, PaymentKey, Period,
+    ReactivateCard, RecordControl, ReportPayment, TransferCard,
 };
 use time::{Date, macros::date};
 
@@ -51,6 +51,7 @@ pub(crate) fn grant(reference: &str, effective_from: Date) -> Step {
         decided_on: effective_from,
         effective_from,
         born: date!(1870 - 05 - 17),
+        criteria: Criteria::default(),
     }))
 }
 
@@ -69,12 +70,14 @@ pub(crate) fn control(reference: &str, decided_on: Date) -> Step {
         frikort: None,
         decided_on,
         dispensation: false,
+        criteria: Criteria::default(),
     }))
 }
 
 pub(crate) fn deactivate(reference: &str, last_day: Date) -> Step {
     let key = decision("751", reference);
-    let command = DeactivateCard { key, frikort: None, decided_on: last_day, last_day };
+    let (decided_on, criteria) = (last_day, Criteria::default());
+    let command = DeactivateCard { key, frikort: None, decided_on, last_day, criteria };
     Step::Do(Command::DeactivateCard(command))
 }
 
@@ -204,6 +207,17 @@ impl Step {
             Command::TransferCard(command) => command.decided_on = day,
             Command::RecordControl(command) => command.decided_on = day,
             other => panic!("no decision about a card: {other:?}"),
+        })
+    }
+
+    /// A decision that rests on these criteria.
+    pub(crate) fn resting_on(self, criteria: &[Criterion]) -> Self {
+        let criteria = criteria.iter().copied().collect();
+        self.with(|command| match command {
+            Command::GrantCard(command) => command.criteria = criteria,
+            Command::DeactivateCard(command) => command.criteria = criteria,
+            Command::RecordControl(command) => command.criteria = criteria,
+            other => panic!("no decision with criteria: {other:?}"),
         })
     }
 

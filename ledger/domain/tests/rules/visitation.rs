@@ -1,6 +1,6 @@
 //! C6 to C9, C11: one card, one responsible municipality, age, control, one answer to one decision.
 
-use frikort_domain::{CardStatus, Decision, MunicipalityCode, Rejection};
+use frikort_domain::{CardStatus, Criterion, Decision, MunicipalityCode, Rejection};
 use time::{Date, macros::date};
 
 use crate::scenario::{
@@ -299,4 +299,26 @@ fn c9_only_the_responsible_municipality_controls_and_only_an_active_card() {
         // What is on record is answered all the same.
         .when(control("c1", date!(2020 - 05 - 01)))
         .then(card_replayed(2, CardStatus::Active, &[(date!(2019 - 01 - 01), None)]));
+}
+
+#[test]
+fn c10_criteria_are_part_of_a_decision_in_one_order_and_each_once() {
+    use Criterion::{Age, IncomeLastYear, SocialProblems};
+    let first = || grant("g1", date!(2019 - 01 - 01)).resting_on(&[Age, SocialProblems]);
+    let active: &[(Date, Option<Date>)] = &[(date!(2019 - 01 - 01), None)];
+    given([limit(2019, "20000.00"), first()])
+        .when(first())
+        .then(card_replayed(1, CardStatus::Active, active))
+        .when(first().resting_on(&[SocialProblems, Age, Age]))
+        .then(card_replayed(1, CardStatus::Active, active))
+        .when(first().resting_on(&[SocialProblems]))
+        .then(refused(reused(&["criteria"])))
+        .when(control("c1", date!(2020 - 01 - 01)).resting_on(&[IncomeLastYear]))
+        .then(card_recorded)
+        .when(control("c1", date!(2020 - 01 - 01)))
+        .then(refused(reused(&["criteria"])))
+        .when(deactivate("d1", date!(2020 - 02 - 01)).resting_on(&[IncomeLastYear]))
+        .then(card_recorded)
+        .when(deactivate("d1", date!(2020 - 02 - 01)))
+        .then(refused(reused(&["criteria"])));
 }
