@@ -2,10 +2,10 @@
 //! ones are named together. What must stay out: anything that depends on the ledger's state.
 
 use frikort_domain::{
-    Amount, CancelPayment, CancelReason, Command, Components, CorrectPayment, Criteria, Criterion,
-    DAYS_AHEAD, DeactivateCard, DecisionKey, Facts, FrikortId, FrikortTag, GrantCard, Hours,
-    LimitEntry, MunicipalityCode, PaymentKey, Period, ReactivateCard, RecordControl, Reference,
-    ReportPayment, SCHEME_START, TransferCard, contains_cpr, format_date,
+    Amount, CancelPayment, CancelReason, ChangeCprNumber, Command, Components, CorrectPayment, Cpr,
+    Criteria, Criterion, DAYS_AHEAD, DeactivateCard, DecisionKey, Facts, FrikortId, FrikortTag,
+    GrantCard, Hours, LimitEntry, MunicipalityCode, NumberTag, PaymentKey, Period, ReactivateCard,
+    RecordControl, Reference, ReportPayment, SCHEME_START, TransferCard, contains_cpr, format_date,
 };
 use frikort_proto::{
     Date as WireDate,
@@ -219,6 +219,46 @@ pub(crate) fn control(request: v1::RecordControlRequest, today: Date) -> Result<
         let frikort = None;
         let control = RecordControl { key, frikort, decided_on, dispensation, criteria };
         Some(Parsed { named: named?, command: Command::RecordControl(control) })
+    })();
+    faults.finish(parsed)
+}
+
+/// A new CPR number, whose tag is made when the person is found.
+pub(crate) struct NewNumber {
+    pub(crate) key: DecisionKey,
+    pub(crate) decided_on: Date,
+    pub(crate) cpr: Cpr,
+}
+
+impl NewNumber {
+    pub(crate) fn finish(self, frikort: Option<FrikortTag>, number: NumberTag) -> Command {
+        let Self { key, decided_on, .. } = self;
+        Command::ChangeCprNumber(ChangeCprNumber { key, frikort, decided_on, number })
+    }
+}
+
+pub(crate) fn new_number(
+    request: v1::ChangeCprNumberRequest,
+    today: Date,
+) -> Result<Parsed<NewNumber>, Failure> {
+    const FIELD: &str = "new_cpr_number";
+    let mut faults = Faults::default();
+    let named = Named::parse(&mut faults, "person", request.person);
+    let key =
+        decision_key(&mut faults, named.as_ref(), &request.municipality_code, &request.reference);
+    let decided_on = day_passed(&mut faults, "decision_date", request.decision_date, today);
+    let cpr: Option<Cpr> = faults.parse(FIELD, &request.new_cpr_number);
+    if let Some(cpr) = &cpr {
+        if matches!(&named, Some(Named { who: Who::Cpr(old), .. }) if old == cpr) {
+            faults.note(FIELD, "must be another one than person.cpr_number");
+        }
+        if key.is_some() && cpr.is_in(&request.reference) {
+            faults.note("reference", "must not hold the person's CPR number");
+        }
+    }
+    let parsed = (|| {
+        let command = NewNumber { key: key?, decided_on: decided_on?, cpr: cpr? };
+        Some(Parsed { named: named?, command })
     })();
     faults.finish(parsed)
 }

@@ -92,7 +92,8 @@ impl Changes {
             Event::CardDeactivated(..)
             | Event::CardReactivated(_)
             | Event::CardTransferred(_)
-            | Event::ControlRecorded(_) => {}
+            | Event::ControlRecorded(_)
+            | Event::CprNumberChanged(_) => {}
             Event::PaymentReported(data, outcome) => {
                 let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference };
                 let change = PaymentChange {

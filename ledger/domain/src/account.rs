@@ -100,6 +100,7 @@ impl Account {
             }
             Event::CardReactivated(data) => decided(Content::Reactivated(data.clone())),
             Event::CardTransferred(data) => decided(Content::Transferred(data.clone())),
+            Event::CprNumberChanged(data) => decided(Content::Renumbered(data.clone())),
             Event::ControlRecorded(data) => decided(Content::Controlled(data.clone())),
             Event::PaymentReported(data, outcome) => self.apply_reported(data, answer(outcome)),
             Event::PaymentCorrected(data, outcome) => self.apply_corrected(data, answer(outcome)),

@@ -9,8 +9,8 @@ use time::Date;
 
 use crate::{
     Account, Amount, Card, CardAnswer, CardDeactivated, CardGranted, CardReactivated,
-    CardTransferred, ControlRecorded, DeactivationOutcome, Event, FrikortTag, LimitSchedule,
-    PaymentAnswer, PaymentKey,
+    CardTransferred, ControlRecorded, CprNumberChanged, DeactivationOutcome, Event, FrikortTag,
+    LimitSchedule, PaymentAnswer, PaymentKey,
     allocation::{Slot, settle},
     event::{
         PaymentCancelled, PaymentCorrected, PaymentOutcome, PaymentReported, SplitChange,
@@ -18,8 +18,8 @@ use crate::{
     },
     payment::{CancelPayment, CorrectPayment, PaymentState, ReportPayment},
     visitation::{
-        Content, DeactivateCard, GrantCard, ReactivateCard, RecordControl, TransferCard,
-        comes_of_age,
+        ChangeCprNumber, Content, DeactivateCard, GrantCard, ReactivateCard, RecordControl,
+        TransferCard, comes_of_age,
     },
 };
 
@@ -42,6 +42,8 @@ pub enum Command {
     TransferCard(TransferCard),
     /// A municipality records a control.
     RecordControl(RecordControl),
+    /// A municipality records that a person has another CPR number.
+    ChangeCprNumber(ChangeCprNumber),
 }
 
 impl Command {
@@ -56,6 +58,7 @@ impl Command {
             Self::ReactivateCard(command) => command.frikort = tag,
             Self::TransferCard(command) => command.frikort = tag,
             Self::RecordControl(command) => command.frikort = tag,
+            Self::ChangeCprNumber(command) => command.frikort = tag,
             Self::GrantCard(_) => {}
         }
     }
@@ -164,6 +167,7 @@ pub fn decide(
         Command::ReactivateCard(command) => reactivate(account, command),
         Command::TransferCard(command) => transfer(account, command),
         Command::RecordControl(command) => control(account, command),
+        Command::ChangeCprNumber(command) => renumber(account, command),
     }
 }
 
@@ -462,6 +466,22 @@ fn control(account: &Account, command: &RecordControl) -> Result<Decision, Rejec
     check_responsible(&card, command.key.municipality)?;
     card.open_since().ok_or(Rejection::NoActiveCard)?;
     Ok(Decision::Record(Event::ControlRecorded(data)))
+}
+
+/// Only that it happened is recorded; the register finds the person by either number.
+fn renumber(account: &Account, command: &ChangeCprNumber) -> Result<Decision, Rejection> {
+    let card = known_card(account, command.frikort)?;
+    let data = CprNumberChanged {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        decided_on: command.decided_on,
+        number: command.number,
+    };
+    if let Some(before) = account.visitation.replay(&Content::Renumbered(data.clone())) {
+        return before.map(Decision::ReplayCard);
+    }
+    check_responsible(&card, command.key.municipality)?;
+    Ok(Decision::Record(Event::CprNumberChanged(data)))
 }
 
 fn check_responsible(card: &Card, municipality: crate::MunicipalityCode) -> Result<(), Rejection> {

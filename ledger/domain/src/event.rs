@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use time::Date;
 
 use crate::{
-    Amount, Cvr, Facts, FrikortTag, LimitEntry, MunicipalityCode, PaymentKey, ProductionUnit,
-    Reference, civil::iso, visitation::Criteria,
+    Amount, Cvr, Facts, FrikortTag, LimitEntry, MunicipalityCode, NumberTag, PaymentKey,
+    ProductionUnit, Reference, civil::iso, visitation::Criteria,
 };
 
 /// One event, v1.
@@ -25,6 +25,8 @@ pub enum Event {
     CardTransferred(CardTransferred),
     /// `control_recorded`
     ControlRecorded(ControlRecorded),
+    /// `cpr_number_changed`
+    CprNumberChanged(CprNumberChanged),
     /// `payment_reported`
     PaymentReported(PaymentReported, PaymentOutcome),
     /// `payment_corrected`
@@ -132,6 +134,21 @@ pub struct ControlRecorded {
     /// On what it rests (C10).
     #[serde(default, skip_serializing_if = "Criteria::is_empty")]
     pub criteria: Criteria,
+}
+
+/// A person has another CPR number, which leads to the same person (N5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CprNumberChanged {
+    /// Who recorded it.
+    pub municipality: MunicipalityCode,
+    /// The municipality's own reference.
+    pub reference: Reference,
+    /// The day on which the change was decided.
+    #[serde(with = "iso")]
+    pub decided_on: Date,
+    /// The new number, as this person's tag.
+    pub number: NumberTag,
 }
 
 /// An employer reported a payment.

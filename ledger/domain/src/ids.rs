@@ -184,21 +184,34 @@ const MUNICIPALITIES: [u16; 98] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FrikortTag(pub [u8; 16]);
 
-impl Serialize for FrikortTag {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:032x}", u128::from_be_bytes(self.0)))
-    }
+/// A CPR number as it stands in events: a keyed hash under the person's salt, so that the same
+/// change can be told from another one, and nothing else. Without the register it says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NumberTag(pub [u8; 16]);
+
+/// The JSON form of a tag: 32 hexadecimal digits.
+macro_rules! hexadecimal {
+    ($name:ident) => {
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(&format_args!("{:032x}", u128::from_be_bytes(self.0)))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <&str>::deserialize(deserializer)?;
+                let canonical = text.len() == 32
+                    && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+                let number = canonical.then(|| u128::from_str_radix(text, 16).ok()).flatten();
+                Ok(Self(number.ok_or_else(|| D::Error::custom("not a tag"))?.to_be_bytes()))
+            }
+        }
+    };
 }
 
-impl<'de> Deserialize<'de> for FrikortTag {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <&str>::deserialize(deserializer)?;
-        let canonical =
-            text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let number = canonical.then(|| u128::from_str_radix(text, 16).ok()).flatten();
-        Ok(Self(number.ok_or_else(|| D::Error::custom("not a tag"))?.to_be_bytes()))
-    }
-}
+hexadecimal!(FrikortTag);
+hexadecimal!(NumberTag);
 
 /// An organisation's own reference: 1 to 64 printable characters without quotation mark or
 /// backslash (so it never needs escaping in a record), no space at either end, no CPR number.

@@ -32,12 +32,12 @@ pub use civil::{Period, attribution_date, copenhagen_date, format_date, parse_da
 pub use decide::{Command, Decision, Rejection, decide};
 pub use event::{
     CancelReason, CardDeactivated, CardGranted, CardReactivated, CardTransferred, ControlRecorded,
-    DeactivationOutcome, Event, LimitSet, PaymentCancelled, PaymentCorrected, PaymentOutcome,
-    PaymentReported, SplitChange, YearTotals,
+    CprNumberChanged, DeactivationOutcome, Event, LimitSet, PaymentCancelled, PaymentCorrected,
+    PaymentOutcome, PaymentReported, SplitChange, YearTotals,
 };
 pub use ids::{
-    Cpr, Cvr, FrikortId, FrikortTag, IdError, MunicipalityCode, PersonId, ProductionUnit,
-    Reference, contains_cpr,
+    Cpr, Cvr, FrikortId, FrikortTag, IdError, MunicipalityCode, NumberTag, PersonId,
+    ProductionUnit, Reference, contains_cpr,
 };
 pub use limit::{LimitEntry, LimitSchedule};
 pub use payment::{
@@ -46,8 +46,8 @@ pub use payment::{
 };
 pub use record::{Actor, Record, RecordError, Role, SCHEMA};
 pub use visitation::{
-    Card, CardAnswer, CardStatus, Criteria, Criterion, DeactivateCard, DecisionKey, GrantCard,
-    ReactivateCard, RecordControl, TransferCard,
+    Card, CardAnswer, CardStatus, ChangeCprNumber, Criteria, Criterion, DeactivateCard,
+    DecisionKey, GrantCard, ReactivateCard, RecordControl, TransferCard,
 };
 
 /// The first day of the scheme (Y4; LOV 689 af 8/6/2018): nothing is dated before it.

@@ -137,6 +137,7 @@ impl Record {
             }
             Event::CardReactivated(data) => self.line("card_reactivated", data, None::<&()>),
             Event::CardTransferred(data) => self.line("card_transferred", data, None::<&()>),
+            Event::CprNumberChanged(data) => self.line("cpr_number_changed", data, None::<&()>),
             Event::ControlRecorded(data) => self.line("control_recorded", data, None::<&()>),
             Event::PaymentReported(data, outcome) => {
                 self.line("payment_reported", data, Some(outcome))
@@ -202,6 +203,7 @@ impl Record {
             }
             ("card_reactivated", None) => Event::CardReactivated(part(read.data)?),
             ("card_transferred", None) => Event::CardTransferred(part(read.data)?),
+            ("cpr_number_changed", None) => Event::CprNumberChanged(part(read.data)?),
             ("control_recorded", None) => Event::ControlRecorded(part(read.data)?),
             ("annual_limit_set", None) => Event::AnnualLimitSet(part(read.data)?),
             (known, _) if TYPES.contains(&known) => {
@@ -226,12 +228,13 @@ impl Record {
     }
 }
 
-const TYPES: [&str; 9] = [
+const TYPES: [&str; 10] = [
     "card_granted",
     "card_deactivated",
     "card_reactivated",
     "card_transferred",
     "control_recorded",
+    "cpr_number_changed",
     "payment_reported",
     "payment_corrected",
     "payment_cancelled",

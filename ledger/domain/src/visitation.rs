@@ -5,8 +5,8 @@ use time::{Date, Month, OffsetDateTime};
 
 use crate::{
     CardDeactivated, CardGranted, CardReactivated, CardTransferred, ControlRecorded,
-    DeactivationOutcome, FrikortTag, MunicipalityCode, PaymentKey, Period, Reference,
-    decide::Rejection,
+    CprNumberChanged, DeactivationOutcome, FrikortTag, MunicipalityCode, NumberTag, PaymentKey,
+    Period, Reference, decide::Rejection,
 };
 
 /// Identity of a decision within one person (C11).
@@ -139,6 +139,19 @@ pub struct RecordControl {
     pub criteria: Criteria,
 }
 
+/// Record that a person has another CPR number (N5).
+#[derive(Clone, Debug)]
+pub struct ChangeCprNumber {
+    /// Municipality and reference.
+    pub key: DecisionKey,
+    /// The Frikort-ID given beside the CPR number (N4).
+    pub frikort: Option<FrikortTag>,
+    /// The day on which the change was decided.
+    pub decided_on: Date,
+    /// The new number, as this person's tag.
+    pub number: NumberTag,
+}
+
 /// Where a card stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CardStatus {
@@ -182,6 +195,7 @@ pub(crate) enum Content {
     Reactivated(CardReactivated),
     Transferred(CardTransferred),
     Controlled(ControlRecorded),
+    Renumbered(CprNumberChanged),
 }
 
 /// A recorded decision.
@@ -204,6 +218,7 @@ impl Content {
             Self::Reactivated(d) => (d.municipality, &d.reference),
             Self::Transferred(d) => (d.municipality, &d.reference),
             Self::Controlled(d) => (d.municipality, &d.reference),
+            Self::Renumbered(d) => (d.municipality, &d.reference),
         }
     }
 
@@ -239,6 +254,10 @@ impl Content {
                 note(a.decided_on != b.decided_on, "control_date");
                 note(a.dispensation != b.dispensation, "dispensation");
                 note(a.criteria != b.criteria, "criteria");
+            }
+            (Self::Renumbered(a), Self::Renumbered(b)) => {
+                note(a.decided_on != b.decided_on, "decision_date");
+                note(a.number != b.number, "new_cpr_number");
             }
             // Another kind of decision under the same reference.
             _ => note(true, "reference"),
@@ -309,6 +328,7 @@ fn fold<'a>(decisions: impl Iterator<Item = &'a Content>) -> Option<Card> {
             }
             Content::Deactivated(decision, _) => card.as_mut()?.close(decision.last_day),
             Content::Reactivated(decision) => card.as_mut()?.open(decision.effective_from),
+            Content::Renumbered(_) => {}
             Content::Transferred(decision) => card.as_mut()?.municipality = decision.to,
             Content::Controlled(control) => {
                 let card = card.as_mut()?;

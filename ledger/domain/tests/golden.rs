@@ -23,13 +23,14 @@ fn altered(r#type: &str, part: &str, by: &str) -> String {
     line.replacen(part, by, 1)
 }
 
-const TYPES: [&str; 9] = [
+const TYPES: [&str; 10] = [
     "annual_limit_set",
     "card_granted",
     "card_deactivated",
     "card_reactivated",
     "card_transferred",
     "control_recorded",
+    "cpr_number_changed",
     "payment_reported",
     "payment_corrected",
     "payment_cancelled",
@@ -92,7 +93,7 @@ fn the_first_persons_golden_lines_are_a_history_that_folds() {
                 .expect("it follows");
         }
     }
-    assert_eq!(account.version(), 20);
+    assert_eq!(account.version(), 22);
     assert_eq!(account.year_total(2020).0.to_string(), "11000.00");
 }
 
@@ -137,6 +138,7 @@ fn an_unknown_field_is_malformed_wherever_it_stands() {
         ("card_reactivated", "\"decided_on\":"),
         ("card_transferred", "\"to\":"),
         ("control_recorded", "\"decided_on\":"),
+        ("cpr_number_changed", "\"number\":"),
         ("payment_reported", "\"facts\":"),
         ("payment_reported", "\"payment_date\":"),
         ("payment_reported", "\"wage\":"),
@@ -175,6 +177,7 @@ fn an_outcome_where_none_belongs_is_the_same_error() {
         "card_reactivated",
         "card_transferred",
         "control_recorded",
+        "cpr_number_changed",
         "annual_limit_set",
     ] {
         let line = line(name).strip_suffix('}').expect("an object");

@@ -10,7 +10,7 @@ use aes_gcm::{
     Aes256Gcm, KeyInit, Nonce,
     aead::{Aead, Payload},
 };
-use frikort_domain::{Cpr, FrikortId, FrikortTag};
+use frikort_domain::{Cpr, FrikortId, FrikortTag, NumberTag};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use uuid::Uuid;
@@ -99,6 +99,14 @@ impl FindKey {
         FrikortTag(short)
     }
 
+    /// What a new CPR number is compared by in events, within the person whose salt it is.
+    pub(crate) fn number_tag(&self, salt: &[u8; 16], cpr: &Cpr) -> NumberTag {
+        let tag = self.tag(&[b"number\0", salt, cpr.expose_digits().as_bytes()]);
+        let mut short = [0; 16];
+        short.copy_from_slice(&tag[..16]);
+        NumberTag(short)
+    }
+
     fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut mac = self.0.clone();
         parts.iter().for_each(|part| mac.update(part));
@@ -154,14 +162,22 @@ pub(crate) struct Newcomer {
 }
 
 pub(crate) fn newcomer() -> Newcomer {
-    #[expect(clippy::disallowed_methods, reason = "the one place where random ids are born")]
-    let (id, salt, nonce) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
-    let mut short = [0; 12];
+    Newcomer { id: random(), salt: random().into_bytes(), nonce: nonce() }
+}
+
+/// Twelve random bytes, never the same again.
+pub(crate) fn nonce() -> [u8; 12] {
     // Six fixed bits of a v4 UUID lie in bytes 6 and 8: the other bytes are all random.
-    let random = nonce.as_bytes();
+    let random = random().into_bytes();
+    let mut short = [0; 12];
     short[..6].copy_from_slice(&random[..6]);
     short[6..].copy_from_slice(&random[10..]);
-    Newcomer { id, salt: salt.into_bytes(), nonce: short }
+    short
+}
+
+fn random() -> Uuid {
+    #[expect(clippy::disallowed_methods, reason = "the one place where random ids are born")]
+    Uuid::new_v4()
 }
 
 fn create_file(file: &Path) -> Result<(), KeysError> {

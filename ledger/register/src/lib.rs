@@ -15,7 +15,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use frikort_domain::{Cpr, FrikortId, FrikortTag, PersonId};
+use frikort_domain::{Cpr, FrikortId, FrikortTag, NumberTag, PersonId};
 use lru::LruCache;
 use sqlx::PgPool;
 use time::Date;
@@ -108,21 +108,31 @@ impl Register {
         Ok(row.as_ref().and_then(Row::person))
     }
 
-    /// The date of birth of somebody in the register, by the sealed CPR number; `None` where the
-    /// row has gone, or was sealed under another key.
+    /// The date of birth of somebody in the register, by the sealed CPR numbers; of several
+    /// numbers (N5) the youngest. `None` where the rows have gone, or were sealed under another
+    /// key.
     pub async fn birth_date(
         &self,
         id: PersonId,
         seal: &SealKey,
     ) -> Result<Option<Date>, sqlx::Error> {
-        let sealed = sqlx::query_scalar!(
-            "SELECT sealed FROM register.person WHERE person_id = $1 LIMIT 1",
-            id.0
-        )
-        .fetch_optional(&self.pool)
-        .await?;
-        let cpr = sealed.and_then(|sealed| seal.unseal(&sealed, id.0));
-        Ok(cpr.and_then(|cpr| cpr.birth_date()))
+        let sealed =
+            sqlx::query_scalar!("SELECT sealed FROM register.person WHERE person_id = $1", id.0)
+                .fetch_all(&self.pool)
+                .await?;
+        let born = |sealed: &Vec<u8>| seal.unseal(sealed, id.0)?.birth_date();
+        Ok(sealed.iter().filter_map(born).max())
+    }
+
+    /// Lets another CPR number lead to `person` too (N5). Answers whom it leads to now: somebody
+    /// else, if it was somebody else's.
+    pub async fn enter_number(
+        &self,
+        person: &Person,
+        cpr: &Cpr,
+        seal: &SealKey,
+    ) -> Result<Option<Person>, sqlx::Error> {
+        self.enter(cpr, person.id.0, person.partition, &person.salt, keys::nonce(), seal).await
     }
 
     /// The person with this CPR number, entered now if nobody is, in one of the partitions.
@@ -140,25 +150,42 @@ impl Register {
         let Some(partition) = partitions.get(spread % partitions.len().max(1)) else {
             return Ok(None);
         };
-        let tag = self.find.cpr_tag(cpr);
+        self.enter(cpr, newcomer.id, *partition, &newcomer.salt, newcomer.nonce, seal).await
+    }
+
+    /// Enters a number unless it is there, and answers whom it leads to: ours, or that of a
+    /// process that was quicker.
+    async fn enter(
+        &self,
+        cpr: &Cpr,
+        id: Uuid,
+        partition: i32,
+        salt: &[u8; 16],
+        nonce: [u8; 12],
+        seal: &SealKey,
+    ) -> Result<Option<Person>, sqlx::Error> {
         sqlx::query!(
             "INSERT INTO register.person (cpr_tag, person_id, partition, salt, sealed)
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT ON CONSTRAINT person_pkey DO NOTHING",
-            &tag[..],
-            newcomer.id,
+            &self.find.cpr_tag(cpr)[..],
+            id,
             partition,
-            &newcomer.salt[..],
-            &seal.seal(cpr, newcomer.nonce, newcomer.id)
+            &salt[..],
+            &seal.seal(cpr, nonce, id)
         )
         .execute(&self.pool)
         .await?;
-        // Ours, or that of a process that was quicker.
         self.find_cpr(cpr).await
     }
 
     /// A Frikort-ID as it stands in this person's events.
     pub fn frikort_tag(&self, person: &Person, id: FrikortId) -> FrikortTag {
         self.find.frikort_tag(&person.salt, id)
+    }
+
+    /// A new CPR number as it stands in this person's events.
+    pub fn number_tag(&self, person: &Person, cpr: &Cpr) -> NumberTag {
+        self.find.number_tag(&person.salt, cpr)
     }
 
     /// The person with this CPR number, if known without asking the database.

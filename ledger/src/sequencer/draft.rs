@@ -181,7 +181,8 @@ pub(crate) fn body(event: &Event, account: &Account) -> Option<Body> {
         Event::CardGranted(_)
         | Event::CardReactivated(_)
         | Event::CardTransferred(_)
-        | Event::ControlRecorded(_) => Some(Body::Card(account.card()?, Vec::new())),
+        | Event::ControlRecorded(_)
+        | Event::CprNumberChanged(_) => Some(Body::Card(account.card()?, Vec::new())),
         Event::AnnualLimitSet(_) => None,
     }
 }

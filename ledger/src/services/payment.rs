@@ -129,7 +129,8 @@ fn subject(command: &Command) -> Option<(PaymentKey, Amount)> {
         | Command::DeactivateCard(_)
         | Command::ReactivateCard(_)
         | Command::TransferCard(_)
-        | Command::RecordControl(_) => None,
+        | Command::RecordControl(_)
+        | Command::ChangeCprNumber(_) => None,
     }
 }
 

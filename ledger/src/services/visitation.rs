@@ -2,26 +2,27 @@
 
 use std::sync::Arc;
 
-use frikort_domain::{FrikortTag, PersonId};
+use frikort_domain::{FrikortTag, PersonId, Rejection};
 use frikort_proto::{
     error::Failure,
     v1::{
-        self, DeactivateCardRequest, DeactivateCardResponse, GetCardRequest, GetCardResponse,
-        GrantCardRequest, GrantCardResponse, ReactivateCardRequest, ReactivateCardResponse,
-        RecordControlRequest, RecordControlResponse, TransferCardRequest, TransferCardResponse,
+        self, ChangeCprNumberRequest, ChangeCprNumberResponse, DeactivateCardRequest,
+        DeactivateCardResponse, GetCardRequest, GetCardResponse, GrantCardRequest,
+        GrantCardResponse, ReactivateCardRequest, ReactivateCardResponse, RecordControlRequest,
+        RecordControlResponse, TransferCardRequest, TransferCardResponse,
         visitation_service_server::VisitationService,
     },
 };
-use frikort_register::{Named, Who};
+use frikort_register::{Named, Person, Who};
 use time::Date;
 use tonic::{Request, Response, Status};
 
 use crate::{
     fail::internal,
     ledger::{Caller, Ledger, Told},
-    parse::{self, Grant, Parsed},
+    parse::{self, Grant, NewNumber, Parsed},
     render,
-    sequencer::{Ask, Body},
+    sequencer::{Ask, Body, Refused},
 };
 
 pub(crate) struct Visitations(pub(crate) Arc<Ledger>);
@@ -109,6 +110,22 @@ impl VisitationService for Visitations {
         }))
     }
 
+    async fn change_cpr_number(
+        &self,
+        request: Request<ChangeCprNumberRequest>,
+    ) -> Result<Response<ChangeCprNumberResponse>, Status> {
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let validate_only = request.validate_only;
+        let parsed = parse::new_number(request, self.0.today())?;
+        let told = self.change_number(parsed, validate_only, caller).await?;
+        Ok(Response::new(ChangeCprNumberResponse {
+            card: Some(card(&told)?),
+            position: Some(told.place()),
+            replayed: told.answer.replayed,
+        }))
+    }
+
     async fn get_card(
         &self,
         request: Request<GetCardRequest>,
@@ -173,6 +190,38 @@ impl Visitations {
         let tag = self.0.register.frikort_tag(&person, grant.frikort_id);
         let ask = Ask::Command(person.id, grant.finish(tag, born));
         let answer = self.0.ask(person.partition, ask, validate_only, caller).await?;
+        Ok(Told::new(&person, answer))
+    }
+
+    /// Records the change, then lets the new number lead to the person. Whoever is cut off between
+    /// the two repeats the call, is answered as before, and the number is entered then.
+    async fn change_number(
+        &self,
+        parsed: Parsed<NewNumber>,
+        validate_only: bool,
+        caller: Caller,
+    ) -> Result<Told, Failure> {
+        let Parsed { named, command: change } = parsed;
+        let Some((person, frikort)) = self.0.find(&named).await? else {
+            return Err(Refused::Rejected(Rejection::NoCard).into());
+        };
+        let cpr = change.cpr.clone();
+        let check = |holder: Option<Person>| match holder {
+            Some(holder) if holder.id != person.id => {
+                let taken = "is another person's in the register".to_owned();
+                Err(Failure::invalid(vec![("new_cpr_number".to_owned(), taken)]))
+            }
+            _ => Ok(()),
+        };
+        let holder = self.0.register.find_cpr(&cpr).await;
+        check(holder.map_err(|error| self.0.read_failed(error))?)?;
+        let number = self.0.register.number_tag(&person, &cpr);
+        let ask = Ask::Command(person.id, change.finish(frikort, number));
+        let answer = self.0.ask(person.partition, ask, validate_only, caller).await?;
+        if !validate_only {
+            let holder = self.0.register.enter_number(&person, &cpr, &self.0.seal).await;
+            check(holder.map_err(|error| self.0.read_failed(error))?)?;
+        }
         Ok(Told::new(&person, answer))
     }
 

@@ -1,8 +1,8 @@
 //! VisitationService.
 
 use frikort_proto::v1::{
-    Criterion, DeactivateCardRequest, GetCardRequest, GrantCardRequest, ReactivateCardRequest,
-    RecordControlRequest, TransferCardRequest, person_ref::Person,
+    ChangeCprNumberRequest, Criterion, DeactivateCardRequest, GetCardRequest, GrantCardRequest,
+    ReactivateCardRequest, RecordControlRequest, TransferCardRequest, person_ref::Person,
 };
 use frikort_tests::client::{by_cpr, date, grant, new_cpr};
 
@@ -124,6 +124,44 @@ async fn a_bad_transfer_is_refused_by_field_and_records_nothing() {
         .refuses(&sound, cases, async |r| ground.ledger.visitations.clone().transfer_card(r).await)
         .await;
     visitations.transfer_card(sound).await.expect("what the cases start from is sound");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_change_of_number_is_refused_by_field_and_records_nothing() {
+    type Change = ChangeCprNumberRequest;
+    const NEW: &str = "new_cpr_number";
+    let ground = Ground::new().await;
+    let sound = ChangeCprNumberRequest {
+        person: by_cpr(&ground.cpr),
+        municipality_code: "101".to_owned(),
+        reference: "S-2".to_owned(),
+        decision_date: Some(date(2022, 6, 1)),
+        new_cpr_number: new_cpr(),
+        validate_only: false,
+    };
+    let (old, taken) = (ground.cpr.clone(), new_cpr());
+    let mut visitations = ground.ledger.visitations.clone();
+    visitations.grant_card(grant(&taken)).await.unwrap();
+    let mut cases = person("person", |r: &mut Change| &mut r.person);
+    cases.extend(municipality(|r: &mut Change| &mut r.municipality_code));
+    cases.extend(reference(|r: &mut Change| &mut r.reference));
+    cases.extend(decision_date(|r: &mut Change| &mut r.decision_date));
+    let bad = ["", "123456789", "3002605001", "010160+5001", &old, &taken];
+    cases.extend(texts(NEW, |r: &mut Change| &mut r.new_cpr_number, &bad));
+    cases.extend([
+        case("the new number in the reference", &["reference"], |r: &mut Change| {
+            r.reference = format!("x{}x", r.new_cpr_number);
+        }),
+        case("nothing", &["person", "municipality_code", "reference", "decision_date", NEW], |r| {
+            *r = Change::default();
+        }),
+    ]);
+    ground
+        .refuses(&sound, cases, async |r| {
+            ground.ledger.visitations.clone().change_cpr_number(r).await
+        })
+        .await;
+    visitations.change_cpr_number(sound).await.expect("what the cases start from is sound");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,12 @@
 //! The reasons that decisions about a card are refused for.
 
 use frikort_proto::v1::{
-    DeactivateCardRequest, GetCardRequest, GrantCardRequest, PersonRef, ReactivateCardRequest,
-    RecordControlRequest, TransferCardRequest, person_ref::Person,
+    ChangeCprNumberRequest, DeactivateCardRequest, GetAllowanceRequest, GetCardRequest,
+    GrantCardRequest, PersonRef, ReactivateCardRequest, RecordControlRequest, TransferCardRequest,
+    person_ref::Person,
 };
 use frikort_tests::{
-    client::{by_cpr, date, grant, new_cpr},
+    client::{by_cpr, date, grant, new_cpr, report},
     stack::Stack,
 };
 use tonic::Code::{AlreadyExists, FailedPrecondition, NotFound};
@@ -193,6 +194,74 @@ async fn a_refused_transfer_or_control_says_why_and_records_nothing() {
         RecordControlRequest { municipality_code: "151".to_owned(), ..control(&cpr, "S-6") };
     refused(FailedPrecondition, "NO_ACTIVE_CARD")
         .check("a card that is not active", visitations.record_control(inactive).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn n5_a_new_number_leads_to_the_same_person() {
+    let stack = Stack::start(1).await.unwrap();
+    let mut ledger = stack.ledger().await.unwrap();
+    ledger.set_limit(2022, 20_000).await.unwrap();
+    let (old, new) = (new_cpr(), new_cpr());
+    let person_id = ledger.grant(&old).await.unwrap();
+    ledger.payments.report_payment(report(&old, "before", 1_960_000)).await.unwrap();
+    let request = ChangeCprNumberRequest {
+        person: by_cpr(&old),
+        municipality_code: "101".to_owned(),
+        reference: "S-2".to_owned(),
+        decision_date: Some(date(2022, 6, 1)),
+        new_cpr_number: new.clone(),
+        validate_only: false,
+    };
+
+    // Until then, and after a dry run, the new number is nobody's.
+    let before = stack.recorded().await.unwrap();
+    let dry = ChangeCprNumberRequest { validate_only: true, ..request.clone() };
+    ledger.visitations.change_cpr_number(dry).await.unwrap();
+    let asked = GetCardRequest { person: by_cpr(&new) };
+    let answer = ledger.visitations.get_card(asked.clone()).await;
+    refused(NotFound, "NO_CARD").check("a dry run", answer);
+    let elsewhere =
+        ChangeCprNumberRequest { municipality_code: "147".to_owned(), ..request.clone() };
+    refused(FailedPrecondition, "NOT_RESPONSIBLE")
+        .check("another municipality", ledger.visitations.change_cpr_number(elsewhere).await);
+    assert_eq!(stack.recorded().await.unwrap(), before);
+
+    let told = ledger.visitations.change_cpr_number(request.clone()).await.unwrap().into_inner();
+    assert_eq!(told.card.unwrap().person_id, person_id);
+    for number in [&new, &old] {
+        let asked = GetCardRequest { person: by_cpr(number) };
+        let card = ledger.visitations.get_card(asked).await.unwrap().into_inner().card.unwrap();
+        assert_eq!(card.person_id, person_id);
+    }
+    // One balance, also where the projector answers.
+    let payment = report(&new, "after", 100_000);
+    let after = ledger.payments.report_payment(payment).await.unwrap().into_inner();
+    assert_eq!(after.payment.unwrap().exempt_oere, 40_000);
+    let min_position = after.position.unwrap().position;
+    for number in [&new, &old] {
+        let asked = GetAllowanceRequest { person: by_cpr(number), year: 2022, min_position };
+        let mut allowances = stack.allowances().await.unwrap();
+        let told = allowances.get_allowance(asked).await.unwrap().into_inner();
+        assert_eq!(told.allowance.unwrap().total_oere, 2_060_000);
+    }
+
+    // Whoever was cut off before the number was entered repeats the call.
+    let pool = stack.database.pool().await.unwrap();
+    let last = "DELETE FROM register.person WHERE cpr_tag = (SELECT cpr_tag FROM register.person
+                ORDER BY ctid DESC LIMIT 1)";
+    sqlx::query(last).execute(&pool).await.unwrap();
+    let again = ledger.visitations.change_cpr_number(request.clone()).await.unwrap().into_inner();
+    assert!(again.replayed && again.position == told.position);
+    let numbers: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM register.person").fetch_one(&pool).await.unwrap();
+    assert_eq!(numbers, 2);
+    let other = ChangeCprNumberRequest { new_cpr_number: new_cpr(), ..request };
+    reused(&["new_cpr_number"])
+        .check("another number", ledger.visitations.change_cpr_number(other).await);
+
+    let records: Vec<String> =
+        sqlx::query_scalar("SELECT record FROM ledger.event").fetch_all(&pool).await.unwrap();
+    assert!(records.iter().all(|record| !record.contains(&old) && !record.contains(&new)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,9 @@
 //! What can happen in a scenario: days that pass, limits, and commands built in a few words.
 
 use frikort_domain::{
-    Amount, CancelPayment, CancelReason, Command, CorrectPayment, Criteria, Criterion,
-    DeactivateCard, DecisionKey, Facts, FrikortTag, GrantCard, LimitEntry, PaymentKey, Period,
-    ReactivateCard, RecordControl, ReportPayment, TransferCard,
+    Amount, CancelPayment, CancelReason, ChangeCprNumber, Command, CorrectPayment, Criteria,
+    Criterion, DeactivateCard, DecisionKey, Facts, FrikortTag, GrantCard, LimitEntry, NumberTag,
+    PaymentKey, Period, ReactivateCard, RecordControl, ReportPayment, TransferCard,
 };
 use time::{Date, macros::date};
 
@@ -61,6 +61,15 @@ pub(crate) fn transfer(reference: &str, to: &str, decided_on: Date) -> Step {
         frikort: None,
         decided_on,
         to: to.parse().expect("a municipality"),
+    }))
+}
+
+pub(crate) fn renumber(reference: &str, number: u8, decided_on: Date) -> Step {
+    Step::Do(Command::ChangeCprNumber(ChangeCprNumber {
+        key: decision("751", reference),
+        frikort: None,
+        decided_on,
+        number: NumberTag([number; 16]),
     }))
 }
 
@@ -176,6 +185,7 @@ impl Step {
             Command::ReactivateCard(command) => command.frikort = Some(tag),
             Command::TransferCard(command) => command.frikort = Some(tag),
             Command::RecordControl(command) => command.frikort = Some(tag),
+            Command::ChangeCprNumber(command) => command.frikort = Some(tag),
         })
     }
 
@@ -195,6 +205,7 @@ impl Step {
             Command::ReactivateCard(command) => command.key.municipality = municipality,
             Command::TransferCard(command) => command.key.municipality = municipality,
             Command::RecordControl(command) => command.key.municipality = municipality,
+            Command::ChangeCprNumber(command) => command.key.municipality = municipality,
             other => panic!("no decision about a card: {other:?}"),
         })
     }
@@ -206,6 +217,7 @@ impl Step {
             Command::ReactivateCard(command) => command.decided_on = day,
             Command::TransferCard(command) => command.decided_on = day,
             Command::RecordControl(command) => command.decided_on = day,
+            Command::ChangeCprNumber(command) => command.decided_on = day,
             other => panic!("no decision about a card: {other:?}"),
         })
     }

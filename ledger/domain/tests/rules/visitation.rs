@@ -5,7 +5,8 @@ use time::{Date, macros::date};
 
 use crate::scenario::{
     BAKERY, CARD, GARDEN, OTHER_CARD, Then, card_recorded, control, deactivate, given, grant,
-    holder, key, limit, moment, nothing_recorded, reactivate, recorded, refused, report, transfer,
+    holder, key, limit, moment, nothing_recorded, reactivate, recorded, refused, renumber, report,
+    transfer,
 };
 
 fn reused(fields: &[&'static str]) -> Rejection {
@@ -321,4 +322,26 @@ fn c10_criteria_are_part_of_a_decision_in_one_order_and_each_once() {
         .then(card_recorded)
         .when(deactivate("d1", date!(2020 - 02 - 01)))
         .then(refused(reused(&["criteria"])));
+}
+
+#[test]
+fn n5_a_change_of_number_is_recorded_by_the_responsible_municipality_and_changes_nothing_else() {
+    let day = date!(2019 - 05 - 01);
+    given([holder(), report(BAKERY, "a", "19600.00")])
+        .when(renumber("n1", 1, day).by("101"))
+        .then(refused(Rejection::NotResponsible))
+        .when(renumber("n1", 1, day).naming(OTHER_CARD))
+        .then(refused(Rejection::NoCard))
+        .when(renumber("n1", 1, day))
+        .then(|then: &Then| {
+            assert_eq!(then.before.account.card(), then.after.account.card());
+            card_recorded(then);
+        })
+        .when(renumber("n1", 1, day))
+        .then(card_replayed(3, CardStatus::Active, &[(date!(2019 - 01 - 01), None)]))
+        .when(renumber("n1", 2, day))
+        .then(refused(reused(&["new_cpr_number"])))
+        .when(report(GARDEN, "b", "1000.00").paid(date!(2019 - 06 - 02)))
+        .then(recorded("400.00", "600.00"));
+    given([limit(2019, "20000.00")]).when(renumber("n1", 1, day)).then(refused(Rejection::NoCard));
 }
