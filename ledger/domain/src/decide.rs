@@ -394,7 +394,6 @@ fn grant(account: &Account, command: &GrantCard) -> Result<Decision, Rejection> 
 }
 
 fn deactivate(account: &Account, command: &DeactivateCard) -> Result<Decision, Rejection> {
-    let card = known_card(account, command.frikort)?;
     let data = CardDeactivated {
         municipality: command.key.municipality,
         reference: command.key.reference.clone(),
@@ -403,56 +402,47 @@ fn deactivate(account: &Account, command: &DeactivateCard) -> Result<Decision, R
         criteria: command.criteria.clone(),
     };
     let content = Content::Deactivated(data.clone(), DeactivationOutcome::default());
-    if let Some(before) = account.visitation.replay(&content) {
-        return before.map(Decision::ReplayCard);
-    }
-    check_responsible(&card, command.key.municipality)?;
-    card.open_since().ok_or(Rejection::NoActiveCard)?;
-    let after =
-        |state: &PaymentState| !state.cancelled && state.facts.work_days().last > command.last_day;
-    let payments_after =
-        account.payments.iter().filter(|(_, s)| after(s)).map(|(key, _)| key.clone()).collect();
-    let outcome = DeactivationOutcome { payments_after };
-    Ok(Decision::Record(Event::CardDeactivated(data, outcome)))
+    about_card(account, command.frikort, &content, |card| {
+        card.open_since().ok_or(Rejection::NoActiveCard)?;
+        let after = |state: &PaymentState| {
+            !state.cancelled && state.facts.work_days().last > command.last_day
+        };
+        let payments_after =
+            account.payments.iter().filter(|(_, s)| after(s)).map(|(key, _)| key.clone()).collect();
+        Ok(Event::CardDeactivated(data, DeactivationOutcome { payments_after }))
+    })
 }
 
 fn reactivate(account: &Account, command: &ReactivateCard) -> Result<Decision, Rejection> {
-    let card = known_card(account, command.frikort)?;
     let data = CardReactivated {
         municipality: command.key.municipality,
         reference: command.key.reference.clone(),
         decided_on: command.decided_on,
         effective_from: command.effective_from,
     };
-    if let Some(before) = account.visitation.replay(&Content::Reactivated(data.clone())) {
-        return before.map(Decision::ReplayCard);
-    }
-    check_responsible(&card, command.key.municipality)?;
-    if let Some(effective_from) = card.overlapping(command.effective_from) {
-        return Err(Rejection::CardNotDeactivated { effective_from });
-    }
-    Ok(Decision::Record(Event::CardReactivated(data)))
+    about_card(account, command.frikort, &Content::Reactivated(data.clone()), |card| {
+        match card.overlapping(command.effective_from) {
+            Some(effective_from) => Err(Rejection::CardNotDeactivated { effective_from }),
+            None => Ok(Event::CardReactivated(data)),
+        }
+    })
 }
 
 /// Also a card that is not active is handed over: the new municipality may reactivate it (C7).
 fn transfer(account: &Account, command: &TransferCard) -> Result<Decision, Rejection> {
-    let card = known_card(account, command.frikort)?;
     let data = CardTransferred {
         municipality: command.key.municipality,
         reference: command.key.reference.clone(),
         decided_on: command.decided_on,
         to: command.to,
     };
-    if let Some(before) = account.visitation.replay(&Content::Transferred(data.clone())) {
-        return before.map(Decision::ReplayCard);
-    }
-    check_responsible(&card, command.key.municipality)?;
-    Ok(Decision::Record(Event::CardTransferred(data)))
+    about_card(account, command.frikort, &Content::Transferred(data.clone()), |_| {
+        Ok(Event::CardTransferred(data))
+    })
 }
 
 /// A control of a card that is not active has no object.
 fn control(account: &Account, command: &RecordControl) -> Result<Decision, Rejection> {
-    let card = known_card(account, command.frikort)?;
     let data = ControlRecorded {
         municipality: command.key.municipality,
         reference: command.key.reference.clone(),
@@ -460,32 +450,41 @@ fn control(account: &Account, command: &RecordControl) -> Result<Decision, Rejec
         dispensation: command.dispensation,
         criteria: command.criteria.clone(),
     };
-    if let Some(before) = account.visitation.replay(&Content::Controlled(data.clone())) {
-        return before.map(Decision::ReplayCard);
-    }
-    check_responsible(&card, command.key.municipality)?;
-    card.open_since().ok_or(Rejection::NoActiveCard)?;
-    Ok(Decision::Record(Event::ControlRecorded(data)))
+    about_card(account, command.frikort, &Content::Controlled(data.clone()), |card| {
+        card.open_since().ok_or(Rejection::NoActiveCard)?;
+        Ok(Event::ControlRecorded(data))
+    })
 }
 
 /// Only that it happened is recorded; the register finds the person by either number.
 fn renumber(account: &Account, command: &ChangeCprNumber) -> Result<Decision, Rejection> {
-    let card = known_card(account, command.frikort)?;
     let data = CprNumberChanged {
         municipality: command.key.municipality,
         reference: command.key.reference.clone(),
         decided_on: command.decided_on,
         number: command.number,
     };
-    if let Some(before) = account.visitation.replay(&Content::Renumbered(data.clone())) {
-        return before.map(Decision::ReplayCard);
-    }
-    check_responsible(&card, command.key.municipality)?;
-    Ok(Decision::Record(Event::CprNumberChanged(data)))
+    about_card(account, command.frikort, &Content::Renumbered(data.clone()), |_| {
+        Ok(Event::CprNumberChanged(data))
+    })
 }
 
-fn check_responsible(card: &Card, municipality: crate::MunicipalityCode) -> Result<(), Rejection> {
-    if card.municipality == municipality { Ok(()) } else { Err(Rejection::NotResponsible) }
+/// A decision about a card that was granted: what is on record is answered as it was (C11), and
+/// what is new is for the responsible municipality alone (C7).
+fn about_card(
+    account: &Account,
+    frikort: Option<FrikortTag>,
+    content: &Content,
+    record: impl FnOnce(&Card) -> Result<Event, Rejection>,
+) -> Result<Decision, Rejection> {
+    let card = known_card(account, frikort)?;
+    if let Some(before) = account.visitation.replay(content) {
+        return before.map(Decision::ReplayCard);
+    }
+    if content.municipality() != card.municipality {
+        return Err(Rejection::NotResponsible);
+    }
+    record(&card).map(Decision::Record)
 }
 
 /// One year's shares while a decision is made: which payments, in which order, with which part.

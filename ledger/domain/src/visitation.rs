@@ -222,6 +222,11 @@ impl Content {
         }
     }
 
+    /// Who decided.
+    pub(crate) fn municipality(&self) -> MunicipalityCode {
+        self.key().0
+    }
+
     /// Request fields in which two decisions under one reference differ.
     fn differing(&self, other: &Self) -> Vec<&'static str> {
         let mut names = Vec::new();
