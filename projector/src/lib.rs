@@ -14,6 +14,7 @@ mod follow;
 mod query;
 mod state;
 mod statement;
+mod summary;
 mod tables;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};

@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use frikort_domain::{
-    Amount, FrikortTag, LimitSchedule, PersonId, SCHEME_START, Slot, copenhagen_date, settle,
+    Amount, FrikortTag, LimitSchedule, PersonId, SCHEME_START, Slot, copenhagen_date, format_date,
+    settle,
 };
 use frikort_event_store::EventStore;
 use frikort_process::clock::Clock;
@@ -23,6 +24,7 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 use crate::{
     state::{State, View},
     statement::{self, StatedPayment},
+    summary,
     tables::{self, Checkpoint, Years},
 };
 
@@ -110,10 +112,18 @@ impl AllowanceService for Allowances {
             check_year(&mut faults, request.year);
         }
         check_position(&mut faults, request.min_position);
-        let named = faults.finish(named)?;
+        let hours_through = match request.hours_through {
+            None => Some(self.today()),
+            Some(day) => day.to_day().filter(|day| *day >= SCHEME_START),
+        };
+        if hours_through.is_none() {
+            let first = format_date(SCHEME_START);
+            faults.note("hours_through", format!("must be a day that exists, from {first} on"));
+        }
+        let (named, hours_through) = faults.finish(named.zip(hours_through))?;
         let (person, frikort) = self.find_at(&named, request.min_position, patience).await?;
         let year = (request.year != 0).then_some(request.year);
-        Ok(Response::new(self.statement(&person, frikort, year).await?))
+        Ok(Response::new(self.statement(&person, frikort, year, hours_through).await?))
     }
 }
 
@@ -241,6 +251,7 @@ impl Allowances {
         person: &Person,
         frikort: Option<FrikortTag>,
         year: Option<i32>,
+        hours_through: Date,
     ) -> Result<GetStatementResponse, Failure> {
         let failed = |error: sqlx::Error| unread(&error);
         let mut tx = tables::begin_snapshot(self.store.pool()).await.map_err(failed)?;
@@ -264,12 +275,15 @@ impl Allowances {
         allowances.sort_by_key(|allowance| allowance.year);
         let wanted = |of: i32| year.is_none_or(|year| year == of);
         allowances.retain(|allowance| wanted(allowance.year));
-        let payments = payments.into_iter().filter(|payment| wanted(payment.year));
+        let hours = summary::hours(payments.iter(), hours_through);
+        payments.retain(|payment| wanted(payment.year));
         Ok(GetStatementResponse {
             person_id: person.id.to_string(),
-            payments: payments.map(|payment| payment.render(person.id)).collect(),
+            payments: payments.iter().map(|payment| payment.render(person.id)).collect(),
             allowances,
             position: Some(place(partition, checkpoint)),
+            months: summary::months(payments.iter()),
+            hours: Some(hours),
         })
     }
 }

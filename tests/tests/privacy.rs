@@ -130,7 +130,7 @@ async fn ask(stack: &Stack, cprs: &[String]) {
     }
     for cpr in cprs {
         let person = by_cpr(&written(cpr)[1]);
-        let request = GetStatementRequest { person, year: 2022, min_position };
+        let request = GetStatementRequest { person, year: 2022, min_position, hours_through: None };
         allowances.get_statement(request).await.unwrap();
     }
 }

@@ -13,7 +13,7 @@ use frikort_proto::{
 };
 use frikort_tests::{
     audit::assert_projection_is_the_fold,
-    client::{CVR, Ledger, allowances, by_cpr, facts, new_cpr, report},
+    client::{CVR, Ledger, allowances, by_cpr, date, facts, new_cpr, report},
     database::Database,
     process::{Kind, Service},
 };
@@ -101,7 +101,12 @@ async fn corrections_and_cancellations_move_splits_in_statement_and_totals() {
     };
     let answer = ledger.payments.cancel_payment(cancellation).await.unwrap().into_inner();
     let min_position = answer.position.unwrap().position;
-    let request = GetStatementRequest { person: by_cpr(&cpr), year: 0, min_position };
+    let request = GetStatementRequest {
+        person: by_cpr(&cpr),
+        min_position,
+        hours_through: Some(date(2023, 2, 27)),
+        ..GetStatementRequest::default()
+    };
     let statement = allowances.get_statement(request).await.unwrap().into_inner();
     let splits: Vec<_> = statement
         .payments
@@ -114,6 +119,13 @@ async fn corrections_and_cancellations_move_splits_in_statement_and_totals() {
     );
     assert_eq!(statement.allowances[0].total_oere, 2_000_000);
     assert_eq!(statement.allowances[0].payment_count, 2);
+    // March, by the day of payment; nothing said of hours, by any of the two that are left.
+    let month = &statement.months[..];
+    assert_eq!((month[0].year, month[0].month, month[0].payment_count), (2022, 3, 2));
+    assert_eq!((month[0].total_oere, month[0].exempt_oere, month.len()), (2_000_000, 2_000_000, 1));
+    let hours = statement.hours.unwrap();
+    assert_eq!(hours.period.unwrap().first_day, Some(date(2022, 2, 28)));
+    assert_eq!((hours.hours_hundredths, hours.payments_without_hours), (0, 2));
     assert_projection_is_the_fold(&database.pool().await.unwrap()).await;
 }
 

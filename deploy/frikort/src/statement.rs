@@ -4,7 +4,7 @@
 use std::io::{BufWriter, Stdout, Write};
 
 use frikort_proto::v1::{
-    ErrorReason, GetStatementRequest, GetStatementResponse, Payment,
+    ErrorReason, GetStatementRequest, GetStatementResponse, Payment, WorkedHours,
     allowance_service_client::AllowanceServiceClient,
 };
 use futures::{StreamExt, stream};
@@ -42,7 +42,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Ending> {
     let mut answers = stream::iter(args.persons.read()?)
         .map(|asked| {
             let person = Some(wire::by_cpr(asked.cpr.clone(), String::new()));
-            let request = GetStatementRequest { person, year, min_position };
+            let request = GetStatementRequest { person, year, min_position, hours_through: None };
             let projector = &projector;
             async move { (asked, ask(projector, request).await) }
         })
@@ -116,6 +116,9 @@ impl Show {
                         a.year
                     )?;
                 }
+                if let Some(hours) = &statement.hours {
+                    writeln!(out, "{}", worked(hours))?;
+                }
                 writeln!(out)?;
             }
         }
@@ -129,6 +132,19 @@ impl Show {
         }
         Ok(())
     }
+}
+
+/// `hours 2025-11-23 to 2026-11-22: 12,50 (and 2 payments that say nothing of hours)`
+fn worked(hours: &WorkedHours) -> String {
+    let period = hours.period.unwrap_or_default();
+    let (first, last) = (wire::show(period.first_day), wire::show(period.last_day));
+    let (whole, hundredths) = (hours.hours_hundredths / 100, hours.hours_hundredths % 100);
+    let unknown = match hours.payments_without_hours {
+        0 => String::new(),
+        1 => " (and 1 payment that says nothing of hours)".to_owned(),
+        n => format!(" (and {n} payments that say nothing of hours)"),
+    };
+    format!("hours {first} to {last}: {whole},{hundredths:02}{unknown}")
 }
 
 fn csv_row(cpr: &str, payment: &Payment) -> [String; 8] {

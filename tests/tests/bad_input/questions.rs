@@ -3,11 +3,11 @@
 use frikort_proto::v1::{
     BatchGetAllowancesRequest, GetAllowanceRequest, GetStatementRequest, PersonRef,
 };
-use frikort_tests::client::by_cpr;
+use frikort_tests::client::{by_cpr, date};
 
 use super::{
     case::{Ground, case},
-    fields::{numbers, person},
+    fields::{numbers, optional_date, person},
 };
 
 /// Years that no limit can be asked for.
@@ -85,14 +85,22 @@ async fn a_bad_question_for_many_allowances_is_refused_by_field() {
 async fn a_bad_question_for_a_statement_is_refused_by_field() {
     type Get = GetStatementRequest;
     let ground = Ground::new().await;
-    let sound = GetStatementRequest { person: by_cpr(&ground.cpr), year: 0, min_position: 2 };
+    let sound = GetStatementRequest {
+        person: by_cpr(&ground.cpr),
+        min_position: 2,
+        ..GetStatementRequest::default()
+    };
     let mut cases = person("person", |r: &mut Get| &mut r.person);
     // 0 asks for all years.
     let years: Vec<i32> = YEARS.into_iter().filter(|year| *year != 0).collect();
     cases.extend(numbers("year", |r: &mut Get| &mut r.year, &years));
     cases.extend(numbers("min_position", |r: &mut Get| &mut r.min_position, &POSITIONS));
+    cases.extend(optional_date("hours_through", |r: &mut Get| &mut r.hours_through));
+    cases.push(case("before the scheme", &["hours_through"], |r: &mut Get| {
+        r.hours_through = Some(date(2018, 12, 31));
+    }));
     cases.push(case("all of it wrong", &["person", "year", "min_position"], |r| {
-        *r = GetStatementRequest { person: None, year: 1, min_position: -1 };
+        *r = GetStatementRequest { year: 1, min_position: -1, ..GetStatementRequest::default() };
     }));
     let allowances = ground.stack.allowances().await.unwrap();
     ground.refuses(&sound, cases, async |r| allowances.clone().get_statement(r).await).await;

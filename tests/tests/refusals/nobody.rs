@@ -178,7 +178,8 @@ async fn a_wrong_frikort_id_gets_the_answer_about_nobody_from_the_projector() {
         ground.check("an allowance", "NO_CARD", call).await;
     }
     let call = async |person| {
-        let request = GetStatementRequest { person, year: 0, min_position: head };
+        let request =
+            GetStatementRequest { person, year: 0, min_position: head, hours_through: None };
         allowances.get_statement(request).await
     };
     ground.check("a statement", "NO_CARD", call).await;
@@ -203,7 +204,7 @@ async fn nobody_is_waited_for_as_long_as_a_holder() {
         let (mut allowances, mut statements) = (allowances.clone(), allowances.clone());
         let min_position = min_position + 1000;
         let allowance = GetAllowanceRequest { person: person.clone(), year: 2022, min_position };
-        let statement = GetStatementRequest { person, year: 0, min_position };
+        let statement = GetStatementRequest { person, year: 0, min_position, hours_through: None };
         let (mut allowance, mut statement) = (Request::new(allowance), Request::new(statement));
         allowance.set_timeout(Duration::from_secs(2));
         statement.set_timeout(Duration::from_secs(2));

@@ -28,7 +28,12 @@ async fn questions_about_nobody_or_a_year_without_limit_are_refused() {
     let no_card = refused(NotFound, "NO_CARD");
     let get = |cpr: &str| GetAllowanceRequest { person: by_cpr(cpr), year: 2022, min_position: 1 };
     no_card.check("an allowance", allowances.get_allowance(get(&nobody)).await);
-    let request = GetStatementRequest { person: by_cpr(&nobody), year: 0, min_position: 1 };
+    let request = GetStatementRequest {
+        person: by_cpr(&nobody),
+        year: 0,
+        min_position: 1,
+        hours_through: None,
+    };
     no_card.check("a statement", allowances.get_statement(request).await);
     let request = ReadEventsRequest { person: by_cpr(&nobody), ..ReadEventsRequest::default() };
     no_card.check("events", ledger.audits.read_events(request).await);
@@ -69,7 +74,12 @@ async fn a_position_that_is_not_reached_in_time_says_how_far_it_is_and_when_to_r
         request.set_timeout(Duration::from_secs(2));
         request
     }
-    let statement = GetStatementRequest { person: by_cpr(&cpr), year: 0, min_position: 1002 };
+    let statement = GetStatementRequest {
+        person: by_cpr(&cpr),
+        year: 0,
+        min_position: 1002,
+        hours_through: None,
+    };
     let persons = vec![by_cpr(&cpr).unwrap()];
     let batch = BatchGetAllowancesRequest { persons, year: 2022, min_position: 1002 };
     let (mut one, mut two, mut three) = (allowances.clone(), allowances.clone(), allowances);

@@ -65,6 +65,7 @@ pub(super) async fn one_year(projector: &Service, all: &[Allowance]) -> anyhow::
             person: Some(wire::by_id(allowance.person_id.clone())),
             year: allowance.year,
             min_position: 0,
+            hours_through: None,
         };
         candidates.push((allowance, statement::ask(projector, request).await?.payments));
     }

@@ -33,6 +33,7 @@ pub(crate) async fn wait(projector: &Service, reached: &Reached) -> anyhow::Resu
             person: Some(wire::by_id(person_id.clone())),
             year: 0,
             min_position: *position,
+            hours_through: None,
         };
         match statement::ask(projector, request).await {
             Ok(_) | Err(CallError::Refused(_)) => {}
