@@ -157,23 +157,26 @@ async fn serve_lane(
         .await
 }
 
-/// Tells health: serving while every one of `sound` is true, overall and under each name.
+/// Tells health: serving while every one of `sound` is true, overall and under each name. Ends,
+/// not serving, with the first of them that ends.
 pub async fn tell_health(
     health: HealthReporter,
     names: Vec<&'static str>,
     mut sound: Vec<watch::Receiver<bool>>,
 ) {
+    let mut ended = false;
     loop {
-        let all = sound.iter_mut().all(|is_sound| *is_sound.borrow_and_update());
+        let all = !ended && sound.iter_mut().all(|is_sound| *is_sound.borrow_and_update());
         let status = if all { ServingStatus::Serving } else { ServingStatus::NotServing };
         health.set_service_status("", status).await;
         for name in &names {
             health.set_service_status(name, status).await;
         }
-        let changes = sound.iter_mut().map(|is_sound| Box::pin(is_sound.changed()));
-        if select_all(changes).await.0.is_err() {
+        if ended {
             return;
         }
+        let changes = sound.iter_mut().map(|is_sound| Box::pin(is_sound.changed()));
+        ended = select_all(changes).await.0.is_err();
     }
 }
 
