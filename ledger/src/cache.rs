@@ -11,7 +11,7 @@ pub(crate) struct Accounts {
 }
 
 impl Accounts {
-    /// Keeps accounts of about `limit` payments in all, at about 350 bytes each.
+    /// Keeps accounts of about `limit` payments in all, at about half a KB each.
     pub(crate) fn new(limit: usize) -> Self {
         Self { accounts: LruCache::unbounded(), weight: 0, limit }
     }

@@ -9,8 +9,9 @@ use serde::Deserialize;
 
 use crate::Settings;
 
-/// Payments whose accounts are kept in memory unless set otherwise; about 180 MB when full.
-const CACHED_PAYMENTS: usize = 500_000;
+/// Payments whose accounts are kept in memory unless set otherwise. The ledger takes about 245 MB
+/// when it is full of them (measured, with 10.000 persons).
+const CACHED_PAYMENTS: usize = 400_000;
 
 /// What the command does.
 #[derive(clap::Subcommand, Debug)]
@@ -41,7 +42,7 @@ pub struct ServeArgs {
     /// Make the keys file, with new random keys and mode 0600, if it is not there.
     #[arg(long)]
     create_keys: bool,
-    /// Payments whose accounts are kept in memory [default: 500000].
+    /// Payments whose accounts are kept in memory [default: 400000].
     #[arg(long, env = "FRIKORT_CACHED_PAYMENTS")]
     cached_payments: Option<usize>,
     /// A TOML file with the same settings; unknown keys are refused.

@@ -23,6 +23,7 @@ thread_local! {
 #[derive(Clone, Debug)]
 pub struct Lane {
     number: usize,
+    /// Without a limit of its own: an errand is for calls that wait, and those have theirs.
     errands: mpsc::UnboundedSender<Errand>,
 }
 

@@ -93,18 +93,18 @@ impl FindKey {
 
     /// What a Frikort-ID is compared by, within the person whose salt it is.
     pub(crate) fn frikort_tag(&self, salt: &[u8; 16], id: FrikortId) -> FrikortTag {
-        let tag = self.tag(&[b"frikort\0", salt, id.to_string().as_bytes()]);
-        let mut short = [0; 16];
-        short.copy_from_slice(&tag[..16]);
-        FrikortTag(short)
+        FrikortTag(self.short_tag(&[b"frikort\0", salt, id.to_string().as_bytes()]))
     }
 
     /// What a new CPR number is compared by in events, within the person whose salt it is.
     pub(crate) fn number_tag(&self, salt: &[u8; 16], cpr: &Cpr) -> NumberTag {
-        let tag = self.tag(&[b"number\0", salt, cpr.expose_digits().as_bytes()]);
+        NumberTag(self.short_tag(&[b"number\0", salt, cpr.expose_digits().as_bytes()]))
+    }
+
+    fn short_tag(&self, parts: &[&[u8]]) -> [u8; 16] {
         let mut short = [0; 16];
-        short.copy_from_slice(&tag[..16]);
-        NumberTag(short)
+        short.copy_from_slice(&self.tag(parts)[..16]);
+        short
     }
 
     fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use frikort_domain::{FrikortTag, PersonId, Rejection};
+use frikort_domain::{FrikortTag, NumberTag, PersonId};
 use frikort_proto::{
     error::Failure,
     v1::{
@@ -22,7 +22,7 @@ use crate::{
     ledger::{Caller, Ledger, Told},
     parse::{self, Grant, NewNumber, Parsed},
     render,
-    sequencer::{Ask, Body, Refused},
+    sequencer::{Ask, Body},
 };
 
 pub(crate) struct Visitations(pub(crate) Arc<Ledger>);
@@ -49,11 +49,7 @@ impl VisitationService for Visitations {
         &self,
         request: Request<DeactivateCardRequest>,
     ) -> Result<Response<DeactivateCardResponse>, Status> {
-        let caller = Caller::of(&request);
-        let request = request.into_inner();
-        let validate_only = request.validate_only;
-        let parsed = parse::deactivate(request, self.0.today())?;
-        let told = self.0.decide(parsed, validate_only, caller).await?;
+        let told = self.decide(request, |request| request.validate_only, parse::deactivate).await?;
         Ok(Response::new(DeactivateCardResponse {
             card: Some(card(&told)?),
             payments_after: payments_after(&told),
@@ -66,11 +62,7 @@ impl VisitationService for Visitations {
         &self,
         request: Request<ReactivateCardRequest>,
     ) -> Result<Response<ReactivateCardResponse>, Status> {
-        let caller = Caller::of(&request);
-        let request = request.into_inner();
-        let validate_only = request.validate_only;
-        let parsed = parse::reactivate(request, self.0.today())?;
-        let told = self.0.decide(parsed, validate_only, caller).await?;
+        let told = self.decide(request, |request| request.validate_only, parse::reactivate).await?;
         Ok(Response::new(ReactivateCardResponse {
             card: Some(card(&told)?),
             position: Some(told.place()),
@@ -82,11 +74,7 @@ impl VisitationService for Visitations {
         &self,
         request: Request<TransferCardRequest>,
     ) -> Result<Response<TransferCardResponse>, Status> {
-        let caller = Caller::of(&request);
-        let request = request.into_inner();
-        let validate_only = request.validate_only;
-        let parsed = parse::transfer(request, self.0.today())?;
-        let told = self.0.decide(parsed, validate_only, caller).await?;
+        let told = self.decide(request, |request| request.validate_only, parse::transfer).await?;
         Ok(Response::new(TransferCardResponse {
             card: Some(card(&told)?),
             position: Some(told.place()),
@@ -98,11 +86,7 @@ impl VisitationService for Visitations {
         &self,
         request: Request<RecordControlRequest>,
     ) -> Result<Response<RecordControlResponse>, Status> {
-        let caller = Caller::of(&request);
-        let request = request.into_inner();
-        let validate_only = request.validate_only;
-        let parsed = parse::control(request, self.0.today())?;
-        let told = self.0.decide(parsed, validate_only, caller).await?;
+        let told = self.decide(request, |request| request.validate_only, parse::control).await?;
         Ok(Response::new(RecordControlResponse {
             card: Some(card(&told)?),
             position: Some(told.place()),
@@ -157,6 +141,19 @@ fn payments_after(told: &Told) -> Vec<v1::Payment> {
 }
 
 impl Visitations {
+    /// A decision about a card that was granted: read, and decided by the person's partition.
+    async fn decide<R>(
+        &self,
+        request: Request<R>,
+        validate_only: fn(&R) -> bool,
+        parse: fn(R, Date) -> Result<Parsed, Failure>,
+    ) -> Result<Told, Failure> {
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let validate_only = validate_only(&request);
+        self.0.decide(parse(request, self.0.today())?, validate_only, caller).await
+    }
+
     /// A grant finds the person, or enters a new one in the register. Entering alone grants
     /// nothing: somebody without events is somebody without a card.
     async fn grant(
@@ -203,7 +200,8 @@ impl Visitations {
     ) -> Result<Told, Failure> {
         let Parsed { named, command: change } = parsed;
         let Some((person, frikort)) = self.0.find(&named).await? else {
-            return Err(Refused::Rejected(Rejection::NoCard).into());
+            let of_nobody = change.finish(None, NumberTag([0; 16]));
+            return Ok(Told::nobody(self.0.decide_unknown(&of_nobody)?));
         };
         let cpr = change.cpr.clone();
         let check = |holder: Option<Person>| match holder {

@@ -47,7 +47,7 @@ pub struct Options {
     #[arg(long, default_value_t = 10_000)]
     pub(super) persons: usize,
     /// Payments that each person has before anything is measured. With those that are measured
-    /// they must fit the ledger's memory (500.000 payments by default), or it reads cold persons.
+    /// they must fit the ledger's memory (400.000 payments by default), or it reads cold persons.
     #[arg(long, default_value_t = 20)]
     pub(super) history: usize,
     /// Calls under way in a closed loop.
