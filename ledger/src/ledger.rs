@@ -166,8 +166,9 @@ impl Ledger {
             StoreError::Unavailable(sqlx::Error::PoolTimedOut) if self.store.is_busy() => {
                 Refused::Overloaded.into()
             }
-            StoreError::Unavailable(_) => store_unavailable(),
-            _ => internal(),
+            // Also what a server says that is going down or coming up: whoever repeats the call
+            // loses nothing, whoever is told of a fault gives up.
+            _ => store_unavailable(),
         }
     }
 
