@@ -9,6 +9,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::Path,
+    process::Child,
     time::{Duration, Instant},
 };
 
@@ -68,17 +69,32 @@ impl Moments {
     }
 }
 
-/// Waits until so many events are recorded. The database may be away meanwhile.
-async fn wait_for_events(pool: &PgPool, count: i64) {
+/// Waits until so many events are recorded. The database may be away meanwhile; the import may
+/// not: one that has ended before they are recorded fails the test with what it said.
+async fn wait_for_events(
+    pool: &PgPool,
+    count: i64,
+    (running, log): (&mut Child, &Path),
+    ledger: &Service,
+) {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
+        // Asked before the count, so that an import that ends well in between is no failure.
+        let ended = running.try_wait().unwrap();
         let query = sqlx::query_scalar::<_, i64>(
             "SELECT coalesce(sum(position), 0)::bigint FROM ledger.partition_head",
         );
         if query.fetch_one(pool).await.is_ok_and(|position| position >= count) {
             return;
         }
-        assert!(Instant::now() < deadline, "the import does not go on at {count} events");
+        let gave_up = ended.filter(|status| !status.success());
+        if gave_up.is_some() || Instant::now() >= deadline {
+            panic!(
+                "the import does not reach {count} events ({gave_up:?}):\n{}\nthe ledger:\n{}",
+                fs::read_to_string(log).unwrap_or_default(),
+                ledger.logged().unwrap_or_default()
+            );
+        }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -109,7 +125,7 @@ async fn killed_at_random_moments_nothing_is_lost_and_nothing_is_there_twice() {
     let mut running = start_import(&ledger, &projector, &answers, &log).unwrap();
     let mut acknowledged: HashMap<String, String> = HashMap::new();
     for (victim, moment) in VICTIMS.iter().zip(Moments::new().choose()) {
-        wait_for_events(&pool, moment).await;
+        wait_for_events(&pool, moment, (&mut running, &log), &ledger).await;
         match *victim {
             "ledger" => ledger.kill_and_restart().unwrap(),
             "projector" => projector.kill_and_restart().unwrap(),
