@@ -102,6 +102,13 @@ async fn wait_for_events(
 async fn kill_postgres(database: &Database, dir: &Path) {
     let pid = database.cluster().pid().unwrap();
     signal(pid, "KILL").unwrap();
+    // A killed process takes its time to die, and takes connections until then. Who starts the
+    // cluster meanwhile finds it running, and starts nothing.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while database.cluster().is_ready() {
+        assert!(Instant::now() < deadline, "the server survives kill -9");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let dir = dir.to_owned();
     tokio::task::spawn_blocking(move || Cluster::start(&dir, &Options::default()))
         .await
