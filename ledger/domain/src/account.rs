@@ -9,9 +9,9 @@ use time::OffsetDateTime;
 
 use crate::{
     Amount, Card, Event, Facts, PaymentKey, PaymentOutcome, PaymentState,
-    event::{PaymentCancelled, PaymentCorrected, PaymentReported},
+    event::{PaymentCancelled, PaymentCorrected, PaymentReported, SplitChange, YearTotals},
     payment::{LastChange, PaymentAnswer},
-    visitation::{Content, Visitation},
+    visitation::{Content, RecordedDecision, Visitation},
 };
 
 /// Everything that decides about one person.
@@ -59,6 +59,11 @@ impl Account {
         self.visitation.knows(frikort)
     }
 
+    /// Every decision about the person, in order of recording.
+    pub fn decisions(&self) -> impl Iterator<Item = RecordedDecision> {
+        self.visitation.decisions()
+    }
+
     /// The payments, in order of registration.
     pub fn payments(&self) -> impl ExactSizeIterator<Item = (&PaymentKey, &PaymentState)> {
         self.payments.iter()
@@ -95,6 +100,10 @@ impl Account {
         let mut decided = |content| self.visitation.record(content, position, recorded_at);
         match event {
             Event::CardGranted(data) => decided(Content::Granted(data.clone())),
+            Event::ApplicationRejected(data) => decided(Content::Rejected(data.clone())),
+            Event::DecisionReversed(data, outcome) => {
+                decided(Content::Reversed(data.clone(), *outcome))
+            }
             Event::CardDeactivated(data, outcome) => {
                 decided(Content::Deactivated(data.clone(), outcome.clone()))
             }
@@ -105,6 +114,13 @@ impl Account {
             Event::PaymentReported(data, outcome) => self.apply_reported(data, answer(outcome)),
             Event::PaymentCorrected(data, outcome) => self.apply_corrected(data, answer(outcome)),
             Event::PaymentCancelled(data, outcome) => self.apply_cancelled(data, answer(outcome)),
+            Event::AllowanceRecalculated(data, outcome) => {
+                if outcome.year.year == data.year {
+                    self.apply_splits(&[outcome.year], &outcome.changed, position)
+                } else {
+                    Err("a recalculation tells another year")
+                }
+            }
             Event::AnnualLimitSet(_) => Err("a limit is no event of a person"),
         }
         .map_err(contradiction)?;
@@ -141,7 +157,7 @@ impl Account {
             last_change: None,
         };
         self.payments.insert(key, state);
-        self.apply_splits(&outcome, position)
+        self.apply_splits(&[outcome.year], &outcome.changed, position)
     }
 
     fn apply_corrected(
@@ -177,7 +193,10 @@ impl Account {
         year.total = year.total + state.facts.amount;
         year.exempt = year.exempt + state.exempt;
         year.payments += 1;
-        self.apply_splits(&outcome, position)
+        match outcome.left_year {
+            Some(left) => self.apply_splits(&[outcome.year, left], &outcome.changed, position),
+            None => self.apply_splits(&[outcome.year], &outcome.changed, position),
+        }
     }
 
     fn apply_cancelled(
@@ -200,17 +219,18 @@ impl Account {
             expected_revision: data.expected_revision,
             answer,
         }));
-        self.apply_splits(&outcome, position)
+        self.apply_splits(&[outcome.year], &outcome.changed, position)
     }
 
-    /// Copies the other payments' new splits, then holds the year against the outcome.
+    /// Copies the payments' new splits, then holds the years that the event touches against what
+    /// it says of them.
     fn apply_splits(
         &mut self,
-        outcome: &PaymentOutcome,
+        years: &[YearTotals],
+        changed: &[SplitChange],
         position: i64,
     ) -> Result<(), &'static str> {
-        let left_year = outcome.left_year.map(|left| left.year);
-        for change in &outcome.changed {
+        for change in changed {
             let key = PaymentKey {
                 employer_cvr: change.employer_cvr,
                 reference: change.reference.clone(),
@@ -219,7 +239,7 @@ impl Account {
             if change.exempt + change.taxable != state.amount() {
                 return Err("the exempt and the taxable part are not the amount");
             }
-            if ![Some(outcome.year.year), left_year].contains(&Some(state.year)) {
+            if !years.iter().any(|touched| touched.year == state.year) {
                 return Err("a split changes in a year that the event does not touch");
             }
             let year = self.years.entry(state.year).or_default();
@@ -227,7 +247,7 @@ impl Account {
             state.exempt = change.exempt;
             state.position = position;
         }
-        for totals in [Some(&outcome.year), outcome.left_year.as_ref()].into_iter().flatten() {
+        for totals in years {
             let year = self.years.get(&totals.year).copied().unwrap_or_default();
             if (year.total, year.payments) != (totals.total, totals.payments) {
                 return Err("the year's total is not the sum of its payments");

@@ -109,6 +109,27 @@ pub(crate) mod iso {
         let text = <&str>::deserialize(deserializer)?;
         parse_date(text).ok_or_else(|| D::Error::custom("not a date"))
     }
+
+    /// The same for a date that may be absent; `null` is not absent.
+    pub(crate) mod option {
+        use super::{Date, Deserializer, Serializer};
+
+        pub(crate) fn serialize<S: Serializer>(
+            date: &Option<Date>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            match date {
+                Some(date) => super::serialize(date, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<Date>, D::Error> {
+            super::deserialize(deserializer).map(Some)
+        }
+    }
 }
 
 /// `Period` as `{"first":"2023-02-27","last":"2023-02-28"}`.

@@ -8,9 +8,10 @@
 use time::Date;
 
 use crate::{
-    Account, Amount, Card, CardAnswer, CardDeactivated, CardGranted, CardReactivated,
-    CardTransferred, ControlRecorded, CprNumberChanged, DeactivationOutcome, Event, FrikortTag,
-    LimitSchedule, PaymentAnswer, PaymentKey,
+    Account, AllowanceRecalculated, Amount, ApplicationRejected, Card, CardAnswer, CardDeactivated,
+    CardGranted, CardReactivated, CardTransferred, ControlRecorded, CprNumberChanged,
+    DeactivationOutcome, DecisionReversed, Event, FrikortTag, LimitSchedule, PaymentAnswer,
+    PaymentKey, RecalculationOutcome, ReversalOutcome,
     allocation::{Slot, settle},
     event::{
         PaymentCancelled, PaymentCorrected, PaymentOutcome, PaymentReported, SplitChange,
@@ -18,8 +19,8 @@ use crate::{
     },
     payment::{CancelPayment, CorrectPayment, PaymentState, ReportPayment},
     visitation::{
-        ChangeCprNumber, Content, DeactivateCard, GrantCard, ReactivateCard, RecordControl,
-        TransferCard, comes_of_age,
+        CardStatus, ChangeCprNumber, Content, DeactivateCard, GrantCard, ReactivateCard,
+        RecordControl, RejectApplication, ReverseDecision, TransferCard, comes_of_age,
     },
 };
 
@@ -34,21 +35,30 @@ pub enum Command {
     CancelPayment(CancelPayment),
     /// A municipality grants a card.
     GrantCard(GrantCard),
+    /// A municipality rejects an application for a card.
+    RejectApplication(RejectApplication),
     /// A municipality deactivates a card.
     DeactivateCard(DeactivateCard),
     /// A municipality reactivates a card.
     ReactivateCard(ReactivateCard),
     /// A municipality hands a person over to another one.
     TransferCard(TransferCard),
+    /// A municipality records that a deactivation was reversed on appeal.
+    ReverseDecision(ReverseDecision),
     /// A municipality records a control.
     RecordControl(RecordControl),
     /// A municipality records that a person has another CPR number.
     ChangeCprNumber(ChangeCprNumber),
+    /// The limit of a calendar year has changed: let the person's splits follow.
+    Recalculate {
+        /// The calendar year.
+        year: i32,
+    },
 }
 
 impl Command {
-    /// Says which Frikort-ID was given beside the CPR number, as the person's tag (N4). A grant
-    /// gives a new one, and is left as it is.
+    /// Says which Frikort-ID was given beside the CPR number, as the person's tag (N4). What needs
+    /// no card is left as it is; a grant gives a new one.
     pub fn name_frikort(&mut self, tag: Option<FrikortTag>) {
         match self {
             Self::ReportPayment(command) => command.frikort = tag,
@@ -57,9 +67,10 @@ impl Command {
             Self::DeactivateCard(command) => command.frikort = tag,
             Self::ReactivateCard(command) => command.frikort = tag,
             Self::TransferCard(command) => command.frikort = tag,
+            Self::ReverseDecision(command) => command.frikort = tag,
             Self::RecordControl(command) => command.frikort = tag,
             Self::ChangeCprNumber(command) => command.frikort = tag,
-            Self::GrantCard(_) => {}
+            Self::GrantCard(_) | Self::RejectApplication(_) | Self::Recalculate { .. } => {}
         }
     }
 }
@@ -73,6 +84,8 @@ pub enum Decision {
     ReplayPayment(PaymentAnswer),
     /// A decision about the card was recorded before; this was the answer (C11).
     ReplayCard(CardAnswer),
+    /// The splits are as the limit in force makes them; there is nothing to record.
+    Settled,
 }
 
 /// Why a command is refused. Nothing is recorded then.
@@ -145,6 +158,12 @@ pub enum Rejection {
         /// The first day of the active period.
         effective_from: Date,
     },
+    /// C5.
+    #[error("no deactivation is on record under this municipality and reference")]
+    DecisionNotFound,
+    /// C5.
+    #[error("the deactivation was reversed before")]
+    DecisionAlreadyReversed,
     /// C7.
     #[error("another municipality is responsible for the person")]
     NotResponsible,
@@ -163,11 +182,14 @@ pub fn decide(
         Command::CorrectPayment(command) => correct(account, limits, command),
         Command::CancelPayment(command) => cancel(account, limits, command),
         Command::GrantCard(command) => grant(account, command),
+        Command::RejectApplication(command) => reject(account, command),
         Command::DeactivateCard(command) => deactivate(account, command),
         Command::ReactivateCard(command) => reactivate(account, command),
         Command::TransferCard(command) => transfer(account, command),
+        Command::ReverseDecision(command) => reverse(account, command),
         Command::RecordControl(command) => control(account, command),
         Command::ChangeCprNumber(command) => renumber(account, command),
+        Command::Recalculate { year } => recalculate(account, limits, *year),
     }
 }
 
@@ -378,6 +400,7 @@ fn grant(account: &Account, command: &GrantCard) -> Result<Decision, Rejection> 
         decided_on: command.decided_on,
         effective_from: command.effective_from,
         criteria: command.criteria.clone(),
+        applied_on: command.applied_on,
     };
     if let Some(before) = account.visitation.replay(&Content::Granted(data.clone())) {
         return before.map(Decision::ReplayCard);
@@ -391,6 +414,24 @@ fn grant(account: &Account, command: &GrantCard) -> Result<Decision, Rejection> 
         return Err(Rejection::CardAlreadyActive { effective_from });
     }
     Ok(Decision::Record(Event::CardGranted(data)))
+}
+
+/// Whoever has an active card has nothing to apply for (C6).
+fn reject(account: &Account, command: &RejectApplication) -> Result<Decision, Rejection> {
+    let data = ApplicationRejected {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        applied_on: command.applied_on,
+        decided_on: command.decided_on,
+        criteria: command.criteria.clone(),
+    };
+    if let Some(before) = account.visitation.replay(&Content::Rejected(data.clone())) {
+        return before.map(Decision::ReplayCard);
+    }
+    match account.card().and_then(|card| card.open_since()) {
+        Some(effective_from) => Err(Rejection::CardAlreadyActive { effective_from }),
+        None => Ok(Decision::Record(Event::ApplicationRejected(data))),
+    }
 }
 
 fn deactivate(account: &Account, command: &DeactivateCard) -> Result<Decision, Rejection> {
@@ -441,6 +482,24 @@ fn transfer(account: &Account, command: &TransferCard) -> Result<Decision, Rejec
     })
 }
 
+/// Only a deactivation is reversed: what follows from another decision reversed on appeal is a
+/// decision of its own, as a grant is that follows from a rejection.
+fn reverse(account: &Account, command: &ReverseDecision) -> Result<Decision, Rejection> {
+    let data = DecisionReversed {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        decided_on: command.decided_on,
+        reversed: command.reversed.clone(),
+    };
+    let content = Content::Reversed(data.clone(), ReversalOutcome { active: true });
+    about_card(account, command.frikort, &content, |_| {
+        account.visitation.check_reversible(&command.reversed)?;
+        let after = account.visitation.card_without(&command.reversed);
+        let active = after.is_some_and(|card| card.status == CardStatus::Active);
+        Ok(Event::DecisionReversed(data, ReversalOutcome { active }))
+    })
+}
+
 /// A control of a card that is not active has no object.
 fn control(account: &Account, command: &RecordControl) -> Result<Decision, Rejection> {
     let data = ControlRecorded {
@@ -467,6 +526,16 @@ fn renumber(account: &Account, command: &ChangeCprNumber) -> Result<Decision, Re
     about_card(account, command.frikort, &Content::Renumbered(data.clone()), |_| {
         Ok(Event::CprNumberChanged(data))
     })
+}
+
+/// Lets a person's splits follow a limit that changed after the year's last event (A5, A6).
+fn recalculate(account: &Account, limits: Limits<'_>, year: i32) -> Result<Decision, Rejection> {
+    let (year_totals, changed) = Shares::of(account, year, limits.of(year)?, None).finish()?;
+    if changed.is_empty() {
+        return Ok(Decision::Settled);
+    }
+    let outcome = RecalculationOutcome { year: year_totals, changed };
+    Ok(Decision::Record(Event::AllowanceRecalculated(AllowanceRecalculated { year }, outcome)))
 }
 
 /// A decision about a card that was granted: what is on record is answered as it was (C11), and

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use time::Date;
 
 use crate::{
-    Amount, Cvr, Facts, FrikortTag, LimitEntry, MunicipalityCode, NumberTag, PaymentKey,
-    ProductionUnit, Reference, civil::iso, visitation::Criteria,
+    Amount, Cvr, DecisionKey, Facts, FrikortTag, LimitEntry, MunicipalityCode, NumberTag,
+    PaymentKey, ProductionUnit, Reference, civil::iso, visitation::Criteria,
 };
 
 /// One event, v1.
@@ -17,12 +17,16 @@ use crate::{
 pub enum Event {
     /// `card_granted`
     CardGranted(CardGranted),
+    /// `application_rejected`
+    ApplicationRejected(ApplicationRejected),
     /// `card_deactivated`
     CardDeactivated(CardDeactivated, DeactivationOutcome),
     /// `card_reactivated`
     CardReactivated(CardReactivated),
     /// `card_transferred`
     CardTransferred(CardTransferred),
+    /// `decision_reversed`
+    DecisionReversed(DecisionReversed, ReversalOutcome),
     /// `control_recorded`
     ControlRecorded(ControlRecorded),
     /// `cpr_number_changed`
@@ -33,6 +37,8 @@ pub enum Event {
     PaymentCorrected(PaymentCorrected, PaymentOutcome),
     /// `payment_cancelled`
     PaymentCancelled(PaymentCancelled, PaymentOutcome),
+    /// `allowance_recalculated`
+    AllowanceRecalculated(AllowanceRecalculated, RecalculationOutcome),
     /// `annual_limit_set`
     AnnualLimitSet(LimitSet),
 }
@@ -53,6 +59,28 @@ pub struct CardGranted {
     /// The first active day.
     #[serde(with = "iso")]
     pub effective_from: Date,
+    /// On what it rests (C10).
+    #[serde(default, skip_serializing_if = "Criteria::is_empty")]
+    pub criteria: Criteria,
+    /// The day on which the citizen applied, where there was an application.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "iso::option")]
+    pub applied_on: Option<Date>,
+}
+
+/// A municipality rejected an application for a card. Nothing else comes of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplicationRejected {
+    /// Who decided.
+    pub municipality: MunicipalityCode,
+    /// The municipality's own reference of the decision.
+    pub reference: Reference,
+    /// The day on which the citizen applied.
+    #[serde(with = "iso")]
+    pub applied_on: Date,
+    /// The day of the decision.
+    #[serde(with = "iso")]
+    pub decided_on: Date,
     /// On what it rests (C10).
     #[serde(default, skip_serializing_if = "Criteria::is_empty")]
     pub criteria: Criteria,
@@ -115,6 +143,29 @@ pub struct CardTransferred {
     pub decided_on: Date,
     /// Who is responsible from now on.
     pub to: MunicipalityCode,
+}
+
+/// A deactivation was reversed on appeal: coverage is as if it had never been (C5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecisionReversed {
+    /// Who recorded it.
+    pub municipality: MunicipalityCode,
+    /// The municipality's own reference of the reversal.
+    pub reference: Reference,
+    /// The day of the decision on appeal.
+    #[serde(with = "iso")]
+    pub decided_on: Date,
+    /// The deactivation that is reversed.
+    pub reversed: DecisionKey,
+}
+
+/// Where a reversal leaves the card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReversalOutcome {
+    /// Whether the card is active after it; a later deactivation still stands.
+    pub active: bool,
 }
 
 /// A municipality controlled that a person may keep the card (C9).
@@ -234,6 +285,24 @@ pub struct PaymentOutcome {
     /// Another payment of this employer is alike in all but the reference (P4).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub possible_duplicate: bool,
+}
+
+/// A changed limit reached a person: splits are what the limit in force makes them (A5, A6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AllowanceRecalculated {
+    /// The calendar year whose limit changed.
+    pub year: i32,
+}
+
+/// What came of a recalculation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecalculationOutcome {
+    /// The year after it.
+    pub year: YearTotals,
+    /// The payments whose split changed; at least one.
+    pub changed: Vec<SplitChange>,
 }
 
 /// One person's year.

@@ -31,9 +31,10 @@ pub use amount::{Amount, AmountError, Hours};
 pub use civil::{Period, attribution_date, copenhagen_date, format_date, parse_date};
 pub use decide::{Command, Decision, Rejection, decide};
 pub use event::{
-    CancelReason, CardDeactivated, CardGranted, CardReactivated, CardTransferred, ControlRecorded,
-    CprNumberChanged, DeactivationOutcome, Event, LimitSet, PaymentCancelled, PaymentCorrected,
-    PaymentOutcome, PaymentReported, SplitChange, YearTotals,
+    AllowanceRecalculated, ApplicationRejected, CancelReason, CardDeactivated, CardGranted,
+    CardReactivated, CardTransferred, ControlRecorded, CprNumberChanged, DeactivationOutcome,
+    DecisionReversed, Event, LimitSet, PaymentCancelled, PaymentCorrected, PaymentOutcome,
+    PaymentReported, RecalculationOutcome, ReversalOutcome, SplitChange, YearTotals,
 };
 pub use ids::{
     Cpr, Cvr, FrikortId, FrikortTag, IdError, MunicipalityCode, NumberTag, PersonId,
@@ -47,7 +48,8 @@ pub use payment::{
 pub use record::{Actor, Record, RecordError, Role, SCHEMA};
 pub use visitation::{
     Card, CardAnswer, CardStatus, ChangeCprNumber, Criteria, Criterion, DeactivateCard,
-    DecisionKey, GrantCard, ReactivateCard, RecordControl, TransferCard,
+    DecisionKey, GrantCard, ReactivateCard, RecordControl, RecordedDecision, RejectApplication,
+    ReverseDecision, TransferCard,
 };
 
 /// The first day of the scheme (Y4; LOV 689 af 8/6/2018): nothing is dated before it.

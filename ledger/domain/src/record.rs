@@ -132,12 +132,18 @@ impl Record {
     pub fn encode(&self) -> String {
         match &self.event {
             Event::CardGranted(data) => self.line("card_granted", data, None::<&()>),
+            Event::ApplicationRejected(data) => {
+                self.line("application_rejected", data, None::<&()>)
+            }
             Event::CardDeactivated(data, outcome) => {
                 self.line("card_deactivated", data, Some(outcome))
             }
             Event::CardReactivated(data) => self.line("card_reactivated", data, None::<&()>),
             Event::CardTransferred(data) => self.line("card_transferred", data, None::<&()>),
             Event::CprNumberChanged(data) => self.line("cpr_number_changed", data, None::<&()>),
+            Event::DecisionReversed(data, outcome) => {
+                self.line("decision_reversed", data, Some(outcome))
+            }
             Event::ControlRecorded(data) => self.line("control_recorded", data, None::<&()>),
             Event::PaymentReported(data, outcome) => {
                 self.line("payment_reported", data, Some(outcome))
@@ -147,6 +153,9 @@ impl Record {
             }
             Event::PaymentCancelled(data, outcome) => {
                 self.line("payment_cancelled", data, Some(outcome))
+            }
+            Event::AllowanceRecalculated(data, outcome) => {
+                self.line("allowance_recalculated", data, Some(outcome))
             }
             Event::AnnualLimitSet(data) => self.line("annual_limit_set", data, None::<&()>),
         }
@@ -201,6 +210,13 @@ impl Record {
             ("card_deactivated", Some(outcome)) => {
                 Event::CardDeactivated(part(read.data)?, part(outcome)?)
             }
+            ("application_rejected", None) => Event::ApplicationRejected(part(read.data)?),
+            ("decision_reversed", Some(outcome)) => {
+                Event::DecisionReversed(part(read.data)?, part(outcome)?)
+            }
+            ("allowance_recalculated", Some(outcome)) => {
+                Event::AllowanceRecalculated(part(read.data)?, part(outcome)?)
+            }
             ("card_reactivated", None) => Event::CardReactivated(part(read.data)?),
             ("card_transferred", None) => Event::CardTransferred(part(read.data)?),
             ("cpr_number_changed", None) => Event::CprNumberChanged(part(read.data)?),
@@ -228,16 +244,19 @@ impl Record {
     }
 }
 
-const TYPES: [&str; 10] = [
+const TYPES: [&str; 13] = [
     "card_granted",
+    "application_rejected",
     "card_deactivated",
     "card_reactivated",
     "card_transferred",
+    "decision_reversed",
     "control_recorded",
     "cpr_number_changed",
     "payment_reported",
     "payment_corrected",
     "payment_cancelled",
+    "allowance_recalculated",
     "annual_limit_set",
 ];
 

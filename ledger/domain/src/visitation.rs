@@ -4,13 +4,14 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use time::{Date, Month, OffsetDateTime};
 
 use crate::{
-    CardDeactivated, CardGranted, CardReactivated, CardTransferred, ControlRecorded,
-    CprNumberChanged, DeactivationOutcome, FrikortTag, MunicipalityCode, NumberTag, PaymentKey,
-    Period, Reference, decide::Rejection,
+    ApplicationRejected, CardDeactivated, CardGranted, CardReactivated, CardTransferred,
+    ControlRecorded, CprNumberChanged, DeactivationOutcome, DecisionReversed, Event, FrikortTag,
+    MunicipalityCode, NumberTag, PaymentKey, Period, Reference, ReversalOutcome, decide::Rejection,
 };
 
 /// Identity of a decision within one person (C11).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DecisionKey {
     /// Who decided.
     pub municipality: MunicipalityCode,
@@ -81,6 +82,21 @@ pub struct GrantCard {
     pub born: Date,
     /// On what it rests (C10).
     pub criteria: Criteria,
+    /// The day on which the citizen applied, where there was an application.
+    pub applied_on: Option<Date>,
+}
+
+/// Record that an application is rejected.
+#[derive(Clone, Debug)]
+pub struct RejectApplication {
+    /// Municipality and reference.
+    pub key: DecisionKey,
+    /// The day on which the citizen applied.
+    pub applied_on: Date,
+    /// The day of the decision.
+    pub decided_on: Date,
+    /// On what it rests (C10).
+    pub criteria: Criteria,
 }
 
 /// Record a deactivation.
@@ -122,6 +138,19 @@ pub struct TransferCard {
     pub decided_on: Date,
     /// Who is to be responsible.
     pub to: MunicipalityCode,
+}
+
+/// Record that a deactivation was reversed on appeal (C5).
+#[derive(Clone, Debug)]
+pub struct ReverseDecision {
+    /// Municipality and reference.
+    pub key: DecisionKey,
+    /// The Frikort-ID given beside the CPR number (N4).
+    pub frikort: Option<FrikortTag>,
+    /// The day of the decision on appeal.
+    pub decided_on: Date,
+    /// The deactivation to reverse.
+    pub reversed: DecisionKey,
 }
 
 /// Record a control (C9).
@@ -168,7 +197,7 @@ pub struct Card {
     pub municipality: MunicipalityCode,
     /// Where it stands.
     pub status: CardStatus,
-    /// First and last active day, in order of decision; no last day while active.
+    /// First and last active day, in order; no last day while active.
     pub periods: Vec<(Date, Option<Date>)>,
     /// The calendar year of the last grant or control (C9).
     pub controlled_in: i32,
@@ -177,8 +206,8 @@ pub struct Card {
 /// What a municipality is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CardAnswer {
-    /// The card after the decision.
-    pub card: Card,
+    /// The card after the decision; `None` where none was ever granted (a rejected application).
+    pub card: Option<Card>,
     /// Accepted payments after the last active day (deactivation only).
     pub payments_after: Vec<PaymentKey>,
     /// The event's position; of the head where nothing was recorded.
@@ -187,13 +216,34 @@ pub struct CardAnswer {
     pub recorded_at: OffsetDateTime,
 }
 
+/// A decision as it stands on record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedDecision {
+    /// The decision.
+    pub event: Event,
+    /// Where it was recorded.
+    pub position: i64,
+    /// When it was recorded.
+    pub recorded_at: OffsetDateTime,
+    /// A deactivation that was reversed since (C5).
+    pub reversed: bool,
+}
+
+impl CardDeactivated {
+    fn has_key(&self, key: &DecisionKey) -> bool {
+        (self.municipality, &self.reference) == (key.municipality, &key.reference)
+    }
+}
+
 /// A decision's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     Granted(CardGranted),
+    Rejected(ApplicationRejected),
     Deactivated(CardDeactivated, DeactivationOutcome),
     Reactivated(CardReactivated),
     Transferred(CardTransferred),
+    Reversed(DecisionReversed, ReversalOutcome),
     Controlled(ControlRecorded),
     Renumbered(CprNumberChanged),
 }
@@ -214,9 +264,11 @@ impl Content {
     fn key(&self) -> (MunicipalityCode, &Reference) {
         match self {
             Self::Granted(d) => (d.municipality, &d.reference),
+            Self::Rejected(d) => (d.municipality, &d.reference),
             Self::Deactivated(d, _) => (d.municipality, &d.reference),
             Self::Reactivated(d) => (d.municipality, &d.reference),
             Self::Transferred(d) => (d.municipality, &d.reference),
+            Self::Reversed(d, _) => (d.municipality, &d.reference),
             Self::Controlled(d) => (d.municipality, &d.reference),
             Self::Renumbered(d) => (d.municipality, &d.reference),
         }
@@ -225,6 +277,19 @@ impl Content {
     /// Who decided.
     pub(crate) fn municipality(&self) -> MunicipalityCode {
         self.key().0
+    }
+
+    fn event(&self) -> Event {
+        match self.clone() {
+            Self::Granted(d) => Event::CardGranted(d),
+            Self::Rejected(d) => Event::ApplicationRejected(d),
+            Self::Deactivated(d, outcome) => Event::CardDeactivated(d, outcome),
+            Self::Reactivated(d) => Event::CardReactivated(d),
+            Self::Transferred(d) => Event::CardTransferred(d),
+            Self::Reversed(d, outcome) => Event::DecisionReversed(d, outcome),
+            Self::Controlled(d) => Event::ControlRecorded(d),
+            Self::Renumbered(d) => Event::CprNumberChanged(d),
+        }
     }
 
     /// Request fields in which two decisions under one reference differ.
@@ -241,6 +306,12 @@ impl Content {
                 note(a.decided_on != b.decided_on, "decision_date");
                 note(a.effective_from != b.effective_from, "effective_date");
                 note(a.criteria != b.criteria, "criteria");
+                note(a.applied_on != b.applied_on, "application_date");
+            }
+            (Self::Rejected(a), Self::Rejected(b)) => {
+                note(a.applied_on != b.applied_on, "application_date");
+                note(a.decided_on != b.decided_on, "decision_date");
+                note(a.criteria != b.criteria, "criteria");
             }
             (Self::Deactivated(a, _), Self::Deactivated(b, _)) => {
                 note(a.decided_on != b.decided_on, "decision_date");
@@ -254,6 +325,12 @@ impl Content {
             (Self::Transferred(a), Self::Transferred(b)) => {
                 note(a.decided_on != b.decided_on, "decision_date");
                 note(a.to != b.to, "to_municipality_code");
+            }
+            (Self::Reversed(a, _), Self::Reversed(b, _)) => {
+                note(a.decided_on != b.decided_on, "decision_date");
+                let (a, b) = (&a.reversed, &b.reversed);
+                note(a.municipality != b.municipality, "reversed_municipality_code");
+                note(a.reference != b.reference, "reversed_reference");
             }
             (Self::Controlled(a), Self::Controlled(b)) => {
                 note(a.decided_on != b.decided_on, "control_date");
@@ -281,16 +358,63 @@ impl Visitation {
         if self.0.iter().any(|recorded| recorded.content.key() == content.key()) {
             return Err("a decision is recorded twice");
         }
-        if !matches!(content, Content::Granted(_)) && !self.knows(None) {
+        let of_nobody = matches!(content, Content::Granted(_) | Content::Rejected(_));
+        if !of_nobody && !self.knows(None) {
             return Err("a card is decided about that was never granted");
         }
+        let reversal = match &content {
+            Content::Reversed(data, outcome) => {
+                self.check_reversible(&data.reversed)
+                    .map_err(|_| "a decision is reversed that cannot be")?;
+                Some(outcome.active)
+            }
+            _ => None,
+        };
         self.0.push(Recorded { content, position, recorded_at });
+        if reversal.is_some_and(|active| active != self.is_active()) {
+            return Err("a reversal leaves the card elsewhere than it says");
+        }
         Ok(())
+    }
+
+    fn is_active(&self) -> bool {
+        self.card().is_some_and(|card| card.status == CardStatus::Active)
+    }
+
+    /// Whether a deactivation stands under this key, which a reversal can undo (C5).
+    pub(crate) fn check_reversible(&self, key: &DecisionKey) -> Result<(), Rejection> {
+        let found = self.0.iter().find_map(|recorded| match &recorded.content {
+            Content::Deactivated(data, _) if data.has_key(key) => Some(data),
+            _ => None,
+        });
+        match found {
+            None => Err(Rejection::DecisionNotFound),
+            Some(data) if is_reversed(&self.0, data) => Err(Rejection::DecisionAlreadyReversed),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The decisions, in order of recording.
+    pub(crate) fn decisions(&self) -> impl Iterator<Item = RecordedDecision> {
+        self.0.iter().map(|recorded| RecordedDecision {
+            event: recorded.content.event(),
+            position: recorded.position,
+            recorded_at: recorded.recorded_at,
+            reversed: match &recorded.content {
+                Content::Deactivated(data, _) => is_reversed(&self.0, data),
+                _ => false,
+            },
+        })
     }
 
     /// The card now; `None` for a person who was never granted one.
     pub(crate) fn card(&self) -> Option<Card> {
-        fold(self.0.iter().map(|recorded| &recorded.content))
+        fold(&self.0, None)
+    }
+
+    /// The card as it would be without one of the deactivations (C5).
+    pub(crate) fn card_without(&self, deactivation: &DecisionKey) -> Option<Card> {
+        fold(&self.0, Some(deactivation))
     }
 
     /// Whether the person has, or had, a card, and the Frikort-ID (if given) is one of the
@@ -311,7 +435,7 @@ impl Visitation {
         if !fields.is_empty() {
             return Some(Err(Rejection::ReferenceReused { fields }));
         }
-        let card = fold(self.0[..=at].iter().map(|recorded| &recorded.content))?;
+        let card = fold(&self.0[..=at], None);
         let payments_after = match &recorded.content {
             Content::Deactivated(_, outcome) => outcome.payments_after.clone(),
             _ => Vec::new(),
@@ -321,19 +445,31 @@ impl Visitation {
     }
 }
 
-fn fold<'a>(decisions: impl Iterator<Item = &'a Content>) -> Option<Card> {
+fn is_reversed(decisions: &[Recorded], decision: &CardDeactivated) -> bool {
+    decisions.iter().any(|recorded| match &recorded.content {
+        Content::Reversed(reversal, _) => decision.has_key(&reversal.reversed),
+        _ => false,
+    })
+}
+
+/// A deactivation that was reversed, or is `left_out`, counts as if it had never been (C5).
+fn fold(decisions: &[Recorded], left_out: Option<&DecisionKey>) -> Option<Card> {
+    let never_was = |decision: &CardDeactivated| {
+        left_out.is_some_and(|key| decision.has_key(key)) || is_reversed(decisions, decision)
+    };
     let mut card = None;
     for decision in decisions {
-        match decision {
+        match &decision.content {
             Content::Granted(grant) => {
                 let card = card.get_or_insert_with(|| Card::new(grant.municipality));
                 card.municipality = grant.municipality;
                 card.controlled_in = card.controlled_in.max(grant.decided_on.year());
                 card.open(grant.effective_from);
             }
+            Content::Deactivated(decision, _) if never_was(decision) => {}
             Content::Deactivated(decision, _) => card.as_mut()?.close(decision.last_day),
             Content::Reactivated(decision) => card.as_mut()?.open(decision.effective_from),
-            Content::Renumbered(_) => {}
+            Content::Rejected(_) | Content::Reversed(..) | Content::Renumbered(_) => {}
             Content::Transferred(decision) => card.as_mut()?.municipality = decision.to,
             Content::Controlled(control) => {
                 let card = card.as_mut()?;
@@ -363,9 +499,13 @@ impl Card {
         due.filter(|_| self.status == CardStatus::Active)
     }
 
+    /// What is open already, since a deactivation in between was reversed, stays one period.
     fn open(&mut self, first_day: Date) {
         self.status = CardStatus::Active;
-        self.periods.push((first_day, None));
+        match self.periods.last_mut() {
+            Some((open_since, None)) => *open_since = first_day.min(*open_since),
+            _ => self.periods.push((first_day, None)),
+        }
     }
 
     fn close(&mut self, last_day: Date) {

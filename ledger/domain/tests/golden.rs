@@ -23,8 +23,11 @@ fn altered(r#type: &str, part: &str, by: &str) -> String {
     line.replacen(part, by, 1)
 }
 
-const TYPES: [&str; 10] = [
+const TYPES: [&str; 13] = [
     "annual_limit_set",
+    "allowance_recalculated",
+    "application_rejected",
+    "decision_reversed",
     "card_granted",
     "card_deactivated",
     "card_reactivated",
@@ -56,6 +59,8 @@ fn every_type_and_every_optional_part_has_a_golden_line_with_it_and_without() {
         ("control_recorded", "\"criteria\":"),
         ("card_deactivated", "\"criteria\":"),
         ("card_granted", "\"criteria\":"),
+        ("card_granted", "\"applied_on\":"),
+        ("application_rejected", "\"criteria\":"),
         ("payment_reported", "\"work\":"),
         ("payment_reported", "\"hours\":"),
         ("payment_reported", "\"components\":"),
@@ -93,7 +98,7 @@ fn the_first_persons_golden_lines_are_a_history_that_folds() {
                 .expect("it follows");
         }
     }
-    assert_eq!(account.version(), 22);
+    assert_eq!(account.version(), 30);
     assert_eq!(account.year_total(2020).0.to_string(), "11000.00");
 }
 
@@ -139,6 +144,11 @@ fn an_unknown_field_is_malformed_wherever_it_stands() {
         ("card_transferred", "\"to\":"),
         ("control_recorded", "\"decided_on\":"),
         ("cpr_number_changed", "\"number\":"),
+        ("application_rejected", "\"applied_on\":"),
+        ("decision_reversed", "\"reversed\":"),
+        ("decision_reversed", "\"active\":"),
+        ("allowance_recalculated", "\"year\":2020}"),
+        ("allowance_recalculated", "\"changed\":"),
         ("payment_reported", "\"facts\":"),
         ("payment_reported", "\"payment_date\":"),
         ("payment_reported", "\"wage\":"),
@@ -163,7 +173,14 @@ fn wrong_parts(line: &str, of: &str) {
 
 #[test]
 fn a_missing_outcome_is_an_error_of_its_own() {
-    for name in ["card_deactivated", "payment_reported", "payment_corrected", "payment_cancelled"] {
+    for name in [
+        "card_deactivated",
+        "decision_reversed",
+        "payment_reported",
+        "payment_corrected",
+        "payment_cancelled",
+        "allowance_recalculated",
+    ] {
         let line = line(name);
         let outcome = line.find(",\"outcome\":").expect("an outcome");
         wrong_parts(&format!("{}}}", &line[..outcome]), name);
@@ -174,6 +191,7 @@ fn a_missing_outcome_is_an_error_of_its_own() {
 fn an_outcome_where_none_belongs_is_the_same_error() {
     for name in [
         "card_granted",
+        "application_rejected",
         "card_reactivated",
         "card_transferred",
         "control_recorded",

@@ -26,6 +26,8 @@ pub(crate) fn name(reason: &Rejection) -> String {
         Rejection::NoActiveCard => "no active card".to_owned(),
         Rejection::CardNotDeactivated { .. } => "card not deactivated".to_owned(),
         Rejection::UnderAge => "under age".to_owned(),
+        Rejection::DecisionNotFound => "decision not found".to_owned(),
+        Rejection::DecisionAlreadyReversed => "decision already reversed".to_owned(),
         Rejection::NotResponsible => "not responsible".to_owned(),
     }
 }

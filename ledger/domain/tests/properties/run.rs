@@ -192,6 +192,7 @@ impl Run {
                 effective_from: date_of(from),
                 born: datetime!(1870-05-17 00:00 UTC).date(),
                 criteria: Criteria::default(),
+                applied_on: None,
             }),
             Op::Deactivate { municipality, last_day } => Command::DeactivateCard(DeactivateCard {
                 key: decision(municipality),

@@ -4,8 +4,8 @@ use frikort_domain::{Decision, Event, Rejection, decide};
 use time::macros::date;
 
 use crate::scenario::{
-    BAKERY, GARDEN, HARBOUR, Step, cancel, correct, given, holder, kr, limit, moved,
-    nothing_recorded, recorded, refused, replayed, report, split, used,
+    BAKERY, GARDEN, HARBOUR, Step, Then, cancel, correct, given, holder, kr, limit, moved,
+    nothing_recorded, recalculate, recorded, refused, replayed, report, split, used,
 };
 
 fn used_19600() -> [Step; 2] {
@@ -300,4 +300,63 @@ fn a8_a_refusal_leaves_a_raised_limit_to_the_next_event() {
         .when(report(BAKERY, "D", "1.00").unless_exceeding())
         .then(refused(would_be))
         .and(split(GARDEN, "B", "8000.00", "1000.00"));
+}
+
+/// A recalculation moved exactly these splits, and left the year's sum as it was.
+fn recalculated<const N: usize>(expected: [(&str, &str, &str, &str); N]) -> impl FnOnce(&Then) {
+    move |then| {
+        let Ok(Decision::Record(Event::AllowanceRecalculated(data, outcome))) = &then.result else {
+            panic!("{:?}", then.result)
+        };
+        assert_eq!((data.year, outcome.year.year), (2019, 2019));
+        assert_eq!(then.before.account.year_total(2019), then.after.account.year_total(2019));
+        let told: Vec<_> = outcome
+            .changed
+            .iter()
+            .map(|c| (c.employer_cvr.to_string(), c.reference.as_str(), c.exempt, c.taxable))
+            .collect();
+        let expected = expected.map(|(employer, reference, exempt, taxable)| {
+            (employer.to_owned(), reference, kr(exempt), kr(taxable))
+        });
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
+fn a5_a_raised_limit_reaches_everybody_who_had_a_taxable_part() {
+    given([a_b_and_c(), limit(2019, "21000.00")])
+        .when(recalculate(2019))
+        .then(recalculated([(GARDEN, "B", "9000.00", "0.00")]))
+        .and(used(2019, "21000.00"))
+        // Once: there is nothing to record the second time.
+        .when(recalculate(2019))
+        .then(|then| assert_eq!(then.result, Ok(Decision::Settled)))
+        .and(nothing_recorded);
+}
+
+#[test]
+fn a5_who_has_no_taxable_part_is_not_recalculated() {
+    given([holder(), report(BAKERY, "A", "12000.00"), limit(2019, "21000.00")])
+        .when(recalculate(2019))
+        .then(|then| assert_eq!(then.result, Ok(Decision::Settled)))
+        .and(nothing_recorded);
+}
+
+#[test]
+fn a6_a_lowered_limit_is_taken_back_from_the_last_registered_by_a_recalculation() {
+    given([a_b_and_c(), limit(2019, "11000.00")])
+        .when(recalculate(2019))
+        .then(recalculated([
+            (BAKERY, "A", "11000.00", "1000.00"),
+            (GARDEN, "B", "0.00", "9000.00"),
+        ]))
+        .and(used(2019, "11000.00"));
+}
+
+#[test]
+fn a7_what_was_told_stands_after_a_recalculation() {
+    // Events: 1 the grant, 2 A, 3 B, 4 C.
+    given([a_b_and_c(), limit(2019, "25000.00"), recalculate(2019)])
+        .when(report(GARDEN, "B", "9000.00"))
+        .then(replayed(3));
 }

@@ -3,7 +3,8 @@
 use frikort_domain::{
     Amount, CancelPayment, CancelReason, ChangeCprNumber, Command, CorrectPayment, Criteria,
     Criterion, DeactivateCard, DecisionKey, Facts, FrikortTag, GrantCard, LimitEntry, NumberTag,
-    PaymentKey, Period, ReactivateCard, RecordControl, ReportPayment, TransferCard,
+    PaymentKey, Period, ReactivateCard, RecordControl, RejectApplication, ReportPayment,
+    ReverseDecision, TransferCard,
 };
 use time::{Date, macros::date};
 
@@ -52,7 +53,31 @@ pub(crate) fn grant(reference: &str, effective_from: Date) -> Step {
         effective_from,
         born: date!(1870 - 05 - 17),
         criteria: Criteria::default(),
+        applied_on: None,
     }))
+}
+
+pub(crate) fn reject(reference: &str, applied_on: Date, decided_on: Date) -> Step {
+    Step::Do(Command::RejectApplication(RejectApplication {
+        key: decision("751", reference),
+        applied_on,
+        decided_on,
+        criteria: Criteria::default(),
+    }))
+}
+
+/// Reverses a deactivation of Aarhus.
+pub(crate) fn reverse(reference: &str, reversed: &str, decided_on: Date) -> Step {
+    Step::Do(Command::ReverseDecision(ReverseDecision {
+        key: decision("751", reference),
+        frikort: None,
+        decided_on,
+        reversed: decision("751", reversed),
+    }))
+}
+
+pub(crate) fn recalculate(year: i32) -> Step {
+    Step::Do(Command::Recalculate { year })
 }
 
 pub(crate) fn transfer(reference: &str, to: &str, decided_on: Date) -> Step {
@@ -185,7 +210,9 @@ impl Step {
             Command::ReactivateCard(command) => command.frikort = Some(tag),
             Command::TransferCard(command) => command.frikort = Some(tag),
             Command::RecordControl(command) => command.frikort = Some(tag),
+            Command::ReverseDecision(command) => command.frikort = Some(tag),
             Command::ChangeCprNumber(command) => command.frikort = Some(tag),
+            other => panic!("no card is named in {other:?}"),
         })
     }
 
@@ -206,6 +233,8 @@ impl Step {
             Command::TransferCard(command) => command.key.municipality = municipality,
             Command::RecordControl(command) => command.key.municipality = municipality,
             Command::ChangeCprNumber(command) => command.key.municipality = municipality,
+            Command::RejectApplication(command) => command.key.municipality = municipality,
+            Command::ReverseDecision(command) => command.key.municipality = municipality,
             other => panic!("no decision about a card: {other:?}"),
         })
     }
@@ -227,6 +256,7 @@ impl Step {
         let criteria = criteria.iter().copied().collect();
         self.with(|command| match command {
             Command::GrantCard(command) => command.criteria = criteria,
+            Command::RejectApplication(command) => command.criteria = criteria,
             Command::DeactivateCard(command) => command.criteria = criteria,
             Command::RecordControl(command) => command.criteria = criteria,
             other => panic!("no decision with criteria: {other:?}"),

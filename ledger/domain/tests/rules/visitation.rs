@@ -5,8 +5,8 @@ use time::{Date, macros::date};
 
 use crate::scenario::{
     BAKERY, CARD, GARDEN, OTHER_CARD, Then, card_recorded, control, deactivate, given, grant,
-    holder, key, limit, moment, nothing_recorded, reactivate, recorded, refused, renumber, report,
-    transfer,
+    holder, key, limit, moment, not_covered, nothing_recorded, reactivate, recorded, refused,
+    reject, renumber, report, reverse, transfer,
 };
 
 fn reused(fields: &[&'static str]) -> Rejection {
@@ -22,7 +22,8 @@ fn card_replayed(
     move |then| {
         let Ok(Decision::ReplayCard(answer)) = &then.result else { panic!("{:?}", then.result) };
         assert_eq!((answer.position, answer.recorded_at), (position, moment(position)));
-        assert_eq!((answer.card.status, answer.card.periods.as_slice()), (status, periods));
+        let card = answer.card.as_ref().expect("a card");
+        assert_eq!((card.status, card.periods.as_slice()), (status, periods));
         nothing_recorded(then);
     }
 }
@@ -344,4 +345,136 @@ fn n5_a_change_of_number_is_recorded_by_the_responsible_municipality_and_changes
         .when(report(GARDEN, "b", "1000.00").paid(date!(2019 - 06 - 02)))
         .then(recorded("400.00", "600.00"));
     given([limit(2019, "20000.00")]).when(renumber("n1", 1, day)).then(refused(Rejection::NoCard));
+}
+
+/// A card stands with these periods.
+fn card_stands(status: CardStatus, periods: &[(Date, Option<Date>)]) -> impl FnOnce(&Then) {
+    move |then| {
+        let card = then.after.account.card().expect("a card");
+        assert_eq!((card.status, card.periods.as_slice()), (status, periods));
+    }
+}
+
+#[test]
+fn c5_a_reversed_deactivation_restores_coverage_from_the_day_it_took_effect() {
+    let from = date!(2019 - 01 - 01);
+    let worked = || report(BAKERY, "a", "100.00").paid(date!(2019 - 05 - 15));
+    given([holder(), deactivate("d1", date!(2019 - 05 - 01))])
+        .when(worked())
+        .then(refused(not_covered(date!(2019 - 05 - 15), None)))
+        .when(reverse("k1", "d1", date!(2019 - 06 - 01)))
+        .then(card_stands(CardStatus::Active, &[(from, None)]))
+        .when(worked())
+        .then(recorded("100.00", "0.00"))
+        .when(report(BAKERY, "b", "100.00").worked(date!(2019 - 04 - 28), date!(2019 - 05 - 03)))
+        .then(recorded("100.00", "0.00"));
+}
+
+#[test]
+fn c5_a_reversal_fills_the_gap_before_a_reactivation() {
+    let from = date!(2019 - 01 - 01);
+    let reactivated = date!(2019 - 06 - 01);
+    given([holder(), deactivate("d1", date!(2019 - 05 - 01)), reactivate("r1", reactivated)])
+        .when(reverse("k1", "d1", date!(2019 - 09 - 01)))
+        .then(card_stands(CardStatus::Active, &[(from, None)]))
+        // What comes later still ends it.
+        .when(deactivate("d2", date!(2019 - 08 - 01)))
+        .then(card_stands(CardStatus::Deactivated, &[(from, Some(date!(2019 - 08 - 01)))]));
+}
+
+#[test]
+fn c5_a_later_deactivation_stands_when_an_earlier_one_is_reversed() {
+    let from = date!(2019 - 01 - 01);
+    let steps = || {
+        given([
+            holder(),
+            deactivate("d1", date!(2019 - 05 - 01)),
+            reactivate("r1", date!(2019 - 06 - 01)),
+            deactivate("d2", date!(2019 - 08 - 01)),
+        ])
+    };
+    let ended = Some(date!(2019 - 08 - 01));
+    steps()
+        .when(reverse("k1", "d1", date!(2019 - 09 - 01)))
+        .then(card_stands(CardStatus::Deactivated, &[(from, ended)]));
+    let two = [(from, Some(date!(2019 - 05 - 01))), (date!(2019 - 06 - 01), None)];
+    steps()
+        .when(reverse("k1", "d2", date!(2019 - 09 - 01)))
+        .then(card_stands(CardStatus::Active, &two));
+}
+
+#[test]
+fn c5_a_reversal_joins_a_card_that_was_granted_meanwhile() {
+    let from = date!(2019 - 01 - 01);
+    given([
+        holder(),
+        deactivate("d1", date!(2019 - 05 - 01)),
+        grant("g2", date!(2019 - 07 - 01)).by("101").naming(OTHER_CARD),
+    ])
+    // The one that is responsible now records it, and names who had decided (C7).
+    .when(reverse("k1", "d1", date!(2019 - 08 - 01)))
+    .then(refused(Rejection::NotResponsible))
+    .when(reverse("k1", "d1", date!(2019 - 08 - 01)).by("101"))
+    .then(card_stands(CardStatus::Active, &[(from, None)]))
+    .and(|then| {
+        let card = then.after.account.card().expect("a card");
+        assert_eq!(card.municipality.to_string(), "101");
+    });
+}
+
+#[test]
+fn c5_only_a_deactivation_on_record_is_reversed_and_only_once() {
+    let day = date!(2019 - 06 - 01);
+    given([holder(), deactivate("d1", date!(2019 - 05 - 01))])
+        .when(reverse("k1", "d2", day))
+        .then(refused(Rejection::DecisionNotFound))
+        .when(reverse("k1", "g1", day))
+        .then(refused(Rejection::DecisionNotFound))
+        .when(reverse("k1", "d1", day))
+        .then(card_recorded)
+        .when(reverse("k1", "d1", day))
+        .then(card_replayed(3, CardStatus::Active, &[(date!(2019 - 01 - 01), None)]))
+        .when(reverse("k2", "d1", day))
+        .then(refused(Rejection::DecisionAlreadyReversed))
+        .when(reverse("k1", "d2", day))
+        .then(refused(reused(&["reversed_reference"])))
+        // The deactivation's own answer is as it was given.
+        .when(deactivate("d1", date!(2019 - 05 - 01)))
+        .then(card_replayed(
+            2,
+            CardStatus::Deactivated,
+            &[(date!(2019 - 01 - 01), Some(date!(2019 - 05 - 01)))],
+        ))
+        .when(deactivate("d3", date!(2019 - 09 - 01)))
+        .then(card_recorded);
+    given([limit(2019, "20000.00")])
+        .when(reverse("k1", "d1", day))
+        .then(refused(Rejection::NoCard));
+}
+
+#[test]
+fn c10_a_rejected_application_gives_no_card_and_is_answered_again() {
+    let (applied, decided) = (date!(2019 - 02 - 01), date!(2019 - 02 - 15));
+    let none = |then: &Then| {
+        let Ok(Decision::ReplayCard(answer)) = &then.result else { panic!("{:?}", then.result) };
+        assert_eq!((&answer.card, answer.position), (&None, 1));
+        nothing_recorded(then);
+    };
+    given([limit(2019, "20000.00")])
+        .when(reject("a1", applied, decided).resting_on(&[Criterion::IncomeLastYear]))
+        .then(card_recorded)
+        .and(|then| assert_eq!(then.after.account.card(), None))
+        .when(reject("a1", applied, decided).resting_on(&[Criterion::IncomeLastYear]))
+        .then(none)
+        .when(reject("a1", decided, decided))
+        .then(refused(reused(&["application_date", "criteria"])))
+        // Whoever was rejected has no card to be asked about, and may be granted one later.
+        .when(report(BAKERY, "a", "100.00"))
+        .then(refused(Rejection::NoCard))
+        .when(control("c1", decided))
+        .then(refused(Rejection::NoCard))
+        .when(grant("g1", date!(2019 - 03 - 01)))
+        .then(card_recorded)
+        .when(reject("a2", applied, decided))
+        .then(refused(Rejection::CardAlreadyActive { effective_from: date!(2019 - 03 - 01) }));
 }
