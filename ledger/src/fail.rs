@@ -74,6 +74,8 @@ fn rejected(rejection: Rejection) -> Failure {
             failure(ErrorReason::CardNotDeactivated)
                 .with("effective_from", format_date(effective_from))
         }
+        Rejection::DecisionNotFound => failure(ErrorReason::DecisionNotFound),
+        Rejection::DecisionAlreadyReversed => failure(ErrorReason::DecisionAlreadyReversed),
         Rejection::UnderAge => failure(ErrorReason::UnderAge),
         Rejection::NotResponsible => failure(ErrorReason::NotResponsible),
     }

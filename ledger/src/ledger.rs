@@ -179,7 +179,9 @@ impl Ledger {
         let decided = decide(&account, &LimitSchedule::default(), command, self.today());
         let event = match decided.map_err(Refused::Rejected)? {
             Decision::Record(event) => event,
-            Decision::ReplayPayment(_) | Decision::ReplayCard(_) => return Err(internal()),
+            Decision::ReplayPayment(_) | Decision::ReplayCard(_) | Decision::Settled => {
+                return Err(internal());
+            }
         };
         account.apply(&event, 1, 1, self.clock.now()).map_err(|_| internal())?;
         let body = body(&event, &account).ok_or_else(internal)?;

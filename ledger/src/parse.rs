@@ -5,7 +5,8 @@ use frikort_domain::{
     Amount, CancelPayment, CancelReason, ChangeCprNumber, Command, Components, CorrectPayment, Cpr,
     Criteria, Criterion, DAYS_AHEAD, DeactivateCard, DecisionKey, Facts, FrikortId, FrikortTag,
     GrantCard, Hours, LimitEntry, MunicipalityCode, NumberTag, PaymentKey, Period, ReactivateCard,
-    RecordControl, Reference, ReportPayment, SCHEME_START, TransferCard, contains_cpr, format_date,
+    RecordControl, Reference, RejectApplication, ReportPayment, ReverseDecision, SCHEME_START,
+    TransferCard, contains_cpr, format_date,
 };
 use frikort_proto::{
     Date as WireDate,
@@ -30,12 +31,21 @@ pub(crate) struct Grant {
     pub(crate) decided_on: Date,
     pub(crate) effective_from: Date,
     pub(crate) criteria: Criteria,
+    pub(crate) applied_on: Option<Date>,
 }
 
 impl Grant {
     pub(crate) fn finish(self, frikort: FrikortTag, born: Date) -> Command {
-        let Self { key, decided_on, effective_from, criteria, .. } = self;
-        Command::GrantCard(GrantCard { key, frikort, decided_on, effective_from, born, criteria })
+        let Self { key, decided_on, effective_from, criteria, applied_on, .. } = self;
+        Command::GrantCard(GrantCard {
+            key,
+            frikort,
+            decided_on,
+            effective_from,
+            born,
+            criteria,
+            applied_on,
+        })
     }
 }
 
@@ -117,6 +127,9 @@ pub(crate) fn grant(request: v1::GrantCardRequest, today: Date) -> Result<Parsed
     let decided_on = day_passed(&mut faults, "decision_date", request.decision_date, today);
     let effective_from = effective_date(&mut faults, request.effective_date);
     let criteria = criteria(&mut faults, &request.criteria);
+    let applied_on = request.application_date.and_then(|wire| {
+        day_passed(&mut faults, "application_date", Some(wire), decided_on.unwrap_or(today))
+    });
     let parsed = (|| {
         let command = Grant {
             key: key?,
@@ -124,7 +137,37 @@ pub(crate) fn grant(request: v1::GrantCardRequest, today: Date) -> Result<Parsed
             decided_on: decided_on?,
             effective_from: effective_from?,
             criteria: criteria?,
+            applied_on,
         };
+        Some(Parsed { named: named?, command })
+    })();
+    faults.finish(parsed)
+}
+
+pub(crate) fn reject(
+    request: v1::RejectApplicationRequest,
+    today: Date,
+) -> Result<Parsed, Failure> {
+    let mut faults = Faults::default();
+    let named = Named::parse(&mut faults, "person", request.person);
+    if named.as_ref().is_some_and(|named| named.frikort_id.is_some()) {
+        faults.note("person.frikort_id", "must be left out: there is no card");
+    }
+    let key =
+        decision_key(&mut faults, named.as_ref(), &request.municipality_code, &request.reference);
+    let decided_on = day_passed(&mut faults, "decision_date", request.decision_date, today);
+    let applied_on = day_passed(
+        &mut faults,
+        "application_date",
+        request.application_date,
+        decided_on.unwrap_or(today),
+    );
+    let criteria = criteria(&mut faults, &request.criteria);
+    let parsed = (|| {
+        let (key, applied_on) = (key?, applied_on?);
+        let (decided_on, criteria) = (decided_on?, criteria?);
+        let command =
+            Command::RejectApplication(RejectApplication { key, applied_on, decided_on, criteria });
         Some(Parsed { named: named?, command })
     })();
     faults.finish(parsed)
@@ -201,6 +244,28 @@ pub(crate) fn transfer(request: v1::TransferCardRequest, today: Date) -> Result<
         let (key, decided_on, to) = (key?, decided_on?, to?);
         let frikort = None;
         let command = Command::TransferCard(TransferCard { key, frikort, decided_on, to });
+        Some(Parsed { named: named?, command })
+    })();
+    faults.finish(parsed)
+}
+
+pub(crate) fn reverse(request: v1::ReverseDecisionRequest, today: Date) -> Result<Parsed, Failure> {
+    let mut faults = Faults::default();
+    let named = Named::parse(&mut faults, "person", request.person);
+    let key =
+        decision_key(&mut faults, named.as_ref(), &request.municipality_code, &request.reference);
+    let decided_on = day_passed(&mut faults, "decision_date", request.decision_date, today);
+    let reference = faults.parse("reversed_reference", &request.reversed_reference);
+    check_own_cpr(&mut faults, named.as_ref(), "reversed_reference", &request.reversed_reference);
+    let municipality = faults
+        .parse_optional("reversed_municipality_code", &request.reversed_municipality_code)
+        .or(key.as_ref().map(|key| key.municipality));
+    let parsed = (|| {
+        let (key, decided_on) = (key?, decided_on?);
+        let reversed = DecisionKey { municipality: municipality?, reference: reference? };
+        let frikort = None;
+        let command =
+            Command::ReverseDecision(ReverseDecision { key, frikort, decided_on, reversed });
         Some(Parsed { named: named?, command })
     })();
     faults.finish(parsed)
@@ -444,16 +509,16 @@ fn components(
     Some(components)
 }
 
-/// The day on which something was decided, or controlled.
+/// The day on which something was applied for, decided or controlled, at the latest `last`.
 fn day_passed(
     faults: &mut Faults,
     field: &str,
     wire: Option<WireDate>,
-    today: Date,
+    last: Date,
 ) -> Option<Date> {
     let day = date(faults, field, wire);
-    if day.is_some_and(|day| day < SCHEME_START || day > today) {
-        let (first, last) = (format_date(SCHEME_START), format_date(today));
+    if day.is_some_and(|day| day < SCHEME_START || day > last) {
+        let (first, last) = (format_date(SCHEME_START), format_date(last));
         faults.note(field, format!("must be from {first} to {last}"));
     }
     day

@@ -146,7 +146,9 @@ pub fn reason_name(reason: ErrorReason) -> &'static str {
 fn code(reason: ErrorReason) -> Code {
     match reason {
         ErrorReason::InvalidField => Code::InvalidArgument,
-        ErrorReason::NoCard | ErrorReason::PaymentNotFound => Code::NotFound,
+        ErrorReason::NoCard | ErrorReason::PaymentNotFound | ErrorReason::DecisionNotFound => {
+            Code::NotFound
+        }
         ErrorReason::ReferenceReused => Code::AlreadyExists,
         ErrorReason::NoActiveCard
         | ErrorReason::CardAlreadyActive
@@ -158,6 +160,7 @@ fn code(reason: ErrorReason) -> Code {
         | ErrorReason::PaymentCancelled
         | ErrorReason::RevisionMismatch
         | ErrorReason::NotResponsible
+        | ErrorReason::DecisionAlreadyReversed
         | ErrorReason::UnderAge => Code::FailedPrecondition,
         ErrorReason::Overloaded => Code::ResourceExhausted,
         ErrorReason::ProjectionBehind
@@ -227,7 +230,7 @@ mod tests {
 
     #[test]
     fn every_unavailable_answer_says_when_to_retry() {
-        for number in 1..=20 {
+        for number in 1..=22 {
             let reason = ErrorReason::try_from(number).unwrap();
             let status = Status::from(Failure::new(reason, "x"));
             let delay = status.get_error_details().retry_info().and_then(|r| r.retry_delay);

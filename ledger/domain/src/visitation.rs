@@ -43,6 +43,11 @@ pub enum Criterion {
 pub struct Criteria(Vec<Criterion>);
 
 impl Criteria {
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Criterion> {
+        self.0.iter()
+    }
+
     /// Whether none is given.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

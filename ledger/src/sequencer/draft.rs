@@ -76,6 +76,7 @@ impl Sequencer {
                     let body = Body::Card(answer.card, found(account, &answer.payments_after));
                     return Ok(Ok(Answer::replayed(answer.position, answer.recorded_at, body)));
                 }
+                Ok(Decision::Settled) => return Ok(Ok(Answer::at(head, Body::Settled))),
                 Err(rejection) => return Ok(Err(Refused::Rejected(rejection))),
             };
             let version = account.version() + 1;
@@ -98,9 +99,10 @@ impl Sequencer {
 
     fn read_card(&mut self, person: PersonId, frikort: Option<FrikortTag>, draft: &Draft) -> Reply {
         let account = self.accounts.get(person).filter(|account| account.knows_card(frikort));
-        let card = account.and_then(Account::card);
-        let card = card.ok_or(Refused::Rejected(Rejection::NoCard))?;
-        Ok(Answer::at(draft.events.head_after(self.head), Body::Card(card, Vec::new())))
+        let case = account
+            .and_then(|account| Some(Body::Case(account.card()?, account.decisions().collect())));
+        let case = case.ok_or(Refused::Rejected(Rejection::NoCard))?;
+        Ok(Answer::at(draft.events.head_after(self.head), case))
     }
 
     fn set_limit(
@@ -176,13 +178,16 @@ pub(crate) fn body(event: &Event, account: &Account) -> Option<Body> {
         | Event::PaymentCorrected(_, outcome)
         | Event::PaymentCancelled(_, outcome) => Some(Body::Payment(outcome.clone())),
         Event::CardDeactivated(_, outcome) => {
-            Some(Body::Card(account.card()?, found(account, &outcome.payments_after)))
+            Some(Body::Card(account.card(), found(account, &outcome.payments_after)))
         }
         Event::CardGranted(_)
+        | Event::ApplicationRejected(_)
+        | Event::DecisionReversed(..)
         | Event::CardReactivated(_)
         | Event::CardTransferred(_)
         | Event::ControlRecorded(_)
-        | Event::CprNumberChanged(_) => Some(Body::Card(account.card()?, Vec::new())),
+        | Event::CprNumberChanged(_) => Some(Body::Card(account.card(), Vec::new())),
+        Event::AllowanceRecalculated(..) => Some(Body::Settled),
         Event::AnnualLimitSet(_) => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use frikort_domain::{
     Actor, Card, Command, FrikortTag, LimitEntry, PaymentKey, PaymentOutcome, PaymentState,
-    PersonId, Rejection,
+    PersonId, RecordedDecision, Rejection,
 };
 use frikort_process::lane::Lane;
 use time::OffsetDateTime;
@@ -70,7 +70,7 @@ pub(super) fn answer_all(replies: impl Iterator<Item = (ReplyTo, Reply)>) {
 pub(crate) enum Ask {
     /// Decide a command about a person.
     Command(PersonId, Command),
-    /// The card as it is now of the person who has this Frikort-ID, where one is given.
+    /// The card as it is now, and its decisions, of the person who has this Frikort-ID, where one is given.
     Card(PersonId, Option<FrikortTag>),
     /// Record a limit in this partition.
     SetLimit(LimitEntry),
@@ -94,8 +94,13 @@ pub(crate) struct Answer {
 #[derive(Debug)]
 pub(crate) enum Body {
     Payment(PaymentOutcome),
-    /// The card, and the accepted payments that lie after it.
-    Card(Card, Vec<(PaymentKey, PaymentState)>),
+    /// The card, which a rejected application has none of, and the accepted payments that lie
+    /// after it.
+    Card(Option<Card>, Vec<(PaymentKey, PaymentState)>),
+    /// The card, and the decisions that made it.
+    Case(Card, Vec<RecordedDecision>),
+    /// The person's splits are as the limit in force makes them.
+    Settled,
     Limit,
     Limits(Vec<LimitEntry>),
 }

@@ -130,7 +130,10 @@ fn subject(command: &Command) -> Option<(PaymentKey, Amount)> {
         | Command::ReactivateCard(_)
         | Command::TransferCard(_)
         | Command::RecordControl(_)
-        | Command::ChangeCprNumber(_) => None,
+        | Command::ChangeCprNumber(_)
+        | Command::RejectApplication(_)
+        | Command::ReverseDecision(_)
+        | Command::Recalculate { .. } => None,
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use frikort_domain::{FrikortTag, NumberTag, PersonId};
+use frikort_domain::{Command, Cpr, FrikortTag, NumberTag, PersonId};
 use frikort_proto::{
     error::Failure,
     v1::{
         self, ChangeCprNumberRequest, ChangeCprNumberResponse, DeactivateCardRequest,
         DeactivateCardResponse, GetCardRequest, GetCardResponse, GrantCardRequest,
         GrantCardResponse, ReactivateCardRequest, ReactivateCardResponse, RecordControlRequest,
-        RecordControlResponse, TransferCardRequest, TransferCardResponse,
+        RecordControlResponse, RejectApplicationRequest, RejectApplicationResponse,
+        ReverseDecisionRequest, ReverseDecisionResponse, TransferCardRequest, TransferCardResponse,
         visitation_service_server::VisitationService,
     },
 };
@@ -22,7 +23,7 @@ use crate::{
     ledger::{Caller, Ledger, Told},
     parse::{self, Grant, NewNumber, Parsed},
     render,
-    sequencer::{Ask, Body},
+    sequencer::{Answer, Ask, Body},
 };
 
 pub(crate) struct Visitations(pub(crate) Arc<Ledger>);
@@ -40,6 +41,22 @@ impl VisitationService for Visitations {
         let told = self.grant(parsed, validate_only, caller).await?;
         Ok(Response::new(GrantCardResponse {
             card: Some(card(&told)?),
+            position: Some(told.place()),
+            replayed: told.answer.replayed,
+        }))
+    }
+
+    async fn reject_application(
+        &self,
+        request: Request<RejectApplicationRequest>,
+    ) -> Result<Response<RejectApplicationResponse>, Status> {
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let validate_only = request.validate_only;
+        let parsed = parse::reject(request, self.0.today())?;
+        let told = self.reject(parsed, validate_only, caller).await?;
+        Ok(Response::new(RejectApplicationResponse {
+            person_id: told.person.to_string(),
             position: Some(told.place()),
             replayed: told.answer.replayed,
         }))
@@ -64,6 +81,18 @@ impl VisitationService for Visitations {
     ) -> Result<Response<ReactivateCardResponse>, Status> {
         let told = self.decide(request, |request| request.validate_only, parse::reactivate).await?;
         Ok(Response::new(ReactivateCardResponse {
+            card: Some(card(&told)?),
+            position: Some(told.place()),
+            replayed: told.answer.replayed,
+        }))
+    }
+
+    async fn reverse_decision(
+        &self,
+        request: Request<ReverseDecisionRequest>,
+    ) -> Result<Response<ReverseDecisionResponse>, Status> {
+        let told = self.decide(request, |request| request.validate_only, parse::reverse).await?;
+        Ok(Response::new(ReverseDecisionResponse {
             card: Some(card(&told)?),
             position: Some(told.place()),
             replayed: told.answer.replayed,
@@ -116,17 +145,28 @@ impl VisitationService for Visitations {
     ) -> Result<Response<GetCardResponse>, Status> {
         let caller = Caller::of(&request);
         let named = parse::person(request.into_inner().person)?;
-        let (_, told) = self.0.card(&named, caller).await?;
+        let (person, told) = self.0.card(&named, caller).await?;
+        let Body::Case(card, decisions) = &told.answer.body else { return Err(internal().into()) };
+        let decisions = decisions.iter();
         Ok(Response::new(GetCardResponse {
-            card: Some(card(&told)?),
+            card: Some(render::card(told.person, card)),
             position: Some(told.place()),
+            decisions: decisions.filter_map(|d| render::decision(person.partition, d)).collect(),
         }))
     }
 }
 
+/// Whom a first decision is about.
+enum Entered {
+    /// Somebody in the register.
+    Person(Person),
+    /// Somebody new, and what the decision would come to.
+    WouldBe(Answer),
+}
+
 fn card(told: &Told) -> Result<v1::Card, Failure> {
     match &told.answer.body {
-        Body::Card(card, _) => Ok(render::card(told.person, card)),
+        Body::Card(Some(card), _) => Ok(render::card(told.person, card)),
         _ => Err(internal()),
     }
 }
@@ -163,31 +203,62 @@ impl Visitations {
         caller: Caller,
     ) -> Result<Told, Failure> {
         let Parsed { named, command: grant } = parsed;
-        let found = self.0.find(&named).await?.map(|(person, _)| person);
-        let (person, born) = match (found, &named.who) {
-            (Some(person), _) => (person, self.birth_date(&named, person.id).await?),
-            (None, Who::Id(_)) => {
-                let unknown = "is not known; name a new person by cpr_number".to_owned();
-                return Err(Failure::invalid(vec![("person.person_id".to_owned(), unknown)]));
-            }
-            (None, Who::Cpr(cpr)) => {
-                let born = cpr.birth_date().ok_or_else(internal)?;
-                // Nobody is entered who would be refused.
-                let nobody = FrikortTag([0; 16]);
-                let answer = self.0.decide_unknown(&grant.clone().finish(nobody, born))?;
-                if validate_only {
-                    return Ok(Told::nobody(answer));
-                }
-                let partitions = self.0.partitions();
-                let entered = self.0.register.find_or_enter(cpr, &self.0.seal, &partitions).await;
-                let person = entered.map_err(|error| self.0.read_failed(error))?;
-                (person.ok_or_else(internal)?, born)
-            }
+        let as_first = |cpr: &Cpr| {
+            let born = cpr.birth_date().ok_or_else(internal)?;
+            Ok(grant.clone().finish(FrikortTag([0; 16]), born))
         };
+        let person = match self.find_or_enter(&named, as_first, validate_only).await? {
+            Entered::Person(person) => person,
+            Entered::WouldBe(answer) => return Ok(Told::nobody(answer)),
+        };
+        let born = self.birth_date(&named, person.id).await?;
         let tag = self.0.register.frikort_tag(&person, grant.frikort_id);
         let ask = Ask::Command(person.id, grant.finish(tag, born));
         let answer = self.0.ask(person.partition, ask, validate_only, caller).await?;
         Ok(Told::new(&person, answer))
+    }
+
+    /// A rejection finds the person, or enters a new one, as a grant does.
+    async fn reject(
+        &self,
+        parsed: Parsed,
+        validate_only: bool,
+        caller: Caller,
+    ) -> Result<Told, Failure> {
+        let Parsed { named, command } = parsed;
+        let as_first = |_: &Cpr| Ok(command.clone());
+        let person = match self.find_or_enter(&named, as_first, validate_only).await? {
+            Entered::Person(person) => person,
+            Entered::WouldBe(answer) => return Ok(Told::nobody(answer)),
+        };
+        let ask = Ask::Command(person.id, command);
+        let answer = self.0.ask(person.partition, ask, validate_only, caller).await?;
+        Ok(Told::new(&person, answer))
+    }
+
+    /// The person named; one who is new is entered, unless the decision `as_first` about somebody
+    /// without events would be refused, or is only tried.
+    async fn find_or_enter(
+        &self,
+        named: &Named,
+        as_first: impl FnOnce(&Cpr) -> Result<Command, Failure>,
+        validate_only: bool,
+    ) -> Result<Entered, Failure> {
+        if let Some((person, _)) = self.0.find(named).await? {
+            return Ok(Entered::Person(person));
+        }
+        let Who::Cpr(cpr) = &named.who else {
+            let unknown = "is not known; name a new person by cpr_number".to_owned();
+            return Err(Failure::invalid(vec![("person.person_id".to_owned(), unknown)]));
+        };
+        let answer = self.0.decide_unknown(&as_first(cpr)?)?;
+        if validate_only {
+            return Ok(Entered::WouldBe(answer));
+        }
+        let partitions = self.0.partitions();
+        let entered = self.0.register.find_or_enter(cpr, &self.0.seal, &partitions).await;
+        let person = entered.map_err(|error| self.0.read_failed(error))?;
+        Ok(Entered::Person(person.ok_or_else(internal)?))
     }
 
     /// Records the change, then lets the new number lead to the person. Whoever is cut off between
