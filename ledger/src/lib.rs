@@ -6,8 +6,9 @@
 //!      └────────────── render ◀── answer ────────────┘
 //! ```
 //!
-//! Absences that hold: the ledger keeps no totals (the projector does), decides nothing outside
-//! `frikort-domain`, and writes no CPR number anywhere but into the register.
+//! Absences that hold: the ledger keeps no totals (the projector does, and is asked for one thing:
+//! whom a changed limit may reach), decides nothing outside `frikort-domain`, and writes no CPR
+//! number anywhere but into the register.
 
 mod cache;
 pub mod cli;
@@ -15,6 +16,7 @@ mod fail;
 mod ledger;
 mod limits;
 mod parse;
+mod recalculate;
 mod render;
 mod sequencer;
 mod services;
@@ -33,7 +35,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{ledger::Ledger, sequencer::Sequencer};
+use crate::{ledger::Ledger, recalculate::Recalculation, sequencer::Sequencer};
 
 /// Connections for look-ups and reads; each partition's sequencer has two of its own besides.
 const CONNECTIONS: u32 = 16;
@@ -69,20 +71,28 @@ pub async fn serve(
     let store = EventStore::open_when_there(pool.clone()).await?;
     let partitions = store.partitions().await?;
 
-    let mut tasks = JoinSet::new();
+    let (mut tasks, mut recalculations) = (JoinSet::new(), JoinSet::new());
     let mut sequencers = BTreeMap::new();
     let mut sound = Vec::new();
     let cached_payments = settings.cached_payments / partitions.len().max(1);
     for partition in partitions {
         let appender = Appender::new(options.clone(), partition);
         // Its own connection: it must not wait for one behind the callers' look-ups.
-        let store = EventStore::open(frikort_event_store::pool(options.clone(), 1)).await?;
-        let (sequencer, handle, is_sound, commits) =
-            Sequencer::new(partition, store, appender, clock.clone(), cached_payments);
+        let own_store = EventStore::open(frikort_event_store::pool(options.clone(), 1)).await?;
+        let (sequencer, told) =
+            Sequencer::new(partition, own_store, appender, clock.clone(), cached_payments);
         tasks.spawn(on_its_own_thread(partition, sequencer)?);
-        tokio::spawn(notify_of(options.clone(), partition, commits));
-        sequencers.insert(partition, handle);
-        sound.push(is_sound);
+        tokio::spawn(notify_of(options.clone(), partition, told.commits));
+        let recalculation = Recalculation {
+            partition,
+            store: store.clone(),
+            sequencer: told.handle.clone(),
+            clock: clock.clone(),
+            limits: told.limits,
+        };
+        recalculations.spawn(recalculation.run());
+        sequencers.insert(partition, told.handle);
+        sound.push(told.sound);
     }
     let (signal, appended) = watch::channel(0);
     let listening = tokio::spawn(listen(pool.clone(), signal));
@@ -100,6 +110,7 @@ pub async fn serve(
 
     // The last handle goes with the services; the sequencers finish their queues and end.
     drop(ledger);
+    recalculations.shutdown().await;
     listening.abort();
     let finished = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(frikort_process::stop::DRAIN, finished).await.is_err() {

@@ -21,7 +21,7 @@ mod question;
 
 use std::{thread, time::Duration};
 
-use frikort_domain::{Account, Contradiction, Event, Record, RecordError};
+use frikort_domain::{Account, Contradiction, Event, LimitSchedule, Record, RecordError};
 use frikort_event_store::{
     Appended, Appender, Batch, Direction, EventStore, Head, PARTITION_STREAM, StoreError,
 };
@@ -102,20 +102,34 @@ pub(crate) struct Sequencer {
     sound: watch::Sender<bool>,
     /// Told after each commit.
     committed: watch::Sender<i64>,
+    /// Told when a limit is on record.
+    schedule: watch::Sender<LimitSchedule>,
+}
+
+/// A sequencer's handle, and what the sequencer tells.
+pub(crate) struct Told {
+    pub(crate) handle: Handle,
+    /// Whether the partition can be written.
+    pub(crate) sound: watch::Receiver<bool>,
+    /// The position after each commit.
+    pub(crate) commits: watch::Receiver<i64>,
+    /// The limits on record.
+    pub(crate) limits: watch::Receiver<LimitSchedule>,
 }
 
 impl Sequencer {
-    /// A sequencer, the way to it, and what it tells: whether it is sound, and each commit.
+    /// A sequencer, the way to it, and what it tells.
     pub(crate) fn new(
         partition: i32,
         store: EventStore,
         appender: Appender,
         clock: Clock,
         cached_payments: usize,
-    ) -> (Self, Handle, watch::Receiver<bool>, watch::Receiver<i64>) {
+    ) -> (Self, Told) {
         let (handle, queue) = Handle::new();
         let (sound, is_sound) = watch::channel(false);
         let (committed, commits) = watch::channel(0);
+        let (schedule, told_limits) = watch::channel(LimitSchedule::default());
         let sequencer = Self {
             partition,
             store,
@@ -131,8 +145,9 @@ impl Sequencer {
             open_call: true,
             sound,
             committed,
+            schedule,
         };
-        (sequencer, handle, is_sound, commits)
+        (sequencer, Told { handle, sound: is_sound, commits, limits: told_limits })
     }
 
     /// Runs until every [`Handle`] is dropped and the queue is empty.
@@ -222,6 +237,9 @@ impl Sequencer {
             Ok(Appended::Yes) => {
                 self.head = draft.events.head_after(self.head);
                 self.committed.send_replace(self.head.position);
+                if draft.limits_before.is_some() {
+                    self.tell_limits();
+                }
                 self.accounts.shrink();
                 Ok(Some(draft.replies))
             }
@@ -282,7 +300,18 @@ impl Sequencer {
         }
         self.head = head;
         self.synchronized = true;
+        self.tell_limits();
         Ok(())
+    }
+
+    fn tell_limits(&self) {
+        self.schedule.send_if_modified(|told| {
+            let is_new = *told != self.limits.schedule;
+            if is_new {
+                told.clone_from(&self.limits.schedule);
+            }
+            is_new
+        });
     }
 
     /// The head must be the position of an event that is there; we would leave a gap behind one

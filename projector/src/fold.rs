@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use frikort_domain::{
-    Amount, Contradiction, Event, Facts, FrikortTag, LimitEntry, PaymentKey, PaymentOutcome,
-    PersonId, Record, RecordError, YearTotals,
+    Amount, Contradiction, Event, Facts, FrikortTag, LimitEntry, MunicipalityCode, PaymentKey,
+    PaymentOutcome, PersonId, Record, RecordError, SplitChange, YearTotals,
 };
 use time::{Date, OffsetDateTime};
 
@@ -26,6 +26,7 @@ pub(crate) struct Changes {
     pub(crate) totals: HashMap<(PersonId, i32), Total>,
     pub(crate) payments: HashMap<(PersonId, PaymentKey), PaymentChange>,
     pub(crate) cards: HashMap<PersonId, CardChange>,
+    pub(crate) applications: Vec<Application>,
     pub(crate) limits: Vec<(LimitEntry, i64)>,
 }
 
@@ -33,6 +34,8 @@ pub(crate) struct Changes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Total {
     pub(crate) total: Amount,
+    /// By which the year's splits were settled.
+    pub(crate) limit: Amount,
     pub(crate) payments: u32,
     pub(crate) position: i64,
 }
@@ -59,11 +62,27 @@ pub(crate) struct Stated {
     pub(crate) attribution_date: Date,
 }
 
-/// Frikort-IDs that a person was given.
+/// What changes of one person's card; `None` stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CardChange {
+    /// Tags of the Frikort-IDs that the person was given; some make it a new row where there is
+    /// none, and all the rest is given then.
     pub(crate) tags: Vec<FrikortTag>,
+    pub(crate) municipality: Option<MunicipalityCode>,
+    pub(crate) active: Option<bool>,
+    /// The latest calendar year of a grant or control (C9).
+    pub(crate) controlled_in: Option<i32>,
     pub(crate) position: i64,
+}
+
+/// A decision about an application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Application {
+    pub(crate) position: i64,
+    pub(crate) municipality: MunicipalityCode,
+    pub(crate) decided_on: Date,
+    /// Since the citizen applied.
+    pub(crate) days: i32,
 }
 
 impl Changes {
@@ -84,16 +103,38 @@ impl Changes {
             record.person_id.ok_or(contradiction("an event of a person without the person"))?;
         match record.event {
             Event::CardGranted(grant) => {
-                let card = self.cards.entry(person).or_default();
+                let card = self.card(person, position);
                 card.tags.push(grant.frikort);
-                card.position = position;
+                card.municipality = Some(grant.municipality);
+                card.active = Some(true);
+                card.controlled_in = card.controlled_in.max(Some(grant.decided_on.year()));
+                if let Some(applied_on) = grant.applied_on {
+                    self.note_application(
+                        position,
+                        grant.municipality,
+                        applied_on,
+                        grant.decided_on,
+                    );
+                }
             }
-            // The projection tells who has a card, not when it was active.
-            Event::CardDeactivated(..)
-            | Event::CardReactivated(_)
-            | Event::CardTransferred(_)
-            | Event::ControlRecorded(_)
-            | Event::CprNumberChanged(_) => {}
+            Event::ApplicationRejected(rejection) => {
+                let (applied_on, decided_on) = (rejection.applied_on, rejection.decided_on);
+                self.note_application(position, rejection.municipality, applied_on, decided_on);
+            }
+            Event::CardDeactivated(..) => self.card(person, position).active = Some(false),
+            Event::CardReactivated(_) => self.card(person, position).active = Some(true),
+            Event::DecisionReversed(_, outcome) => {
+                self.card(person, position).active = Some(outcome.active);
+            }
+            Event::CardTransferred(transfer) => {
+                self.card(person, position).municipality = Some(transfer.to);
+            }
+            Event::ControlRecorded(control) => {
+                let card = self.card(person, position);
+                card.controlled_in = card.controlled_in.max(Some(control.decided_on.year()));
+            }
+            // The same person, whom the register finds.
+            Event::CprNumberChanged(_) => {}
             Event::PaymentReported(data, outcome) => {
                 let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference };
                 let change = PaymentChange {
@@ -131,6 +172,10 @@ impl Changes {
                 change.position = position;
                 self.copy_outcome(person, outcome, position);
             }
+            Event::AllowanceRecalculated(_, outcome) => {
+                self.copy_totals(person, &outcome.year, position);
+                self.copy_splits(person, outcome.changed, position);
+            }
             Event::AnnualLimitSet(_) => unreachable!("handled above"),
         }
         Ok(())
@@ -142,7 +187,11 @@ impl Changes {
         if let Some(left) = &outcome.left_year {
             self.copy_totals(person, left, position);
         }
-        for split in outcome.changed {
+        self.copy_splits(person, outcome.changed, position);
+    }
+
+    fn copy_splits(&mut self, person: PersonId, changed: Vec<SplitChange>, position: i64) {
+        for split in changed {
             let key = PaymentKey { employer_cvr: split.employer_cvr, reference: split.reference };
             let change = self.payments.entry((person, key)).or_default();
             change.exempt = split.exempt;
@@ -151,8 +200,26 @@ impl Changes {
     }
 
     fn copy_totals(&mut self, person: PersonId, year: &YearTotals, position: i64) {
-        let total = Total { total: year.total, payments: year.payments, position };
-        self.totals.insert((person, year.year), total);
+        let (total, limit, payments) = (year.total, year.limit, year.payments);
+        self.totals.insert((person, year.year), Total { total, limit, payments, position });
+    }
+
+    fn card(&mut self, person: PersonId, position: i64) -> &mut CardChange {
+        let card = self.cards.entry(person).or_default();
+        card.position = position;
+        card
+    }
+
+    fn note_application(
+        &mut self,
+        position: i64,
+        municipality: MunicipalityCode,
+        applied_on: Date,
+        decided_on: Date,
+    ) {
+        // Days between two dates of four-digit years.
+        let days = i32::try_from((decided_on - applied_on).whole_days()).unwrap_or(i32::MAX);
+        self.applications.push(Application { position, municipality, decided_on, days });
     }
 }
 

@@ -11,6 +11,8 @@
 pub mod cli;
 mod fold;
 mod follow;
+mod overview;
+mod page;
 mod query;
 mod state;
 mod statement;
@@ -21,13 +23,16 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use frikort_event_store::{EventStore, listen};
 use frikort_process::{clock::Clock, database, serve};
-use frikort_proto::v1::allowance_service_server::AllowanceServiceServer;
+use frikort_proto::v1::{
+    allowance_service_server::AllowanceServiceServer,
+    overview_service_server::OverviewServiceServer,
+};
 use frikort_register::{Keys, Register};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 
-use crate::{follow::Follower, query::Allowances, state::State};
+use crate::{follow::Follower, overview::Overviews, query::Allowances, state::State};
 
 /// Connections for queries and for folding.
 const CONNECTIONS: u32 = 16;
@@ -75,12 +80,17 @@ pub async fn serve(
         sound.push(watched);
     }
     let register = Register::new(pool, settings.keys.find);
-    let allowances = Allowances { store, register, states, clock };
+    let allowances = Arc::new(Allowances { store, register, states, clock });
     let (mut routes, health) = serve::routes().await?;
+    let overviews = Overviews(allowances.clone());
     routes.add_service(
-        AllowanceServiceServer::new(allowances).max_decoding_message_size(serve::MAX_MESSAGE),
+        AllowanceServiceServer::from_arc(allowances).max_decoding_message_size(serve::MAX_MESSAGE),
     );
-    let names = vec![AllowanceServiceServer::<Allowances>::NAME];
+    routes.add_service(
+        OverviewServiceServer::new(overviews).max_decoding_message_size(serve::MAX_MESSAGE),
+    );
+    let names =
+        vec![AllowanceServiceServer::<Allowances>::NAME, OverviewServiceServer::<Overviews>::NAME];
     tokio::spawn(serve::tell_health(health, names, sound));
     tracing::info!(listen = %listener.local_addr()?, "the projector listens");
     serve::serve(listener, routes, stop).await?;

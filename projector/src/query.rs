@@ -128,11 +128,17 @@ impl AllowanceService for Allowances {
 }
 
 impl Allowances {
-    fn today(&self) -> Date {
+    pub(crate) fn today(&self) -> Date {
         copenhagen_date(self.clock.now())
     }
 
-    async fn find(
+    /// The partitions, ascending.
+    pub(crate) fn partitions(&self) -> Vec<i32> {
+        self.states.keys().copied().collect()
+    }
+
+    /// Whom a request names, one by one.
+    pub(crate) async fn find(
         &self,
         named: &[&Named],
     ) -> Result<Vec<Option<(Person, Option<FrikortTag>)>>, Failure> {
@@ -186,7 +192,11 @@ impl Allowances {
     /// Waits until every partition contains `min_position`, or all of itself where it has fewer:
     /// such a partition has no such position. The one with the highest head must have it, so a
     /// position that is nowhere yet is waited for too.
-    async fn wait_for_all(&self, min_position: i64, patience: Duration) -> Result<(), Failure> {
+    pub(crate) async fn wait_for_all(
+        &self,
+        min_position: i64,
+        patience: Duration,
+    ) -> Result<(), Failure> {
         if min_position == 0 {
             return Ok(());
         }
@@ -204,7 +214,7 @@ impl Allowances {
     }
 
     /// One person's view: from memory, else from the tables.
-    async fn view(&self, person: &Person) -> Result<View, Failure> {
+    pub(crate) async fn view(&self, person: &Person) -> Result<View, Failure> {
         let state = self.state(person.partition)?;
         if let Some(view) = state.view(person.id) {
             return Ok(view);
@@ -323,14 +333,14 @@ fn parse_batch(request: BatchGetAllowancesRequest) -> Result<Vec<Named>, Failure
     faults.finish(Some(named))
 }
 
-fn check_year(faults: &mut Faults, year: i32) {
+pub(crate) fn check_year(faults: &mut Faults, year: i32) {
     let first = SCHEME_START.year();
     if !(first..=9999).contains(&year) {
         faults.note("year", format!("must be from {first} to 9999"));
     }
 }
 
-fn check_position(faults: &mut Faults, min_position: i64) {
+pub(crate) fn check_position(faults: &mut Faults, min_position: i64) {
     if min_position < 0 {
         faults.note("min_position", "must be 0 or more");
     }
@@ -338,7 +348,7 @@ fn check_position(faults: &mut Faults, min_position: i64) {
 
 /// How long this caller waits: nine tenths of its deadline, so that it gets our answer and not
 /// its own time-out. gRPC over HTTP/2: `grpc-timeout: <digits><unit>`.
-fn patience(metadata: &MetadataMap) -> Duration {
+pub(crate) fn patience(metadata: &MetadataMap) -> Duration {
     let deadline = metadata.get("grpc-timeout").and_then(|value| {
         let (digits, unit) = value.to_str().ok()?.split_at_checked(value.len().checked_sub(1)?)?;
         let amount: u64 = digits.parse().ok()?;
@@ -362,11 +372,11 @@ fn limit_of(limits: &LimitSchedule, year: i32, today: Date) -> Result<Amount, Fa
     })
 }
 
-fn nobody() -> Failure {
+pub(crate) fn nobody() -> Failure {
     Failure::new(ErrorReason::NoCard, "no card is known for this person")
 }
 
-fn unread(error: &(dyn std::error::Error + 'static)) -> Failure {
+pub(crate) fn unread(error: &(dyn std::error::Error + 'static)) -> Failure {
     tracing::warn!(error, "the projection cannot be read");
     Failure::new(ErrorReason::StoreUnavailable, "the database cannot be reached; repeat the call")
 }
@@ -381,6 +391,6 @@ fn allowance(
     v1::Allowance::new(person.to_string(), year, limit.oere(), total.oere(), payments)
 }
 
-fn place(partition: i32, at: Checkpoint) -> v1::LedgerPosition {
+pub(crate) fn place(partition: i32, at: Checkpoint) -> v1::LedgerPosition {
     v1::LedgerPosition::new(partition, at.position, at.recorded_at)
 }

@@ -1,10 +1,11 @@
 //! A person's payments, as the projection has them.
 
-use frikort_domain::{Amount, Facts, Hours, Period, PersonId};
+use frikort_domain::{Amount, Components, Facts, Hours, Period, PersonId};
 use frikort_proto::v1;
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use time::Date;
+use uuid::Uuid;
 
 use crate::tables::amount;
 
@@ -24,55 +25,80 @@ pub(crate) struct StatedPayment {
     pub(crate) facts: Facts,
 }
 
+/// A row of `projection.payment`.
+pub(crate) struct PaymentRow {
+    pub(crate) person_id: Uuid,
+    pub(crate) employer_cvr: i32,
+    pub(crate) reference: String,
+    pub(crate) year: i32,
+    pub(crate) attribution_date: Date,
+    pub(crate) revision: i32,
+    pub(crate) cancelled: bool,
+    pub(crate) drawn: i64,
+    pub(crate) position: i64,
+    pub(crate) amount: Decimal,
+    pub(crate) exempt: Decimal,
+    pub(crate) payment_date: Date,
+    pub(crate) work_first: Option<Date>,
+    pub(crate) work_last: Option<Date>,
+    pub(crate) hours: Option<Decimal>,
+    pub(crate) wage: Option<Decimal>,
+    pub(crate) holiday_pay: Option<Decimal>,
+    pub(crate) pension: Option<Decimal>,
+}
+
 /// One person's payments, in the order of registration.
 pub(crate) async fn payments(
     connection: &mut PgConnection,
     partition: i32,
     person: PersonId,
 ) -> Result<Vec<StatedPayment>, sqlx::Error> {
-    let rows = sqlx::query!(
-        "SELECT employer_cvr, reference, year, attribution_date, revision, cancelled, drawn, position,
-                amount, exempt, payment_date, work_first, work_last, hours, wage, holiday_pay, pension
+    let rows = sqlx::query_as!(
+        PaymentRow,
+        "SELECT person_id, employer_cvr, reference, year, attribution_date, revision, cancelled,
+                drawn, position, amount, exempt, payment_date, work_first, work_last, hours, wage,
+                holiday_pay, pension
          FROM projection.payment WHERE partition = $1 AND person_id = $2 ORDER BY registered",
         partition,
         person.0
     )
     .fetch_all(connection)
     .await?;
-    let mut payments = Vec::with_capacity(rows.len());
-    for row in rows {
-        let work = row.work_first.zip(row.work_last);
-        let parts = (row.wage, row.holiday_pay, row.pension);
-        let facts = Facts {
-            amount: amount(row.amount)?,
-            payment_date: row.payment_date,
-            work: work.and_then(|(first, last)| Period::new(first, last)),
-            hours: row.hours.and_then(hours),
-            components: match parts {
-                (Some(wage), Some(holiday_pay), Some(pension)) => {
-                    Some(frikort_domain::Components {
-                        wage: amount(wage)?,
-                        holiday_pay: amount(holiday_pay)?,
-                        pension: amount(pension)?,
-                    })
-                }
-                _ => None,
-            },
+    rows.into_iter().map(PaymentRow::stated).collect()
+}
+
+impl PaymentRow {
+    /// The payment; an amount that is none was not written by us.
+    pub(crate) fn stated(self) -> Result<StatedPayment, sqlx::Error> {
+        let work = self.work_first.zip(self.work_last);
+        let components = match (self.wage, self.holiday_pay, self.pension) {
+            (Some(wage), Some(holiday_pay), Some(pension)) => Some(Components {
+                wage: amount(wage)?,
+                holiday_pay: amount(holiday_pay)?,
+                pension: amount(pension)?,
+            }),
+            _ => None,
         };
-        payments.push(StatedPayment {
-            employer_cvr: row.employer_cvr,
-            reference: row.reference,
-            year: row.year,
-            attribution_date: row.attribution_date,
-            revision: row.revision,
-            cancelled: row.cancelled,
-            drawn: row.drawn,
-            exempt: amount(row.exempt)?,
-            position: row.position,
+        let facts = Facts {
+            amount: amount(self.amount)?,
+            payment_date: self.payment_date,
+            work: work.and_then(|(first, last)| Period::new(first, last)),
+            hours: self.hours.and_then(hours),
+            components,
+        };
+        Ok(StatedPayment {
+            employer_cvr: self.employer_cvr,
+            reference: self.reference,
+            year: self.year,
+            attribution_date: self.attribution_date,
+            revision: self.revision,
+            cancelled: self.cancelled,
+            drawn: self.drawn,
+            exempt: amount(self.exempt)?,
+            position: self.position,
             facts,
-        });
+        })
     }
-    Ok(payments)
 }
 
 fn hours(column: Decimal) -> Option<Hours> {

@@ -5,18 +5,19 @@
 
 use std::collections::HashMap;
 
-use frikort_domain::{Amount, FrikortTag, LimitEntry, LimitSchedule, PersonId};
+use frikort_domain::{Amount, FrikortTag, LimitEntry, LimitSchedule, MunicipalityCode, PersonId};
 use rust_decimal::Decimal;
 use sqlx::{PgConnection, PgPool};
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-use crate::fold::{Changes, PaymentChange};
+use crate::fold::{CardChange, Changes, PaymentChange};
 
 /// Where the projection of one partition stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Checkpoint {
     pub(crate) position: i64,
+    #[serde(with = "time::serde::timestamp::microseconds::option")]
     pub(crate) recorded_at: Option<OffsetDateTime>,
 }
 
@@ -30,13 +31,16 @@ pub(crate) enum Written {
 }
 
 /// Reads where a partition's projection stands; creates the row for a partition that is new.
-pub(crate) async fn checkpoint(pool: &PgPool, partition: i32) -> Result<Checkpoint, sqlx::Error> {
+pub(crate) async fn checkpoint(
+    executor: impl sqlx::PgExecutor<'_>,
+    partition: i32,
+) -> Result<Checkpoint, sqlx::Error> {
     let query = sqlx::query_as!(
         Checkpoint,
         "SELECT position, recorded_at FROM projection.checkpoint WHERE partition = $1",
         partition
     );
-    Ok(query.fetch_optional(pool).await?.unwrap_or_default())
+    Ok(query.fetch_optional(executor).await?.unwrap_or_default())
 }
 
 /// Writes a page's changes if the checkpoint still stands at `from`.
@@ -64,6 +68,7 @@ pub(crate) async fn write(
     insert_payments(&mut tx, partition, changes).await?;
     update_payments(&mut tx, partition, changes).await?;
     write_cards(&mut tx, partition, changes).await?;
+    write_applications(&mut tx, partition, changes).await?;
     write_limits(&mut tx, partition, changes).await?;
     tx.commit().await?;
     Ok(Written::Yes)
@@ -83,17 +88,22 @@ async fn write_totals(
     let persons: Vec<Uuid> = rows.iter().map(|((person, _), _)| person.0).collect();
     let years: Vec<i32> = rows.iter().map(|((_, year), _)| *year).collect();
     let totals: Vec<Decimal> = rows.iter().map(|(_, total)| total.total.decimal()).collect();
+    let limits: Vec<Decimal> = rows.iter().map(|(_, total)| total.limit.decimal()).collect();
     let payments: Vec<i32> = rows.iter().map(|(_, total)| signed(total.payments)).collect();
     let positions: Vec<i64> = rows.iter().map(|(_, total)| total.position).collect();
     sqlx::query!(
-        "INSERT INTO projection.annual_total (partition, person_id, year, total, payments, position)
-         SELECT $1, * FROM unnest($2::uuid[], $3::integer[], $4::numeric[], $5::integer[], $6::bigint[])
+        "INSERT INTO projection.annual_total
+             (partition, person_id, year, total, applied_limit, payments, position)
+         SELECT $1, * FROM unnest($2::uuid[], $3::integer[], $4::numeric[], $5::numeric[],
+             $6::integer[], $7::bigint[])
          ON CONFLICT ON CONSTRAINT annual_total_pkey DO UPDATE
-         SET total = excluded.total, payments = excluded.payments, position = excluded.position",
+         SET total = excluded.total, applied_limit = excluded.applied_limit,
+             payments = excluded.payments, position = excluded.position",
         partition,
         &persons,
         &years,
         &totals,
+        &limits,
         &payments,
         &positions
     )
@@ -282,21 +292,77 @@ async fn write_cards(
     changes: &Changes,
 ) -> Result<(), sqlx::Error> {
     for (person, card) in &changes.cards {
-        let tags: Vec<Uuid> = card.tags.iter().map(|tag| Uuid::from_bytes(tag.0)).collect();
-        sqlx::query!(
-            "INSERT INTO projection.card (partition, person_id, frikort_tags, position)
-             VALUES ($1, $2, $3, $4)
-             ON CONFLICT ON CONSTRAINT card_pkey DO UPDATE
-             SET frikort_tags = card.frikort_tags || excluded.frikort_tags,
-                 position = excluded.position",
+        // A row that is there gets its changes; one that is not there is a grant's to make.
+        let updated = sqlx::query!(
+            "UPDATE projection.card
+             SET frikort_tags = frikort_tags || $3, municipality = coalesce($4, municipality),
+                 active = coalesce($5, active), controlled_in = greatest($6, controlled_in),
+                 position = $7
+             WHERE partition = $1 AND person_id = $2",
             partition,
             person.0,
-            &tags,
+            &tags(card),
+            card.municipality.map(municipality),
+            card.active,
+            card.controlled_in,
+            card.position
+        )
+        .execute(&mut *tx)
+        .await?;
+        if updated.rows_affected() == 1 {
+            continue;
+        }
+        sqlx::query!(
+            "INSERT INTO projection.card (partition, person_id, frikort_tags, municipality, active,
+                 controlled_in, position)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            partition,
+            person.0,
+            &tags(card),
+            card.municipality.map(municipality),
+            card.active,
+            card.controlled_in,
             card.position
         )
         .execute(&mut *tx)
         .await?;
     }
+    Ok(())
+}
+
+fn tags(card: &CardChange) -> Vec<Uuid> {
+    card.tags.iter().map(|tag| Uuid::from_bytes(tag.0)).collect()
+}
+
+/// A municipality's code as it stands in a column.
+pub(crate) fn municipality(code: MunicipalityCode) -> i16 {
+    i16::try_from(code.number()).unwrap_or(i16::MAX)
+}
+
+async fn write_applications(
+    tx: &mut PgConnection,
+    partition: i32,
+    changes: &Changes,
+) -> Result<(), sqlx::Error> {
+    if changes.applications.is_empty() {
+        return Ok(());
+    }
+    let rows = &changes.applications;
+    let positions: Vec<i64> = rows.iter().map(|row| row.position).collect();
+    let municipalities: Vec<i16> = rows.iter().map(|row| municipality(row.municipality)).collect();
+    let decided: Vec<Date> = rows.iter().map(|row| row.decided_on).collect();
+    let days: Vec<i32> = rows.iter().map(|row| row.days).collect();
+    sqlx::query!(
+        "INSERT INTO projection.application (partition, position, municipality, decided_on, days)
+         SELECT $1, * FROM unnest($2::bigint[], $3::smallint[], $4::date[], $5::integer[])",
+        partition,
+        &positions,
+        &municipalities,
+        &decided,
+        &days
+    )
+    .execute(tx)
+    .await?;
     Ok(())
 }
 

@@ -124,5 +124,6 @@ pub fn grant(cpr: &str) -> GrantCardRequest {
         effective_date: Some(date(2022, 1, 1)),
         validate_only: false,
         criteria: Vec::new(),
+        application_date: None,
     }
 }

@@ -159,6 +159,13 @@ impl Cvr {
     }
 }
 
+impl MunicipalityCode {
+    /// As a number: 101 to 860.
+    pub fn number(self) -> u16 {
+        self.0
+    }
+}
+
 fn cvr_checks(number: &u32) -> bool {
     let weights = [1, 2, 3, 4, 5, 6, 7, 2];
     let digits = (0..).scan(*number, |rest, _: u32| {

@@ -6,7 +6,7 @@ use frikort_domain::{
     Record, Rejection, copenhagen_date, decide,
 };
 use frikort_event_store::{Batch, Head, PARTITION_STREAM};
-use time::{Date, OffsetDateTime};
+use time::OffsetDateTime;
 
 use crate::limits::Limits;
 
@@ -19,8 +19,6 @@ pub(super) struct Draft {
     /// Accounts that have moved on with it.
     pub(super) touched: Vec<PersonId>,
     pub(super) limits_before: Option<Limits>,
-    /// In Copenhagen, when the batch is decided.
-    today: Date,
 }
 
 impl Sequencer {
@@ -29,7 +27,6 @@ impl Sequencer {
     pub(super) fn decide_all(&mut self, requests: &[Request]) -> Result<Draft, Fault> {
         let mut now = self.clock.now();
         let mut draft = Draft {
-            today: copenhagen_date(now),
             events: Batch::default(),
             replies: Vec::with_capacity(requests.len()),
             touched: Vec::new(),
@@ -66,7 +63,9 @@ impl Sequencer {
         let Self { partition, accounts, limits, head, .. } = self;
         let head = draft.events.head_after(*head);
         let decided = accounts.change(person, |account| {
-            let event = match decide(account, &limits.schedule, command, draft.today) {
+            // The day on which it is recorded, so that deciding the record anew is the same.
+            let today = copenhagen_date(now);
+            let event = match decide(account, &limits.schedule, command, today) {
                 Ok(Decision::Record(event)) => event,
                 Ok(Decision::ReplayPayment(answer)) => {
                     let body = Body::Payment(answer.outcome);

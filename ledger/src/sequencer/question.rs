@@ -150,6 +150,13 @@ impl Handle {
         answer.await.unwrap_or(Err(Refused::Internal))
     }
 
+    /// Asks, waiting for room.
+    pub(crate) async fn ask_in_turn(&self, ask: Ask, actor: Actor) -> Reply {
+        let (reply, answer) = ReplyTo::here();
+        self.hand_in(Request { ask, validate_only: false, actor, trace_id: None, reply }).await;
+        answer.await.unwrap_or(Err(Refused::Internal))
+    }
+
     /// Hands in a request of a stream, waiting for room: a stream slows its sender down instead.
     pub(crate) async fn hand_in(&self, request: Request) {
         if let Err(mpsc::error::SendError(request)) = self.queue.send(request).await {

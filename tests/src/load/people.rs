@@ -67,6 +67,7 @@ pub(super) async fn grant(
                     effective_date: day,
                     validate_only: false,
                     criteria: Vec::new(),
+                    application_date: None,
                 };
                 let answer = VisitationServiceClient::new(channel).grant_card(request).await?;
                 let answer = answer.into_inner();

@@ -6,7 +6,8 @@ use frikort_proto::{
     v1::{
         CancelPaymentRequest, Card, CorrectPaymentRequest, DeactivateCardRequest, ErrorReason,
         GrantCardRequest, LedgerPosition, Payment, ReactivateCardRequest, RecordControlRequest,
-        ReportPaymentRequest, TransferCardRequest, payment_service_client::PaymentServiceClient,
+        RejectApplicationRequest, ReportPaymentRequest, ReverseDecisionRequest,
+        TransferCardRequest, payment_service_client::PaymentServiceClient,
         visitation_service_client::VisitationServiceClient,
     },
 };
@@ -17,8 +18,10 @@ use crate::client::{CallError, Service};
 /// The call that a row stands for.
 pub(super) enum Command {
     Grant(GrantCardRequest),
+    Reject(RejectApplicationRequest),
     Deactivate(DeactivateCardRequest),
     Reactivate(ReactivateCardRequest),
+    Reverse(ReverseDecisionRequest),
     Transfer(TransferCardRequest),
     Control(RecordControlRequest),
     Report(ReportPaymentRequest),
@@ -82,12 +85,20 @@ async fn call(ledger: &Service, command: &Command) -> Result<Answer, CallError> 
             let a = call!(ledger, request, VisitationServiceClient, grant_card);
             Answer::recorded(a.replayed, holder(a.card), a.position)
         }
+        Command::Reject(request) => {
+            let a = call!(ledger, request, VisitationServiceClient, reject_application);
+            Answer::recorded(a.replayed, Some(a.person_id), a.position)
+        }
         Command::Deactivate(request) => {
             let a = call!(ledger, request, VisitationServiceClient, deactivate_card);
             Answer::recorded(a.replayed, holder(a.card), a.position)
         }
         Command::Reactivate(request) => {
             let a = call!(ledger, request, VisitationServiceClient, reactivate_card);
+            Answer::recorded(a.replayed, holder(a.card), a.position)
+        }
+        Command::Reverse(request) => {
+            let a = call!(ledger, request, VisitationServiceClient, reverse_decision);
             Answer::recorded(a.replayed, holder(a.card), a.position)
         }
         Command::Transfer(request) => {
@@ -145,11 +156,14 @@ fn refusal(failure: &Failure) -> Answer {
 
 /// The column that a field of a request was taken from.
 fn column_of(field: &str) -> Option<&'static str> {
-    const COLUMNS: [(&str, &str); 14] = [
+    const COLUMNS: [(&str, &str); 17] = [
         ("person.cpr_number", "cpr"),
         ("person.frikort_id", "frikort_id"),
         ("frikort_id", "frikort_id"),
         ("municipality_code", "municipality"),
+        ("application_date", "applied_on"),
+        ("reversed_reference", "reversed_reference"),
+        ("reversed_municipality_code", "reversed_municipality"),
         ("decision_date", "decided_on"),
         ("effective_date", "effective_from"),
         ("employer_cvr", "employer_cvr"),

@@ -2,7 +2,7 @@
 
 use frikort_proto::v1::{
     Criterion, DeactivateCardRequest, GrantCardRequest, ReactivateCardRequest,
-    RecordControlRequest, TransferCardRequest,
+    RecordControlRequest, RejectApplicationRequest, ReverseDecisionRequest, TransferCardRequest,
 };
 
 use super::{
@@ -23,6 +23,9 @@ pub(super) const FORM: Form = Form {
         Column::optional("to_municipality", &["tilkommune", "nykommune"]),
         Column::optional("dispensation", &[]),
         Column::optional("criteria", &["kriterier"]),
+        Column::optional("applied_on", &["ansøgt", "ansøgningsdato"]),
+        Column::optional("reversed_reference", &["omgjortsagsnr"]),
+        Column::optional("reversed_municipality", &["omgjortkommune"]),
         Column::needed("reference", &["sagsnr", "sagsnummer"]),
     ],
     parse,
@@ -45,6 +48,17 @@ fn parse(fields: &mut Fields<'_>) -> Option<Command> {
             effective_date,
             validate_only: false,
             criteria: criteria(fields)?,
+            application_date: fields.optional_date("applied_on"),
+        })),
+        "rejected" => Some(Command::Reject(RejectApplicationRequest {
+            // There is no card whose Frikort-ID could be named.
+            person: Some(wire::by_cpr(fields.text("cpr"), String::new())),
+            municipality_code,
+            reference,
+            application_date: fields.optional_date("applied_on"),
+            decision_date,
+            criteria: criteria(fields)?,
+            validate_only: false,
         })),
         "deactivated" => Some(Command::Deactivate(DeactivateCardRequest {
             person,
@@ -61,6 +75,17 @@ fn parse(fields: &mut Fields<'_>) -> Option<Command> {
             reference,
             decision_date,
             effective_date,
+            validate_only: false,
+        })),
+        "reversed" => Some(Command::Reverse(ReverseDecisionRequest {
+            person,
+            municipality_code,
+            reference,
+            decision_date,
+            reversed_reference: fields.text("reversed_reference"),
+            reversed_municipality_code: fields
+                .optional("reversed_municipality")
+                .unwrap_or_default(),
             validate_only: false,
         })),
         "transferred" => Some(Command::Transfer(TransferCardRequest {
@@ -82,7 +107,7 @@ fn parse(fields: &mut Fields<'_>) -> Option<Command> {
         })),
         _ => fields.fault(
             "decision",
-            "must be granted, deactivated, reactivated, transferred or controlled",
+            "must be granted, rejected, deactivated, reactivated, reversed, transferred or controlled",
         ),
     }
 }

@@ -1,0 +1,185 @@
+//! Lets everybody's splits follow a limit that has changed (A5, A6): person by person, through
+//! the partition's sequencer like any other event, while payments go on.
+//!
+//! Answers do not wait for it, since every decision and every query settles by the limit in
+//! force. It exists so that employers and auditors find what moved on record.
+//!
+//! Whom a change may reach is read from the projection, which has every person's year; what it
+//! does to them the account decides, so a row that is wrong or old can only be a question too
+//! many. There is nothing to resume: who is settled is not found again, and asking somebody twice
+//! records nothing, so any number of ledgers may do it at a time, and be killed doing it.
+//!
+//! What must stay out: how a limit is shared (the domain has it).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use frikort_domain::{Actor, Amount, Command, LimitSchedule, PersonId, Role, copenhagen_date};
+use frikort_event_store::EventStore;
+use frikort_process::clock::Clock;
+use futures::{StreamExt, TryStreamExt, stream};
+use rust_decimal::Decimal;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::sequencer::{Ask, Body, Handle, Refused};
+
+/// Persons read at a time.
+const PAGE: i64 = 500;
+
+/// Persons asked about at a time; few, since callers wait in the same queue.
+const AT_A_TIME: usize = 64;
+
+/// How often it looks whether a new day has put another limit in force.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// A pass is done again so long after a change: an event that was decided before the change, by a
+/// ledger whose clock is behind, may have come after the first.
+const SECOND_LOOK: Duration = Duration::from_secs(60);
+
+/// Pause while the projection is behind.
+const BEHIND_PAUSE: Duration = Duration::from_millis(100);
+
+/// Pause after a failure.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// The limit in force of each year.
+type InForce = BTreeMap<i32, Amount>;
+
+/// Why a pass was broken off. It is done again from the beginning.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("the tables cannot be read")]
+    Tables(#[from] sqlx::Error),
+    #[error("the store failed")]
+    Store(#[from] frikort_event_store::StoreError),
+    #[error("the partition does not answer: {0:?}")]
+    Refused(Refused),
+}
+
+/// One partition's recalculation.
+pub(crate) struct Recalculation {
+    pub(crate) partition: i32,
+    pub(crate) store: EventStore,
+    pub(crate) sequencer: Handle,
+    pub(crate) clock: Clock,
+    /// The schedule on record, told by the sequencer.
+    pub(crate) limits: watch::Receiver<LimitSchedule>,
+}
+
+impl Recalculation {
+    /// Follows changed limits for ever.
+    pub(crate) async fn run(mut self) {
+        // What everybody is known to follow, and what a change is being followed to since when.
+        let mut followed = InForce::new();
+        let mut following = (InForce::new(), Instant::now());
+        loop {
+            let in_force = self.in_force();
+            if in_force == followed {
+                // Either may come; a closed channel means that the ledger stops.
+                if let Ok(Err(_)) = timeout(LOOK, self.limits.changed()).await {
+                    return;
+                }
+                continue;
+            }
+            if in_force != following.0 {
+                following = (in_force.clone(), Instant::now());
+            }
+            let begun = Instant::now();
+            match self.pass(&in_force).await {
+                Ok(()) if begun.duration_since(following.1) >= SECOND_LOOK => followed = in_force,
+                Ok(()) => {
+                    let rest = SECOND_LOOK.saturating_sub(following.1.elapsed());
+                    if let Ok(Err(_)) = timeout(rest, self.limits.changed()).await {
+                        return;
+                    }
+                }
+                Err(fault) => {
+                    self.tell(&fault);
+                    sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn tell(&self, fault: &Fault) {
+        let error = fault as &dyn std::error::Error;
+        tracing::warn!(partition = self.partition, error, "recalculation begins again");
+    }
+
+    fn in_force(&mut self) -> InForce {
+        let today = copenhagen_date(self.clock.now());
+        let limits = self.limits.borrow_and_update();
+        let years = limits.entries().iter().map(|entry| entry.year);
+        years.filter_map(|year| Some((year, limits.limit_on(year, today)?))).collect()
+    }
+
+    /// Asks about everybody whose splits a limit may move.
+    async fn pass(&self, in_force: &InForce) -> Result<(), Fault> {
+        self.wait_for_projection().await?;
+        let years: Vec<i32> = in_force.keys().copied().collect();
+        let limits: Vec<Decimal> = in_force.values().map(|limit| limit.decimal()).collect();
+        let (mut after, mut persons) = ((uuid::Uuid::nil(), 0), 0_usize);
+        loop {
+            let page = sqlx::query!(
+                "SELECT t.person_id, t.year
+                 FROM projection.annual_total AS t
+                 JOIN unnest($2::integer[], $3::numeric[]) AS f (year, in_force) ON f.year = t.year
+                 WHERE t.partition = $1 AND (t.person_id, t.year) > ($4, $5)
+                   AND least(t.total, t.applied_limit) <> least(t.total, f.in_force)
+                 ORDER BY t.person_id, t.year LIMIT $6",
+                self.partition,
+                &years,
+                &limits,
+                after.0,
+                after.1,
+                PAGE
+            )
+            .fetch_all(self.store.pool())
+            .await?;
+            let Some(last) = page.last() else { break };
+            after = (last.person_id, last.year);
+            persons += page.len();
+            let asked: Vec<_> =
+                page.into_iter().map(|row| self.ask(PersonId(row.person_id), row.year)).collect();
+            stream::iter(asked).buffer_unordered(AT_A_TIME).try_collect::<()>().await?;
+            tracing::info!(partition = self.partition, persons, "limits changed; recalculating");
+        }
+        if persons > 0 {
+            tracing::info!(partition = self.partition, persons, "recalculated");
+        }
+        Ok(())
+    }
+
+    /// The projection must have all that was recorded before the change.
+    async fn wait_for_projection(&self) -> Result<(), Fault> {
+        let head = self.store.head(self.partition).await?.position;
+        let mut told = false;
+        loop {
+            let position = sqlx::query_scalar!(
+                "SELECT position FROM projection.checkpoint WHERE partition = $1",
+                self.partition
+            )
+            .fetch_one(self.store.pool())
+            .await?;
+            if position >= head {
+                return Ok(());
+            }
+            if !told {
+                let (partition, lag) = (self.partition, head - position);
+                tracing::info!(partition, lag, "limits changed; waiting for the projection");
+                told = true;
+            }
+            sleep(BEHIND_PAUSE).await;
+        }
+    }
+
+    async fn ask(&self, person: PersonId, year: i32) -> Result<(), Fault> {
+        let actor = Actor { role: Role::Operator, organisation: "ledger".to_owned() };
+        let ask = Ask::Command(person, Command::Recalculate { year });
+        let answer = self.sequencer.ask_in_turn(ask, actor).await.map_err(Fault::Refused)?;
+        debug_assert!(matches!(answer.body, Body::Settled));
+        Ok(())
+    }
+}

@@ -1,0 +1,453 @@
+//! OverviewService: what is an organisation's own, in pages. Requests, parsed, answered from one
+//! consistent read of the tables, and rendered.
+//!
+//! Every statement reads one partition; what comes from several is put together here. What must
+//! stay out: deciding; a split is told as it was last recorded.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use frikort_domain::{Cvr, MunicipalityCode, Period, PersonId, SCHEME_START, format_date};
+use frikort_proto::{
+    Date as WireDate,
+    error::{Failure, Faults},
+    v1::{
+        DueControl, GetProcessingTimesRequest, GetProcessingTimesResponse, LedgerPosition,
+        ListDueControlsRequest, ListDueControlsResponse, ListPaymentsRequest, ListPaymentsResponse,
+        ProcessingTimes, overview_service_server::OverviewService,
+    },
+};
+use frikort_register::Named;
+use sqlx::PgConnection;
+use time::{Date, Month};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use crate::{
+    page::{PageToken, page_size},
+    query::{Allowances, check_position, check_year, nobody, patience, place, unread},
+    statement::{PaymentRow, StatedPayment},
+    tables::{self, Checkpoint, municipality},
+};
+
+pub(crate) struct Overviews(pub(crate) Arc<Allowances>);
+
+/// What a listing of payments is about; its pages are all about the same.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct PaymentFilter {
+    employer: i32,
+    person: Option<(i32, Uuid)>,
+    year: i32,
+    changed_after: BTreeMap<i32, i64>,
+}
+
+/// Where a page of payments ends: partition, then position, person and reference.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+struct PaymentPlace {
+    partition: i32,
+    position: i64,
+    person: Uuid,
+    reference: String,
+}
+
+/// What a list of due controls is about.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct ControlFilter {
+    municipality: i16,
+    controlled_until: i32,
+}
+
+#[tonic::async_trait]
+impl OverviewService for Overviews {
+    async fn list_payments(
+        &self,
+        request: Request<ListPaymentsRequest>,
+    ) -> Result<Response<ListPaymentsResponse>, Status> {
+        let patience = patience(request.metadata());
+        let asked = PaymentsAsked::parse(request.into_inner(), &self.0.partitions())?;
+        // Waits as long for somebody whom nobody knows: sooner would tell who is known (W3).
+        self.0.wait_for_all(asked.min_position, patience).await?;
+        let person = match &asked.person {
+            None => None,
+            Some(named) => Some(self.holder(named).await?),
+        };
+        let filter = PaymentFilter {
+            employer: i32::try_from(asked.employer.number()).unwrap_or(i32::MAX),
+            person,
+            year: asked.year,
+            changed_after: asked.changed_after,
+        };
+        let token = PageToken::<PaymentFilter, PaymentPlace>::read(&asked.page_token, &filter)?;
+        Ok(Response::new(self.payments(filter, token, asked.size).await?))
+    }
+
+    async fn list_due_controls(
+        &self,
+        request: Request<ListDueControlsRequest>,
+    ) -> Result<Response<ListDueControlsResponse>, Status> {
+        let patience = patience(request.metadata());
+        let request = request.into_inner();
+        let mut faults = Faults::default();
+        let code = faults.parse("municipality_code", &request.municipality_code);
+        let due_by = match request.due_by {
+            None => last_day_of(self.0.today().year()),
+            Some(wire) => day(&mut faults, "due_by", Some(wire)),
+        };
+        let size = page_size(&mut faults, request.page_size);
+        check_position(&mut faults, request.min_position);
+        let (code, due_by, size) = faults.finish((|| Some((code?, due_by?, size?)))())?;
+        self.0.wait_for_all(request.min_position, patience).await?;
+        let filter = ControlFilter {
+            municipality: municipality(code),
+            controlled_until: controlled_until(due_by),
+        };
+        let token = PageToken::<ControlFilter, (i32, Uuid)>::read(&request.page_token, &filter)?;
+        Ok(Response::new(self.due_controls(filter, token, size).await?))
+    }
+
+    async fn get_processing_times(
+        &self,
+        request: Request<GetProcessingTimesRequest>,
+    ) -> Result<Response<GetProcessingTimesResponse>, Status> {
+        let patience = patience(request.metadata());
+        let request = request.into_inner();
+        let mut faults = Faults::default();
+        let code = faults.parse_optional("municipality_code", &request.municipality_code);
+        let decided = faults.required("decided", request.decided).and_then(|wire| {
+            let first = day(&mut faults, "decided.first_day", wire.first_day);
+            let last = day(&mut faults, "decided.last_day", wire.last_day);
+            let period = Period::new(first?, last?);
+            if period.is_none() {
+                faults.note("decided.last_day", "must not lie before first_day");
+            }
+            period
+        });
+        check_position(&mut faults, request.min_position);
+        let decided = faults.finish(decided)?;
+        self.0.wait_for_all(request.min_position, patience).await?;
+        Ok(Response::new(self.processing_times(code, decided).await?))
+    }
+}
+
+/// A parsed [`ListPaymentsRequest`].
+struct PaymentsAsked {
+    employer: Cvr,
+    person: Option<Named>,
+    year: i32,
+    changed_after: BTreeMap<i32, i64>,
+    size: usize,
+    page_token: String,
+    min_position: i64,
+}
+
+impl PaymentsAsked {
+    fn parse(request: ListPaymentsRequest, partitions: &[i32]) -> Result<Self, Failure> {
+        let mut faults = Faults::default();
+        let employer = faults.parse("employer_cvr", &request.employer_cvr);
+        let person = request.person.map(|person| Named::parse(&mut faults, "person", Some(person)));
+        if request.year != 0 {
+            check_year(&mut faults, request.year);
+        }
+        let changed_after = changed_after(&mut faults, &request.changed_after, partitions);
+        let size = page_size(&mut faults, request.page_size);
+        check_position(&mut faults, request.min_position);
+        let (page_token, min_position) = (request.page_token, request.min_position);
+        let year = request.year;
+        faults.finish((|| {
+            let person = match person {
+                Some(named) => Some(named?),
+                None => None,
+            };
+            let (employer, size) = (employer?, size?);
+            Some(Self { employer, person, year, changed_after, size, page_token, min_position })
+        })())
+    }
+}
+
+/// Positions by partition, each once.
+fn changed_after(
+    faults: &mut Faults,
+    wire: &[LedgerPosition],
+    partitions: &[i32],
+) -> BTreeMap<i32, i64> {
+    let mut after = BTreeMap::new();
+    for (index, place) in wire.iter().enumerate() {
+        let field = |name: &str| format!("changed_after[{index}].{name}");
+        if !partitions.contains(&place.partition) {
+            faults.note(&field("partition"), format!("must be one of {partitions:?}"));
+        } else if after.insert(place.partition, place.position).is_some() {
+            faults.note(&field("partition"), "must be named once");
+        }
+        if place.position < 0 {
+            faults.note(&field("position"), "must be 0 or more");
+        }
+    }
+    after
+}
+
+impl Overviews {
+    /// The person named, who must have a card.
+    async fn holder(&self, named: &Named) -> Result<(i32, Uuid), Failure> {
+        let found = self.0.find(&[named]).await?.pop().flatten();
+        let (person, frikort) = found.ok_or_else(nobody)?;
+        let view = self.0.view(&person).await?;
+        if !view.years.knows(frikort) {
+            return Err(nobody());
+        }
+        Ok((person.partition, person.id.0))
+    }
+
+    async fn payments(
+        &self,
+        filter: PaymentFilter,
+        token: Option<PageToken<PaymentFilter, PaymentPlace>>,
+        size: usize,
+    ) -> Result<ListPaymentsResponse, Failure> {
+        let failed = |error: sqlx::Error| unread(&error);
+        let mut tx = tables::begin_snapshot(self.0.store.pool()).await.map_err(failed)?;
+        let (as_of, mut after) = match token {
+            Some(token) => (token.as_of, Some(token.after)),
+            None => (self.checkpoints(&mut tx).await.map_err(failed)?, None),
+        };
+        let mut rows: Vec<(i32, PersonId, StatedPayment)> = Vec::new();
+        for (partition, until) in &as_of {
+            let begun = after.as_ref().map_or(i32::MIN, |place| place.partition);
+            let elsewhere = filter.person.is_some_and(|(of, _)| of != *partition);
+            if *partition < begun || elsewhere || rows.len() > size {
+                continue;
+            }
+            let from = after.take_if(|place| place.partition == *partition);
+            let limit = i64::try_from(size + 1 - rows.len()).unwrap_or(i64::MAX);
+            let page = payments_page(&mut tx, *partition, &filter, from, until.position, limit);
+            let page = page.await.map_err(failed)?;
+            rows.extend(page.into_iter().map(|(person, payment)| (*partition, person, payment)));
+        }
+        tx.commit().await.map_err(failed)?;
+        let is_last = rows.len() <= size;
+        rows.truncate(size);
+        let end = rows.last().filter(|_| !is_last).map(|(partition, person, row)| PaymentPlace {
+            partition: *partition,
+            position: row.position,
+            person: person.0,
+            reference: row.reference.clone(),
+        });
+        let positions = places(&as_of);
+        Ok(ListPaymentsResponse {
+            payments: rows.iter().map(|(_, person, row)| row.render(*person)).collect(),
+            next_page_token: end
+                .map_or(String::new(), |after| PageToken { filter, as_of, after }.write()),
+            positions,
+        })
+    }
+
+    async fn due_controls(
+        &self,
+        filter: ControlFilter,
+        token: Option<PageToken<ControlFilter, (i32, Uuid)>>,
+        size: usize,
+    ) -> Result<ListDueControlsResponse, Failure> {
+        let failed = |error: sqlx::Error| unread(&error);
+        let mut tx = tables::begin_snapshot(self.0.store.pool()).await.map_err(failed)?;
+        let as_of = self.checkpoints(&mut tx).await.map_err(failed)?;
+        let after = token.map_or((i32::MIN, Uuid::nil()), |token| token.after);
+        let mut rows = BTreeSet::new();
+        for partition in as_of.keys() {
+            let page = sqlx::query!(
+                "SELECT controlled_in, person_id FROM projection.card
+                 WHERE partition = $1 AND municipality = $2 AND active AND controlled_in <= $3
+                   AND (controlled_in, person_id) > ($4, $5)
+                 ORDER BY controlled_in, person_id LIMIT $6",
+                partition,
+                filter.municipality,
+                filter.controlled_until,
+                after.0,
+                after.1,
+                i64::try_from(size + 1).unwrap_or(i64::MAX)
+            )
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(failed)?;
+            rows.extend(page.into_iter().map(|row| (row.controlled_in, row.person_id)));
+        }
+        tx.commit().await.map_err(failed)?;
+        let is_last = rows.len() <= size;
+        let rows: Vec<(i32, Uuid)> = rows.into_iter().take(size).collect();
+        let end = rows.last().filter(|_| !is_last).copied();
+        let due = |(controlled_in, person): &(i32, Uuid)| DueControl {
+            person_id: person.to_string(),
+            due_date: last_day_of(controlled_in + CONTROL_YEARS).map(WireDate::from),
+        };
+        let positions = places(&as_of);
+        Ok(ListDueControlsResponse {
+            controls: rows.iter().map(due).collect(),
+            next_page_token: end
+                .map_or(String::new(), |after| PageToken { filter, as_of, after }.write()),
+            positions,
+        })
+    }
+
+    async fn processing_times(
+        &self,
+        of: Option<MunicipalityCode>,
+        decided: Period,
+    ) -> Result<GetProcessingTimesResponse, Failure> {
+        let failed = |error: sqlx::Error| unread(&error);
+        let mut tx = tables::begin_snapshot(self.0.store.pool()).await.map_err(failed)?;
+        let as_of = self.checkpoints(&mut tx).await.map_err(failed)?;
+        // How many decisions took how many days.
+        let mut counts: BTreeMap<i16, BTreeMap<i32, i64>> = BTreeMap::new();
+        for partition in as_of.keys() {
+            let rows = sqlx::query!(
+                r#"SELECT municipality, days, count(*) AS "count!" FROM projection.application
+                   WHERE partition = $1 AND decided_on BETWEEN $2 AND $3
+                     AND ($4::smallint IS NULL OR municipality = $4)
+                   GROUP BY municipality, days"#,
+                partition,
+                decided.first,
+                decided.last,
+                of.map(municipality)
+            )
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(failed)?;
+            for row in rows {
+                *counts.entry(row.municipality).or_default().entry(row.days).or_default() +=
+                    row.count;
+            }
+        }
+        tx.commit().await.map_err(failed)?;
+        let times = counts.iter().map(|(code, days)| ProcessingTimes {
+            municipality_code: format!("{code:03}"),
+            decision_count: i32::try_from(days.values().sum::<i64>()).unwrap_or(i32::MAX),
+            median_days: percentile(days, 50),
+            percentile_90_days: percentile(days, 90),
+        });
+        Ok(GetProcessingTimesResponse {
+            municipalities: times.collect(),
+            positions: places(&as_of),
+        })
+    }
+
+    /// Where each partition's projection stands in the snapshot.
+    async fn checkpoints(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<BTreeMap<i32, Checkpoint>, sqlx::Error> {
+        let mut as_of = BTreeMap::new();
+        for partition in self.0.partitions() {
+            as_of.insert(partition, tables::checkpoint(&mut *connection, partition).await?);
+        }
+        Ok(as_of)
+    }
+}
+
+/// An employer's payments of one partition that last changed at or before `until`, in the order
+/// of that, from `from` on.
+async fn payments_page(
+    connection: &mut PgConnection,
+    partition: i32,
+    filter: &PaymentFilter,
+    from: Option<PaymentPlace>,
+    until: i64,
+    limit: i64,
+) -> Result<Vec<(PersonId, StatedPayment)>, sqlx::Error> {
+    let changed_after = filter.changed_after.get(&partition).copied().unwrap_or_default();
+    let begin = PaymentPlace {
+        partition,
+        position: changed_after + 1,
+        person: Uuid::nil(),
+        reference: String::new(),
+    };
+    let from = from.unwrap_or(begin);
+    let rows = sqlx::query_as!(
+        PaymentRow,
+        "SELECT person_id, employer_cvr, reference, year, attribution_date, revision, cancelled,
+                drawn, position, amount, exempt, payment_date, work_first, work_last, hours, wage,
+                holiday_pay, pension
+         FROM projection.payment
+         WHERE partition = $1 AND employer_cvr = $2
+           AND (position, person_id, reference) > ($3, $4, $5) AND position <= $6
+           AND ($7::uuid IS NULL OR person_id = $7) AND ($8 = 0 OR year = $8)
+         ORDER BY position, person_id, reference LIMIT $9",
+        partition,
+        filter.employer,
+        from.position,
+        from.person,
+        from.reference,
+        until,
+        filter.person.map(|(_, person)| person),
+        filter.year,
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(|row| Ok((PersonId(row.person_id), row.stated()?))).collect()
+}
+
+/// Years from the last grant or control to the one by whose end the next is due (C9).
+const CONTROL_YEARS: i32 = 2;
+
+/// The latest year of a control whose next one is due on `day` or before.
+fn controlled_until(day: Date) -> i32 {
+    let is_last = last_day_of(day.year()) == Some(day);
+    day.year() - CONTROL_YEARS - i32::from(!is_last)
+}
+
+fn last_day_of(year: i32) -> Option<Date> {
+    Date::from_calendar_date(year, Month::December, 31).ok()
+}
+
+fn day(faults: &mut Faults, field: &str, wire: Option<WireDate>) -> Option<Date> {
+    let day = faults.required(field, wire)?.to_day().filter(|day| *day >= SCHEME_START);
+    if day.is_none() {
+        let first = format_date(SCHEME_START);
+        faults.note(field, format!("must be a day that exists, from {first} on"));
+    }
+    day
+}
+
+fn places(as_of: &BTreeMap<i32, Checkpoint>) -> Vec<LedgerPosition> {
+    as_of.iter().map(|(partition, at)| place(*partition, *at)).collect()
+}
+
+/// The smallest number of days within which so many percent were decided (nearest rank).
+fn percentile(days: &BTreeMap<i32, i64>, percent: i64) -> i32 {
+    let rank = (days.values().sum::<i64>() * percent + 99) / 100;
+    let mut seen = 0;
+    let reached = days.iter().find(|(_, count)| {
+        seen += **count;
+        seen >= rank
+    });
+    reached.map_or(0, |(days, _)| *days)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::date;
+
+    #[test]
+    fn a_percentile_is_the_smallest_number_that_so_many_do_not_exceed() {
+        let of = |days: &[i32]| {
+            let mut counts = BTreeMap::new();
+            for day in days {
+                *counts.entry(*day).or_default() += 1;
+            }
+            (percentile(&counts, 50), percentile(&counts, 90))
+        };
+        assert_eq!(of(&[7]), (7, 7));
+        assert_eq!(of(&[1, 2]), (1, 2));
+        assert_eq!(of(&[3, 1, 2]), (2, 3));
+        assert_eq!(of(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), (5, 9));
+        assert_eq!(of(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 40]), (0, 0));
+    }
+
+    #[test]
+    fn c9_what_is_due_on_a_day_was_controlled_two_years_before() {
+        assert_eq!(controlled_until(date!(2026 - 12 - 31)), 2024);
+        assert_eq!(controlled_until(date!(2026 - 12 - 30)), 2023);
+        assert_eq!(controlled_until(date!(2026 - 01 - 01)), 2023);
+    }
+}

@@ -1,0 +1,110 @@
+//! Pages of long lists: how many rows, and the token that leads from a page to the next one.
+//!
+//! A token says what the list is about, as of which positions it began, and where the page ended.
+//! It is bound to the request by the first of these; it opens nothing that the request does not.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use frikort_proto::error::{Failure, Faults};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::tables::Checkpoint;
+
+/// Rows of a page where the request does not say, and at most.
+const USUAL: i32 = 100;
+const MOST: i32 = 1000;
+
+/// Tokens are far shorter.
+const LONGEST: usize = 16 * 1024;
+
+/// How many rows a page has; notes a number that is not allowed.
+pub(crate) fn page_size(faults: &mut Faults, asked: i32) -> Option<usize> {
+    let size = if asked == 0 { USUAL } else { asked };
+    if !(1..=MOST).contains(&size) {
+        faults.note("page_size", format!("must be from 1 to {MOST}, or 0 for {USUAL}"));
+    }
+    usize::try_from(size).ok()
+}
+
+/// What leads to the next page.
+#[derive(Clone, Debug, Serialize, serde::Deserialize)]
+pub(crate) struct PageToken<Filter, Place> {
+    pub(crate) filter: Filter,
+    /// As of which positions the first page was.
+    pub(crate) as_of: BTreeMap<i32, Checkpoint>,
+    pub(crate) after: Place,
+}
+
+impl<Filter, Place> PageToken<Filter, Place>
+where
+    Filter: Serialize + DeserializeOwned + PartialEq,
+    Place: Serialize + DeserializeOwned,
+{
+    /// Reads a token that was given for the same list; `None` where there is none.
+    pub(crate) fn read(text: &str, filter: &Filter) -> Result<Option<Self>, Failure> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let refused =
+            |what: &str| Failure::invalid(vec![("page_token".to_owned(), what.to_owned())]);
+        let short = Some(text).filter(|text| text.len() <= LONGEST);
+        let token: Option<Self> = short
+            .and_then(|text| BASE64_URL_SAFE_NO_PAD.decode(text).ok())
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let token =
+            token.ok_or_else(|| refused("must be the next_page_token of the page before"))?;
+        if token.filter != *filter {
+            return Err(refused("is of another list: all else must be unchanged"));
+        }
+        Ok(Some(token))
+    }
+
+    pub(crate) fn write(&self) -> String {
+        // Keys of the maps are numbers, which JSON writes as strings; nothing here can fail.
+        BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Token = PageToken<(i16, i32), (i32, String)>;
+
+    fn token() -> Token {
+        let as_of = BTreeMap::from([(0, Checkpoint { position: 7, recorded_at: None })]);
+        Token { filter: (751, 2024), as_of, after: (3, "løn".to_owned()) }
+    }
+
+    #[test]
+    fn a_token_is_read_as_it_was_written() {
+        let read = Token::read(&token().write(), &(751, 2024)).unwrap().unwrap();
+        assert_eq!((read.as_of, read.after), (token().as_of, token().after));
+        assert!(Token::read("", &(751, 2024)).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_token_of_another_list_or_of_nobody_is_refused() {
+        let token = token().write();
+        for (text, filter) in
+            [(token.as_str(), (101, 2024)), ("x", (751, 2024)), ("{}", (751, 2024))]
+        {
+            let failure = Token::read(text, &filter).unwrap_err();
+            assert_eq!(failure.fields[0].0, "page_token");
+        }
+        let long = "A".repeat(LONGEST + 1);
+        assert!(Token::read(&long, &(751, 2024)).is_err());
+    }
+
+    #[test]
+    fn a_page_has_1_to_1000_rows() {
+        let size = |asked| {
+            let mut faults = Faults::default();
+            let size = page_size(&mut faults, asked);
+            (size, faults.count())
+        };
+        assert_eq!((size(0), size(1), size(1000)), ((Some(100), 0), (Some(1), 0), (Some(1000), 0)));
+        assert_eq!((size(-1).1, size(1001).1), (1, 1));
+    }
+}
