@@ -29,7 +29,7 @@ use crate::sequencer::{Ask, Body, Handle, Refused};
 const PAGE: i64 = 500;
 
 /// Persons asked about at a time; few, since callers wait in the same queue.
-const AT_A_TIME: usize = 64;
+const AT_A_TIME: usize = 16;
 
 /// How often it looks whether a new day has put another limit in force.
 const LOOK: Duration = Duration::from_secs(60);

@@ -102,39 +102,6 @@ impl Changes {
         let person =
             record.person_id.ok_or(contradiction("an event of a person without the person"))?;
         match record.event {
-            Event::CardGranted(grant) => {
-                let card = self.card(person, position);
-                card.tags.push(grant.frikort);
-                card.municipality = Some(grant.municipality);
-                card.active = Some(true);
-                card.controlled_in = card.controlled_in.max(Some(grant.decided_on.year()));
-                if let Some(applied_on) = grant.applied_on {
-                    self.note_application(
-                        position,
-                        grant.municipality,
-                        applied_on,
-                        grant.decided_on,
-                    );
-                }
-            }
-            Event::ApplicationRejected(rejection) => {
-                let (applied_on, decided_on) = (rejection.applied_on, rejection.decided_on);
-                self.note_application(position, rejection.municipality, applied_on, decided_on);
-            }
-            Event::CardDeactivated(..) => self.card(person, position).active = Some(false),
-            Event::CardReactivated(_) => self.card(person, position).active = Some(true),
-            Event::DecisionReversed(_, outcome) => {
-                self.card(person, position).active = Some(outcome.active);
-            }
-            Event::CardTransferred(transfer) => {
-                self.card(person, position).municipality = Some(transfer.to);
-            }
-            Event::ControlRecorded(control) => {
-                let card = self.card(person, position);
-                card.controlled_in = card.controlled_in.max(Some(control.decided_on.year()));
-            }
-            // The same person, whom the register finds.
-            Event::CprNumberChanged(_) => {}
             Event::PaymentReported(data, outcome) => {
                 let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference };
                 let change = PaymentChange {
@@ -176,9 +143,53 @@ impl Changes {
                 self.copy_totals(person, &outcome.year, position);
                 self.copy_splits(person, outcome.changed, position);
             }
-            Event::AnnualLimitSet(_) => unreachable!("handled above"),
+            decision => self.fold_decision(person, position, decision),
         }
         Ok(())
+    }
+
+    /// A decision about a card.
+    fn fold_decision(&mut self, person: PersonId, position: i64, decision: Event) {
+        match decision {
+            Event::CardGranted(grant) => {
+                let card = self.card(person, position);
+                card.tags.push(grant.frikort);
+                card.municipality = Some(grant.municipality);
+                card.active = Some(true);
+                card.controlled_in = card.controlled_in.max(Some(grant.decided_on.year()));
+                if let Some(applied_on) = grant.applied_on {
+                    self.note_application(
+                        position,
+                        grant.municipality,
+                        applied_on,
+                        grant.decided_on,
+                    );
+                }
+            }
+            Event::ApplicationRejected(rejection) => {
+                let (applied_on, decided_on) = (rejection.applied_on, rejection.decided_on);
+                self.note_application(position, rejection.municipality, applied_on, decided_on);
+            }
+            Event::CardDeactivated(..) => self.card(person, position).active = Some(false),
+            Event::CardReactivated(_) => self.card(person, position).active = Some(true),
+            Event::DecisionReversed(_, outcome) => {
+                self.card(person, position).active = Some(outcome.active);
+            }
+            Event::CardTransferred(transfer) => {
+                self.card(person, position).municipality = Some(transfer.to);
+            }
+            Event::ControlRecorded(control) => {
+                let card = self.card(person, position);
+                card.controlled_in = card.controlled_in.max(Some(control.decided_on.year()));
+            }
+            // The same person, whom the register finds.
+            Event::CprNumberChanged(_) => {}
+            Event::PaymentReported(..)
+            | Event::PaymentCorrected(..)
+            | Event::PaymentCancelled(..)
+            | Event::AllowanceRecalculated(..)
+            | Event::AnnualLimitSet(_) => unreachable!("no decision about a card"),
+        }
     }
 
     /// Copies the totals after the event, and the other payments' new splits.

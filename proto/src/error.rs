@@ -230,13 +230,13 @@ mod tests {
 
     #[test]
     fn every_unavailable_answer_says_when_to_retry() {
-        for number in 1..=22 {
-            let reason = ErrorReason::try_from(number).unwrap();
+        let reasons: Vec<_> = (1..).map_while(|n| ErrorReason::try_from(n).ok()).collect();
+        assert!(reasons.contains(&ErrorReason::DecisionAlreadyReversed));
+        for reason in reasons {
             let status = Status::from(Failure::new(reason, "x"));
             let delay = status.get_error_details().retry_info().and_then(|r| r.retry_delay);
             assert_eq!(delay.is_some(), retriable(reason), "{reason:?}");
         }
-        assert!(ErrorReason::try_from(21).is_err(), "a reason was added: extend the range");
     }
 
     #[test]

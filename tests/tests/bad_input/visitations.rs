@@ -2,13 +2,17 @@
 
 use frikort_proto::v1::{
     ChangeCprNumberRequest, Criterion, DeactivateCardRequest, GetCardRequest, GrantCardRequest,
-    ReactivateCardRequest, RecordControlRequest, TransferCardRequest, person_ref::Person,
+    ReactivateCardRequest, RecordControlRequest, RejectApplicationRequest, ReverseDecisionRequest,
+    TransferCardRequest, person_ref::Person,
 };
 use frikort_tests::client::{by_cpr, date, grant, new_cpr};
 
 use super::{
     case::{Ground, case},
-    fields::{decision_date, municipality, optional_date, person, reference, required_date, texts},
+    fields::{
+        decision_date, in_days, municipality, optional_date, person, reference, required_date,
+        texts,
+    },
 };
 
 const EFFECTIVE: &str = "effective_date";
@@ -29,6 +33,9 @@ async fn a_bad_grant_is_refused_by_field_and_enters_nobody() {
     cases.extend([
         case("effective before the scheme", &[EFFECTIVE], |r: &mut Grant| {
             r.effective_date = Some(date(2018, 12, 31));
+        }),
+        case("applied after the decision", &["application_date"], |r: &mut Grant| {
+            r.application_date = Some(date(2022, 1, 2));
         }),
         case("a criterion that is none", &["criteria"], |r: &mut Grant| {
             r.criteria = vec![Criterion::Age.into(), Criterion::Unspecified.into()];
@@ -92,6 +99,99 @@ async fn a_bad_deactivation_is_refused_by_field_and_records_nothing() {
         })
         .await;
     visitations.deactivate_card(sound).await.expect("what the cases start from is sound");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_rejection_is_refused_by_field_and_enters_nobody() {
+    type Reject = RejectApplicationRequest;
+    const APPLIED: &str = "application_date";
+    let ground = Ground::new().await;
+    let sound = RejectApplicationRequest {
+        person: by_cpr(&new_cpr()),
+        municipality_code: "101".to_owned(),
+        reference: "A-1".to_owned(),
+        application_date: Some(date(2022, 5, 1)),
+        decision_date: Some(date(2022, 6, 1)),
+        ..RejectApplicationRequest::default()
+    };
+    let mut cases = person("person", |r: &mut Reject| &mut r.person);
+    cases.extend(municipality(|r: &mut Reject| &mut r.municipality_code));
+    cases.extend(reference(|r: &mut Reject| &mut r.reference));
+    cases.extend([
+        case("decided in the future", &["decision_date"], |r: &mut Reject| {
+            r.decision_date = Some(in_days(1));
+        }),
+        case("applied after the decision", &[APPLIED], |r: &mut Reject| {
+            r.application_date = Some(date(2022, 6, 2));
+        }),
+        case("applied on no day", &[APPLIED], |r: &mut Reject| {
+            r.application_date = Some(date(2022, 2, 30));
+        }),
+        case("an unknown criterion", &["criteria"], |r: &mut Reject| r.criteria = vec![99]),
+        case("a Frikort-ID beside the person", &["person.frikort_id"], |r: &mut Reject| {
+            r.person.get_or_insert_default().frikort_id = "12345".to_owned();
+        }),
+        case("an id that nobody has", &["person.person_id"], |r: &mut Reject| {
+            let nobody = "6f9619ff-8b86-4011-b42d-00c04fc964ff".to_owned();
+            r.person.get_or_insert_default().person = Some(Person::PersonId(nobody));
+        }),
+        case(
+            "nothing",
+            &["person", "municipality_code", "reference", "decision_date", APPLIED],
+            |r| *r = Reject::default(),
+        ),
+    ]);
+    let mut visitations = ground.ledger.visitations.clone();
+    ground
+        .refuses(&sound, cases, async |r| {
+            ground.ledger.visitations.clone().reject_application(r).await
+        })
+        .await;
+    visitations.reject_application(sound).await.expect("what the cases start from is sound");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_reversal_is_refused_by_field_and_records_nothing() {
+    type Reverse = ReverseDecisionRequest;
+    const REFERENCE: &str = "reversed_reference";
+    const MUNICIPALITY: &str = "reversed_municipality_code";
+    let ground = Ground::new().await;
+    let deactivation = DeactivateCardRequest {
+        person: by_cpr(&ground.cpr),
+        municipality_code: "101".to_owned(),
+        reference: "S-2".to_owned(),
+        decision_date: Some(date(2022, 6, 1)),
+        ..DeactivateCardRequest::default()
+    };
+    let mut visitations = ground.ledger.visitations.clone();
+    visitations.deactivate_card(deactivation).await.expect("a deactivation");
+    let sound = ReverseDecisionRequest {
+        person: by_cpr(&ground.cpr),
+        municipality_code: "101".to_owned(),
+        reference: "K-1".to_owned(),
+        decision_date: Some(date(2022, 7, 1)),
+        reversed_reference: "S-2".to_owned(),
+        ..ReverseDecisionRequest::default()
+    };
+    let mut cases = person("person", |r: &mut Reverse| &mut r.person);
+    cases.extend(municipality(|r: &mut Reverse| &mut r.municipality_code));
+    cases.extend(reference(|r: &mut Reverse| &mut r.reference));
+    cases.extend(decision_date(|r: &mut Reverse| &mut r.decision_date));
+    let bad = ["", " S-2", "S\"2", "010160-5001"];
+    cases.extend(texts(REFERENCE, |r: &mut Reverse| &mut r.reversed_reference, &bad));
+    let bad = ["1", "411", "1010", "x"];
+    cases.extend(texts(MUNICIPALITY, |r: &mut Reverse| &mut r.reversed_municipality_code, &bad));
+    cases.push(case(
+        "nothing",
+        &["person", "municipality_code", "reference", "decision_date", REFERENCE],
+        |r| *r = Reverse::default(),
+    ));
+    ground
+        .refuses(&sound, cases, async |r| {
+            ground.ledger.visitations.clone().reverse_decision(r).await
+        })
+        .await;
+    visitations.reverse_decision(sound).await.expect("what the cases start from is sound");
 }
 
 #[tokio::test(flavor = "multi_thread")]

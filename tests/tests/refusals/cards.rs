@@ -1,9 +1,9 @@
 //! The reasons that decisions about a card are refused for.
 
 use frikort_proto::v1::{
-    ChangeCprNumberRequest, DeactivateCardRequest, GetAllowanceRequest, GetCardRequest,
-    GrantCardRequest, PersonRef, ReactivateCardRequest, RecordControlRequest, TransferCardRequest,
-    person_ref::Person,
+    CardDecision, CardDecisionKind, CardStatus, ChangeCprNumberRequest, DeactivateCardRequest,
+    GetAllowanceRequest, GetCardRequest, GrantCardRequest, PersonRef, ReactivateCardRequest,
+    RecordControlRequest, RejectApplicationRequest, TransferCardRequest, person_ref::Person,
 };
 use frikort_tests::{
     client::{by_cpr, date, grant, new_cpr, report},
@@ -11,7 +11,9 @@ use frikort_tests::{
 };
 use tonic::Code::{AlreadyExists, FailedPrecondition, NotFound};
 
-use super::status::{Refused, control, deactivate, reactivate, refused, transfer};
+use super::status::{
+    Refused, control, deactivate, paid_on, reactivate, refused, reject, reverse, transfer,
+};
 
 /// The day that CARD_ALREADY_ACTIVE and CARD_NOT_DEACTIVATED name.
 const SINCE: &[(&str, &str)] = &[("effective_from", "2022-01-01")];
@@ -262,6 +264,104 @@ async fn n5_a_new_number_leads_to_the_same_person() {
     let records: Vec<String> =
         sqlx::query_scalar("SELECT record FROM ledger.event").fetch_all(&pool).await.unwrap();
     assert!(records.iter().all(|record| !record.contains(&old) && !record.contains(&new)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_application_is_kept_and_tells_nobody_who_asks() {
+    let stack = Stack::start(1).await.unwrap();
+    let mut ledger = stack.ledger().await.unwrap();
+    ledger.set_limit(2022, 20_000).await.unwrap();
+    let cpr = new_cpr();
+    let before = stack.recorded().await.unwrap();
+    let dry = RejectApplicationRequest { validate_only: true, ..reject(&cpr, "A-1") };
+    ledger.visitations.reject_application(dry).await.unwrap();
+    assert_eq!(stack.recorded().await.unwrap(), before);
+
+    let first = ledger.visitations.reject_application(reject(&cpr, "A-1")).await.unwrap();
+    let again = ledger.visitations.reject_application(reject(&cpr, "A-1")).await.unwrap();
+    let (first, again) = (first.into_inner(), again.into_inner());
+    assert!(!first.replayed && again.replayed);
+    assert_eq!((&first.person_id, &first.position), (&again.person_id, &again.position));
+    let later = RejectApplicationRequest {
+        application_date: Some(date(2022, 5, 2)),
+        ..reject(&cpr, "A-1")
+    };
+    reused(&["application_date"])
+        .check("other content", ledger.visitations.reject_application(later).await);
+
+    // To everybody the person is somebody without a card, as before.
+    let card = GetCardRequest { person: by_cpr(&cpr) };
+    refused(NotFound, "NO_CARD").check("the card", ledger.visitations.get_card(card.clone()).await);
+    let payment = ledger.payments.report_payment(report(&cpr, "a", 100)).await;
+    refused(NotFound, "NO_CARD").check("a payment", payment);
+    let min_position = first.position.unwrap().position;
+    let asked = GetAllowanceRequest { person: by_cpr(&cpr), year: 2022, min_position };
+    let allowance = stack.allowances().await.unwrap().get_allowance(asked).await;
+    refused(NotFound, "NO_CARD").check("an allowance", allowance);
+
+    // A later grant is told with the rejection before it; then there is nothing to apply for.
+    ledger.visitations.grant_card(grant(&cpr)).await.unwrap();
+    let told = ledger.visitations.get_card(card).await.unwrap().into_inner();
+    let kinds: Vec<_> = told.decisions.iter().map(CardDecision::kind).collect();
+    assert_eq!(kinds, [CardDecisionKind::Rejection, CardDecisionKind::Grant]);
+    assert_eq!(told.decisions[0].application_date, Some(date(2022, 5, 1)));
+    let active = Refused { metadata: SINCE, ..refused(FailedPrecondition, "CARD_ALREADY_ACTIVE") };
+    active
+        .check("an active card", ledger.visitations.reject_application(reject(&cpr, "A-2")).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c5_a_reversed_deactivation_covers_what_was_refused() {
+    let stack = Stack::start(1).await.unwrap();
+    let mut ledger = stack.ledger().await.unwrap();
+    ledger.set_limit(2022, 20_000).await.unwrap();
+    let cpr = new_cpr();
+    ledger.grant(&cpr).await.unwrap();
+    ledger.visitations.deactivate_card(deactivate(&cpr, "S-2")).await.unwrap();
+    let worked = paid_on(&cpr, "a", (2022, 8, 1));
+    let uncovered = Refused {
+        metadata: &[("first_uncovered_day", "2022-08-01")],
+        ..refused(FailedPrecondition, "NOT_COVERED")
+    };
+    uncovered.check("after it", ledger.payments.report_payment(worked.clone()).await);
+
+    let before = stack.recorded().await.unwrap();
+    for (what, request, expected) in [
+        (
+            "what was never decided",
+            reverse(&cpr, "K-1", "S-9"),
+            refused(NotFound, "DECISION_NOT_FOUND"),
+        ),
+        ("a grant", reverse(&cpr, "K-1", "S-1"), refused(NotFound, "DECISION_NOT_FOUND")),
+        ("nobody's card", reverse(&new_cpr(), "K-1", "S-2"), refused(NotFound, "NO_CARD")),
+    ] {
+        expected.check(what, ledger.visitations.reverse_decision(request).await);
+    }
+    assert_eq!(stack.recorded().await.unwrap(), before);
+    let told = ledger.visitations.reverse_decision(reverse(&cpr, "K-1", "S-2")).await.unwrap();
+    let card = told.into_inner().card.unwrap();
+    assert_eq!(card.status(), CardStatus::Active);
+    assert_eq!(card.active_periods.len(), 1);
+    assert_eq!(card.active_periods[0].last_day, None);
+    refused(FailedPrecondition, "DECISION_ALREADY_REVERSED")
+        .check("again", ledger.visitations.reverse_decision(reverse(&cpr, "K-2", "S-2")).await);
+    ledger.payments.report_payment(worked).await.unwrap();
+
+    // The answer is whole: what was decided, and what became of it.
+    let asked = GetCardRequest { person: by_cpr(&cpr) };
+    let told = ledger.visitations.get_card(asked).await.unwrap().into_inner();
+    let kinds: Vec<_> = told.decisions.iter().map(|d| (d.kind(), d.reversed)).collect();
+    let expected = [
+        (CardDecisionKind::Grant, false),
+        (CardDecisionKind::Deactivation, true),
+        (CardDecisionKind::Reversal, false),
+    ];
+    assert_eq!(kinds, expected);
+    let reversal = &told.decisions[2];
+    assert_eq!(
+        (reversal.reversed_municipality_code.as_str(), reversal.reversed_reference.as_str()),
+        ("101", "S-2")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,8 +6,8 @@ use frikort_proto::{
     error::DOMAIN,
     v1::{
         CancelPaymentRequest, CancelReason, CorrectPaymentRequest, DeactivateCardRequest,
-        PaymentFacts, ReactivateCardRequest, RecordControlRequest, ReportPaymentRequest,
-        TransferCardRequest,
+        PaymentFacts, ReactivateCardRequest, RecordControlRequest, RejectApplicationRequest,
+        ReportPaymentRequest, ReverseDecisionRequest, TransferCardRequest,
     },
 };
 use frikort_tests::client::{CVR, by_cpr, date, facts, report};
@@ -131,6 +131,32 @@ pub(crate) fn transfer(cpr: &str, reference: &str, to: &str) -> TransferCardRequ
         reference: reference.to_owned(),
         decision_date: Some(date(2022, 8, 1)),
         to_municipality_code: to.to_owned(),
+        validate_only: false,
+    }
+}
+
+/// An application of 2022-05-01, rejected on 2022-06-01.
+pub(crate) fn reject(cpr: &str, reference: &str) -> RejectApplicationRequest {
+    RejectApplicationRequest {
+        person: by_cpr(cpr),
+        municipality_code: "101".to_owned(),
+        reference: reference.to_owned(),
+        application_date: Some(date(2022, 5, 1)),
+        decision_date: Some(date(2022, 6, 1)),
+        criteria: Vec::new(),
+        validate_only: false,
+    }
+}
+
+/// A reversal on 2022-10-01 of what had been decided under `reversed`.
+pub(crate) fn reverse(cpr: &str, reference: &str, reversed: &str) -> ReverseDecisionRequest {
+    ReverseDecisionRequest {
+        person: by_cpr(cpr),
+        municipality_code: "101".to_owned(),
+        reference: reference.to_owned(),
+        decision_date: Some(date(2022, 10, 1)),
+        reversed_reference: reversed.to_owned(),
+        reversed_municipality_code: String::new(),
         validate_only: false,
     }
 }

@@ -1,8 +1,12 @@
 //! A row of a visitations file as a call.
 
-use frikort_proto::v1::{
-    Criterion, DeactivateCardRequest, GrantCardRequest, ReactivateCardRequest,
-    RecordControlRequest, RejectApplicationRequest, ReverseDecisionRequest, TransferCardRequest,
+use frikort_proto::{
+    Date,
+    v1::{
+        Criterion, DeactivateCardRequest, GrantCardRequest, ReactivateCardRequest,
+        RecordControlRequest, RejectApplicationRequest, ReverseDecisionRequest,
+        TransferCardRequest,
+    },
 };
 
 use super::{
@@ -50,16 +54,7 @@ fn parse(fields: &mut Fields<'_>) -> Option<Command> {
             criteria: criteria(fields)?,
             application_date: fields.optional_date("applied_on"),
         })),
-        "rejected" => Some(Command::Reject(RejectApplicationRequest {
-            // There is no card whose Frikort-ID could be named.
-            person: Some(wire::by_cpr(fields.text("cpr"), String::new())),
-            municipality_code,
-            reference,
-            application_date: fields.optional_date("applied_on"),
-            decision_date,
-            criteria: criteria(fields)?,
-            validate_only: false,
-        })),
+        "rejected" => reject(fields, municipality_code, reference, decision_date),
         "deactivated" => Some(Command::Deactivate(DeactivateCardRequest {
             person,
             municipality_code,
@@ -110,6 +105,24 @@ fn parse(fields: &mut Fields<'_>) -> Option<Command> {
             "must be granted, rejected, deactivated, reactivated, reversed, transferred or controlled",
         ),
     }
+}
+
+/// There is no card whose Frikort-ID could be named.
+fn reject(
+    fields: &mut Fields<'_>,
+    municipality_code: String,
+    reference: String,
+    decision_date: Option<Date>,
+) -> Option<Command> {
+    Some(Command::Reject(RejectApplicationRequest {
+        person: Some(wire::by_cpr(fields.text("cpr"), String::new())),
+        municipality_code,
+        reference,
+        application_date: fields.optional_date("applied_on"),
+        decision_date,
+        criteria: criteria(fields)?,
+        validate_only: false,
+    }))
 }
 
 fn dispensation(fields: &mut Fields<'_>) -> Option<bool> {

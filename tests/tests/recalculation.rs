@@ -1,0 +1,228 @@
+//! A limit that changes while payments go on: everybody's splits follow it, person by person,
+//! through kill -9 of either process, and nobody's twice.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use frikort_domain::{Account, Amount, Event, LimitSchedule, PersonId, Record, copenhagen_date};
+use frikort_proto::v1::{AnnualLimit, SetAnnualLimitRequest};
+use frikort_tests::{
+    audit::{assert_projection_is_the_fold, assert_sound},
+    client::{Ledger, cpr, date, report},
+    stack::Stack,
+};
+use futures::{StreamExt, stream};
+use sqlx::PgPool;
+use tokio::time::sleep;
+
+/// Persons with a card and a payment.
+const PERSONS: u32 = 10_000;
+
+/// Of these, how many have 21.000 kr. in 2022, of which 20.000 kr. are exempt.
+const ABOVE: u32 = 1_000;
+
+/// How many calls are under way at a time.
+const AT_A_TIME: usize = 64;
+
+async fn fill(ledger: &Ledger) {
+    stream::iter(0..PERSONS)
+        .for_each_concurrent(AT_A_TIME, |person| async move {
+            let (mut ledger, number) = (ledger.clone(), cpr(person));
+            ledger.grant(&number).await.unwrap();
+            let oere = if person < ABOVE { 2_100_000 } else { 10_000 };
+            ledger.payments.report_payment(report(&number, "first", oere)).await.unwrap();
+        })
+        .await;
+}
+
+/// Reports payments to everybody in turn until told to stop; each is repeated until it is in.
+async fn pay(ledger: Ledger, stop: Arc<AtomicBool>, paid: Arc<AtomicUsize>) {
+    let numbers = stream::iter(0..).take_while(|_| {
+        let goes_on = !stop.load(Ordering::Relaxed);
+        async move { goes_on }
+    });
+    numbers
+        .for_each_concurrent(8, |number: u32| {
+            let (mut payments, paid) = (ledger.payments.clone(), paid.clone());
+            async move {
+                // In steps, so that the first thousand come up among the others.
+                let request = report(&cpr(number * 37 % PERSONS), &format!("p{number}"), 5_000);
+                let deadline = Instant::now() + Duration::from_secs(60);
+                while let Err(status) = payments.report_payment(request.clone()).await {
+                    assert!(Instant::now() < deadline, "{status:?}");
+                    sleep(Duration::from_millis(20)).await;
+                }
+                paid.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+        .await;
+}
+
+/// How many persons were reached. Looked at often, so only among the last events.
+async fn recalculated(pool: &PgPool) -> i64 {
+    let count = "SELECT count(*) FROM ledger.event AS e
+                 WHERE position > (SELECT max(position) FROM projection.annual_limit)
+                   AND record LIKE '%\"type\":\"allowance_recalculated\"%'";
+    sqlx::query_scalar(count).fetch_one(pool).await.unwrap()
+}
+
+/// Years whose stored splits are not what the limit last recorded makes them.
+async fn unsettled(pool: &PgPool) -> i64 {
+    sqlx::query_scalar(
+        "SELECT count(*) FROM projection.annual_total AS t
+         JOIN projection.annual_limit AS l USING (partition, year)
+         WHERE least(t.total, l.amount) <> (
+             SELECT coalesce(sum(p.exempt), 0) FROM projection.payment AS p
+             WHERE p.partition = t.partition AND p.person_id = t.person_id AND p.year = t.year)",
+    )
+    .fetch_one(pool)
+    .await
+    .unwrap()
+}
+
+#[expect(clippy::print_stdout, reason = "shows whether the kill came in the middle")]
+async fn say_reached(pool: &PgPool) {
+    println!("killed when {} persons were reached", recalculated(pool).await);
+}
+
+async fn wait_until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "{what}: not within 90 seconds");
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn set_limit(ledger: &mut Ledger, kroner: i64) {
+    // The same year and in-force day: it replaces the limit.
+    ledger.set_limit(2022, kroner).await.unwrap();
+}
+
+/// Replays the history: each event follows from the state (sums, splits and what is used are held
+/// against each other by [`Account::apply`]), and was decided by the limit that was on record.
+/// So what is used is min(limit, sum) for everybody, at every position. Gives how many persons
+/// were recalculated how often.
+async fn assert_used_is_the_limit_or_the_sum_throughout(pool: &PgPool) -> BTreeMap<PersonId, u32> {
+    let records: Vec<String> =
+        sqlx::query_scalar("SELECT record FROM ledger.event ORDER BY partition, position")
+            .fetch_all(pool)
+            .await
+            .unwrap();
+    let mut limits = LimitSchedule::default();
+    let mut accounts: BTreeMap<PersonId, Account> = BTreeMap::new();
+    let mut times = BTreeMap::new();
+    for record in &records {
+        let record = Record::decode(record).unwrap();
+        let today = copenhagen_date(record.recorded_at);
+        let Some(person) = record.person_id else {
+            let Event::AnnualLimitSet(entry) = record.event else { panic!("{record:?}") };
+            limits.set(entry);
+            continue;
+        };
+        let account = accounts.entry(person).or_default();
+        account.apply(&record.event, record.version, record.position, record.recorded_at).unwrap();
+        let year = match &record.event {
+            Event::PaymentReported(_, outcome) => outcome.year,
+            Event::AllowanceRecalculated(_, outcome) => {
+                *times.entry(person).or_insert(0) += 1;
+                outcome.year
+            }
+            _ => continue,
+        };
+        assert_eq!(Some(year.limit), limits.limit_on(year.year, today), "{record:?}");
+        let exempt: Amount = account.payments().map(|(_, state)| state.exempt).sum();
+        assert_eq!(exempt, year.limit.min(year.total), "{record:?}");
+    }
+    times
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a5_a_limit_raised_under_load_reaches_everybody_once_through_kills_of_both() {
+    let mut stack = Stack::start(1).await.unwrap();
+    let pool = stack.database.pool().await.unwrap();
+    let mut ledger = stack.ledger().await.unwrap();
+    set_limit(&mut ledger, 20_000).await;
+    fill(&ledger).await;
+    let (stop, paid) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let load = tokio::spawn(pay(ledger.clone(), stop.clone(), paid.clone()));
+
+    set_limit(&mut ledger, 40_000).await;
+    for (reached, kill_ledger) in [(50, true), (250, false), (400, true)] {
+        wait_until("it goes on", async || recalculated(&pool).await >= reached).await;
+        say_reached(&pool).await;
+        let service = if kill_ledger { &mut stack.ledger } else { &mut stack.projector };
+        service.kill_and_restart().unwrap();
+        service.wait_until_ready().await.unwrap();
+    }
+    wait_until("everybody is reached", async || unsettled(&pool).await == 0).await;
+    let so_far = paid.load(Ordering::Relaxed);
+    wait_until("payments go on", async || paid.load(Ordering::Relaxed) > so_far + 100).await;
+    stop.store(true, Ordering::Relaxed);
+    load.await.unwrap();
+
+    let at_head = "SELECT h.position = c.position FROM ledger.partition_head AS h
+                   JOIN projection.checkpoint AS c USING (partition)";
+    wait_until("the projection is at the head", async || {
+        sqlx::query_scalar(at_head).fetch_one(&pool).await.unwrap()
+    })
+    .await;
+    assert_sound(&pool).await;
+    assert_projection_is_the_fold(&pool).await;
+    let times = assert_used_is_the_limit_or_the_sum_throughout(&pool).await;
+    // Whoever was paid first was settled by that; nobody is reached twice.
+    assert!(times.values().all(|times| *times == 1));
+    assert!(times.len() > 400 && times.len() <= usize::try_from(ABOVE).unwrap());
+    let expected = 2 + 2 * PERSONS as usize + paid.load(Ordering::Relaxed) + times.len();
+    assert_eq!(usize::try_from(assert_sound(&pool).await).unwrap(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a6_a_mistake_that_is_corrected_takes_back_from_the_last_registered_first() {
+    for partitions in [1, 4] {
+        let stack = Stack::start(partitions).await.unwrap();
+        let pool = stack.database.pool().await.unwrap();
+        let mut ledger = stack.ledger().await.unwrap();
+        set_limit(&mut ledger, 20_000).await;
+        let persons: Vec<String> = (0..20).map(cpr).collect();
+        for person in &persons {
+            ledger.grant(person).await.unwrap();
+            for (reference, oere) in [("a", 1_000_000), ("b", 900_000)] {
+                ledger.payments.report_payment(report(person, reference, oere)).await.unwrap();
+            }
+        }
+        set_limit(&mut ledger, 12_000).await;
+        wait_until("everybody is reached", async || recalculated(&pool).await == 20).await;
+        wait_until("it is projected", async || unsettled(&pool).await == 0).await;
+        let splits: BTreeSet<(String, i64)> =
+            sqlx::query_as("SELECT reference, (exempt * 100)::bigint FROM projection.payment")
+                .fetch_all(&pool)
+                .await
+                .unwrap()
+                .into_iter()
+                .collect();
+        let expected = [("a".to_owned(), 1_000_000), ("b".to_owned(), 200_000)];
+        assert_eq!(splits, BTreeSet::from(expected));
+
+        // The same limit again is no change; a limit of another year reaches nobody.
+        set_limit(&mut ledger, 12_000).await;
+        let limit = AnnualLimit {
+            year: 2023,
+            limit_oere: 100,
+            in_force_date: Some(date(2023, 1, 1)),
+            citation: "for a test".to_owned(),
+        };
+        let request = SetAnnualLimitRequest { limit: Some(limit), validate_only: false };
+        ledger.policies.set_annual_limit(request).await.unwrap();
+        set_limit(&mut ledger, 20_000).await;
+        wait_until("everybody is reached again", async || recalculated(&pool).await == 40).await;
+        wait_until("it is projected", async || unsettled(&pool).await == 0).await;
+    }
+}
