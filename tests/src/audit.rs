@@ -2,10 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+use std::collections::HashMap;
+
+use frikort_domain::{Account, Event, LimitSchedule, PersonId, Record, redecide};
 use sqlx::PgPool;
 
 /// Positions 1 to n in each partition, equal to the head; versions 1 to n in each stream;
-/// instants that increase; every payment reported once. Gives the number of events.
+/// instants that increase; every payment reported once; every event follows from the state before
+/// it, and is decided the same anew. Gives the number of events.
 pub async fn assert_sound(pool: &PgPool) -> i64 {
     let broken: Vec<(i32, i64)> = sqlx::query_as(
         "SELECT partition, position FROM (
@@ -40,7 +44,32 @@ pub async fn assert_sound(pool: &PgPool) -> i64 {
     .await
     .unwrap();
     assert_eq!(twice, [] as [String; 0], "payments that are reported twice");
+    assert_decided_anew(pool).await;
     events(pool).await
+}
+
+/// Invariant 7: from the records alone, each event is decided as it was, and folds. So what is
+/// used is min(limit, sum) for everybody at every position, by the limit in force there (A2).
+async fn assert_decided_anew(pool: &PgPool) {
+    let records: Vec<String> =
+        sqlx::query_scalar("SELECT record FROM ledger.event ORDER BY partition, position")
+            .fetch_all(pool)
+            .await
+            .unwrap();
+    let mut limits: HashMap<i32, LimitSchedule> = HashMap::new();
+    let mut accounts: HashMap<PersonId, Account> = HashMap::new();
+    for record in &records {
+        let record = Record::decode(record).unwrap();
+        let limits = limits.entry(record.partition).or_default();
+        match (&record.event, record.person_id) {
+            (Event::AnnualLimitSet(entry), _) => limits.set(entry.clone()),
+            (event, person) => {
+                let account = accounts.entry(person.unwrap()).or_default();
+                redecide(account, limits, &record).unwrap();
+                account.apply(event, record.version, record.position, record.recorded_at).unwrap();
+            }
+        }
+    }
 }
 
 /// The number of events.

@@ -23,6 +23,7 @@ mod ids;
 mod limit;
 mod payment;
 mod record;
+mod redecide;
 mod visitation;
 
 pub use account::{Account, Contradiction};
@@ -46,6 +47,7 @@ pub use payment::{
     ReportPayment,
 };
 pub use record::{Actor, Record, RecordError, Role, SCHEMA};
+pub use redecide::redecide;
 pub use visitation::{
     Card, CardAnswer, CardStatus, ChangeCprNumber, Criteria, Criterion, DeactivateCard,
     DecisionKey, GrantCard, ReactivateCard, RecordControl, RecordedDecision, RejectApplication,

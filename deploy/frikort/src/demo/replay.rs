@@ -1,11 +1,11 @@
-//! Replays the whole history, as an auditor would, and holds every person's years against what
-//! the projector answers. What must stay out: the projector's own fold; the accounts here are
+//! Replays the whole history, as an auditor would: every event is decided anew from its data, and
+//! every person's years are held against what the projector answers. What must stay out: the projector's own fold; the accounts here are
 //! made by the domain from the records alone.
 
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, ensure};
-use frikort_domain::{Account, Amount, PersonId, Record};
+use frikort_domain::{Account, Amount, Event, LimitSchedule, PersonId, Record, redecide};
 use frikort_proto::v1::{Allowance, BatchGetAllowancesRequest, EventRecord, ReadEventsRequest};
 use tokio::time::Instant;
 
@@ -25,7 +25,9 @@ struct Year {
 
 /// Replays and compares; an error when anything differs.
 pub(super) async fn check(ledger: &Service, projector: &Service) -> anyhow::Result<()> {
-    output::line("\n4. Replay: every event from the first on, folded anew, against the projector")?;
+    output::line(
+        "\n4. Replay: every event from the first on, decided anew, against the projector",
+    )?;
     let start = Instant::now();
     let mut history = History::default();
     let mut events = Events::read(ledger, ReadEventsRequest::default()).await?;
@@ -40,8 +42,8 @@ pub(super) async fn check(ledger: &Service, projector: &Service) -> anyhow::Resu
         }
     }
     output::line(&format!(
-        "{} events of {} persons replayed in {} ms: all {compared} yearly totals equal the \
-         projector's.",
+        "{} events of {} persons decided anew as they were recorded, in {} ms; all {compared} \
+         yearly totals equal the projector's.",
         history.events,
         history.accounts.len(),
         start.elapsed().as_millis()
@@ -53,6 +55,8 @@ pub(super) async fn check(ledger: &Service, projector: &Service) -> anyhow::Resu
 #[derive(Default)]
 struct History {
     accounts: HashMap<PersonId, Account>,
+    /// The limits on record in each partition.
+    limits: HashMap<i32, LimitSchedule>,
     /// The last position of each partition.
     heads: HashMap<i32, i64>,
     events: u64,
@@ -70,9 +74,13 @@ impl History {
         self.events += 1;
         if let Some(person) = record.person_id {
             let account = self.accounts.entry(person).or_default();
+            let limits = self.limits.entry(partition).or_default();
+            redecide(account, limits, &record).with_context(place)?;
             account
                 .apply(&record.event, record.version, position, record.recorded_at)
                 .with_context(place)?;
+        } else if let Event::AnnualLimitSet(entry) = record.event {
+            self.limits.entry(partition).or_default().set(entry);
         }
         Ok(())
     }

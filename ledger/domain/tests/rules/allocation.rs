@@ -276,6 +276,26 @@ fn a7_what_was_told_can_be_computed_again_from_the_facts() {
 }
 
 #[test]
+fn a7_an_outcome_that_does_not_follow_from_its_data_is_found() {
+    let before = given([holder(), report(BAKERY, "A", "12000.00")]);
+    let told = given(a_and_b()).events[2].clone();
+    before.check_anew(3, &told).expect("as it was decided");
+    // A split that adds up all the same, the facts changed, and a payment that was there already.
+    let Event::PaymentReported(data, outcome) = told else { panic!("B is third") };
+    let mut better = outcome.clone();
+    (better.exempt, better.taxable) = (kr("8000.01"), kr("999.99"));
+    let mut smaller = data.clone();
+    smaller.facts.amount = kr("8999.99");
+    for event in [
+        Event::PaymentReported(data, better),
+        Event::PaymentReported(smaller, outcome),
+        before.events[1].clone(),
+    ] {
+        before.check_anew(3, &event).expect_err("it does not follow");
+    }
+}
+
+#[test]
 fn a8_a_payment_that_must_not_exceed_is_refused_with_the_split_it_would_have_had() {
     let would_be = Rejection::LimitExceeded { exempt: kr("400.00"), taxable: kr("600.00") };
     given(used_19600())

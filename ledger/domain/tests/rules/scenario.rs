@@ -4,8 +4,8 @@
 //! goes through `decide` and `Account::apply` only, as it does in the sequencer.
 
 use frikort_domain::{
-    Account, Amount, Command, Decision, Event, LimitSchedule, PaymentAnswer, PaymentOutcome,
-    Rejection, decide,
+    Account, Actor, Amount, Command, Contradiction, Decision, Event, LimitSchedule, PaymentAnswer,
+    PaymentOutcome, Record, Rejection, Role, decide, redecide,
 };
 use time::{Date, Duration, OffsetDateTime, macros::date, macros::datetime};
 
@@ -49,12 +49,30 @@ impl Ledger {
         if let Decision::Record(event) = &decision {
             self.position += 1;
             let version = self.account.version() + 1;
+            self.check_anew(version, event).expect("the same decision");
             self.account
                 .apply(event, version, self.position, moment(self.position))
                 .expect("an event that was just decided follows from the state");
             self.events.push(event.clone());
         }
         Ok(decision)
+    }
+
+    /// What is recorded is decided the same again from its data alone (A7).
+    pub(crate) fn check_anew(&self, version: i64, event: &Event) -> Result<(), Contradiction> {
+        // An instant of the day on which it is decided.
+        let recorded_at = self.today.with_hms(12, 0, 0).expect("noon").assume_utc();
+        let record = Record {
+            partition: 0,
+            position: self.position,
+            person_id: None,
+            version,
+            recorded_at,
+            actor: Actor { role: Role::Operator, organisation: "scenario".to_owned() },
+            trace_id: None,
+            event: event.clone(),
+        };
+        redecide(&self.account, &self.limits, &record)
     }
 
     fn happen(&mut self, step: Step) {
