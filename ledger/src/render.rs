@@ -28,6 +28,7 @@ pub(crate) fn payment(
         cancelled: amount.is_zero(),
         position,
         facts: None,
+        history: Vec::new(),
     }
 }
 
@@ -46,6 +47,7 @@ pub(crate) fn standing(person: PersonId, key: &PaymentKey, state: &PaymentState)
         cancelled: state.cancelled,
         position: state.position,
         facts: None,
+        history: Vec::new(),
     }
 }
 

@@ -3,19 +3,25 @@
 //! ```text
 //!   event store ──page──▶ fold (pure) ──changes──▶ tables + checkpoint, one transaction
 //!                                        └──────▶ state (memory) ──▶ AllowanceService
+//!   event store ──streams up to a position──▶ the past, histories ──────────▶ │
+//!   event store ──page up to the state──▶ changes, to watchers ─────────────▶ │
 //! ```
 //!
 //! Absences that hold: the projector never writes an event, never decides, and never calls the
 //! ledger. Its tables can be dropped and folded again from the events.
 
+mod as_of;
 pub mod cli;
+mod effect;
 mod fold;
 mod follow;
+mod past;
 mod query;
 mod state;
 mod statement;
 mod summary;
 mod tables;
+mod watch;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -23,7 +29,7 @@ use frikort_event_store::{EventStore, listen};
 use frikort_process::{clock::Clock, database, serve};
 use frikort_proto::v1::allowance_service_server::AllowanceServiceServer;
 use frikort_register::{Keys, Register};
-use tokio::sync::watch;
+use tokio::sync;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 
@@ -56,13 +62,13 @@ pub async fn serve(
     let pool = frikort_event_store::pool(options, CONNECTIONS);
     let store = EventStore::open_when_there(pool.clone()).await?;
 
-    let (signal, appended) = watch::channel(0);
+    let (signal, appended) = sync::watch::channel(0);
     let mut tasks = vec![tokio::spawn(listen(pool.clone(), signal))];
     let mut states = BTreeMap::new();
     let mut sound = Vec::new();
     for partition in store.partitions().await? {
         let state = Arc::new(State::new());
-        let (is_sound, watched) = watch::channel(false);
+        let (is_sound, watched) = sync::watch::channel(false);
         let follower = Follower {
             partition,
             store: store.clone(),
@@ -75,7 +81,9 @@ pub async fn serve(
         sound.push(watched);
     }
     let register = Register::new(pool, settings.keys.find);
-    let allowances = Allowances { store, register, states, clock };
+    let watching = watch::Watching::new();
+    let stopping = stop.clone();
+    let allowances = Allowances { store, register, states, clock, watching, stop: stopping };
     let (mut routes, health) = serve::routes().await?;
     routes.add_service(
         AllowanceServiceServer::new(allowances).max_decoding_message_size(serve::MAX_MESSAGE),

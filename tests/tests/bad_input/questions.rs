@@ -21,12 +21,22 @@ async fn a_bad_question_for_an_allowance_is_refused_by_field() {
     type Get = GetAllowanceRequest;
     let ground = Ground::new().await;
     // Contains the limit and the grant.
-    let sound = GetAllowanceRequest { person: by_cpr(&ground.cpr), year: 2022, min_position: 2 };
+    let sound = GetAllowanceRequest {
+        person: by_cpr(&ground.cpr),
+        year: 2022,
+        min_position: 2,
+        ..GetAllowanceRequest::default()
+    };
     let mut cases = person("person", |r: &mut Get| &mut r.person);
     cases.extend(numbers("year", |r: &mut Get| &mut r.year, &YEARS));
     cases.extend(numbers("min_position", |r: &mut Get| &mut r.min_position, &POSITIONS));
     cases.push(case("all of it wrong", &["person", "year", "min_position"], |r| {
-        *r = GetAllowanceRequest { person: None, year: 1, min_position: -1 };
+        *r = GetAllowanceRequest {
+            person: None,
+            year: 1,
+            min_position: -1,
+            ..GetAllowanceRequest::default()
+        };
     }));
     let allowances = ground.stack.allowances().await.unwrap();
     ground.refuses(&sound, cases, async |r| allowances.clone().get_allowance(r).await).await;
@@ -38,7 +48,12 @@ async fn a_bad_question_for_many_allowances_is_refused_by_field() {
     type Batch = BatchGetAllowancesRequest;
     let ground = Ground::new().await;
     let persons = |count| vec![by_cpr(&ground.cpr).unwrap(); count];
-    let sound = BatchGetAllowancesRequest { persons: persons(1000), year: 2022, min_position: 2 };
+    let sound = BatchGetAllowancesRequest {
+        persons: persons(1000),
+        year: 2022,
+        min_position: 2,
+        ..BatchGetAllowancesRequest::default()
+    };
     let mut cases = numbers("year", |r: &mut Batch| &mut r.year, &YEARS);
     cases.extend(numbers("min_position", |r: &mut Batch| &mut r.min_position, &POSITIONS));
     let (one_more, one) = (persons(1001), persons(1));
@@ -64,7 +79,7 @@ async fn a_bad_question_for_many_allowances_is_refused_by_field() {
                     PersonRef::default(),
                     PersonRef { frikort_id: "1".to_owned(), ..one[0].clone() },
                 ];
-                *r = Batch { persons: wrong.to_vec(), year: 0, min_position: -1 };
+                *r = Batch { persons: wrong.to_vec(), year: 0, min_position: -1, as_of: None };
             },
         ),
         case("everybody wrong", &["persons[0]", "persons[1]"], |r: &mut Batch| {
