@@ -14,7 +14,13 @@ use frikort_proto::{
 };
 use time::format_description::well_known::Rfc3339;
 
-use crate::{Ending, client::CallError, money, output, persons::Persons, wire};
+use crate::{
+    Ending,
+    client::CallError,
+    money, output,
+    persons::{Asked, OrEverybody},
+    wire,
+};
 
 /// Options of `frikort watch`.
 #[derive(clap::Args, Debug)]
@@ -23,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PARTITION:POSITION")]
     after: Vec<String>,
     #[command(flatten)]
-    persons: Option<Persons>,
+    persons: OrEverybody,
     /// Only this calendar year.
     #[arg(long, value_name = "YEAR", default_value_t = 0, hide_default_value = true)]
     year: i32,
@@ -36,14 +42,10 @@ const COLUMNS: &str =
     "position,recorded,what,person_id,year,limit,total,used,remaining,taxable,payments";
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<Ending> {
-    let persons = match &args.persons {
-        Some(persons) => persons.read()?,
-        None => Vec::new(),
-    };
-    let person = |asked: crate::persons::Asked| wire::by_cpr(asked.cpr, String::new());
+    let person = |asked: Asked| wire::by_cpr(asked.cpr, String::new());
     let request = WatchAllowancesRequest {
         after: args.after.iter().map(|text| position(text)).collect::<anyhow::Result<_>>()?,
-        persons: persons.into_iter().map(person).collect(),
+        persons: args.persons.read()?.into_iter().map(person).collect(),
         year: args.year,
     };
     let projector = args.projector.service()?;

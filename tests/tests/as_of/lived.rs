@@ -3,14 +3,15 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
+    path::Path,
     thread,
 };
 
 use frikort_ledger::Settings;
 use frikort_process::clock::Clock;
 use frikort_proto::{
-    timestamp,
-    v1::{AnnualLimit, AsOf, SetAnnualLimitRequest, as_of::KnownAt},
+    Date, timestamp,
+    v1::{AnnualLimit, AsOf, ReportPaymentRequest, SetAnnualLimitRequest},
 };
 use frikort_register::Keys;
 use frikort_tests::{
@@ -32,7 +33,7 @@ struct Then {
 }
 
 impl Then {
-    async fn start(database: &Database, keys: &std::path::Path, now: OffsetDateTime) -> Self {
+    async fn start(database: &Database, keys: &Path, now: OffsetDateTime) -> Self {
         let free = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let listen = free.local_addr().unwrap();
         drop(free);
@@ -60,6 +61,16 @@ impl Then {
         Self { ledger: Ledger::new(channel), stop, serving }
     }
 
+    /// A payment for one day, the split that is told for it, and its position.
+    async fn pay(&mut self, cpr: &str, day: Date, oere: i64, split: (i64, i64)) -> i64 {
+        let facts = Some(paid_on(day, oere));
+        let request = ReportPaymentRequest { facts, ..report(cpr, &day.month.to_string(), 0) };
+        let told = self.ledger.payments.report_payment(request).await.unwrap().into_inner();
+        let payment = told.payment.unwrap();
+        assert_eq!((payment.exempt_oere, payment.taxable_oere), split);
+        told.position.unwrap().position
+    }
+
     async fn end(self) {
         drop(self.ledger);
         self.stop.cancel();
@@ -77,88 +88,63 @@ fn limit_of_2023(kroner: i64, month: i32) -> SetAnnualLimitRequest {
     SetAnnualLimitRequest { limit: Some(limit), validate_only: false }
 }
 
+/// The first half of 2023 and a month more, at its own times. The positions of two payments: 30.000
+/// on 31 May, 15.000 on 1 August.
+async fn live(database: &Database, keys: &Path, cpr: &str) -> (i64, i64) {
+    let mut then = Then::start(database, keys, datetime!(2023-01-02 10:00 UTC)).await;
+    then.ledger.policies.set_annual_limit(limit_of_2023(20_000, 1)).await.unwrap();
+    then.ledger.visitations.grant_card(grant(cpr)).await.unwrap();
+    then.end().await;
+
+    let mut then = Then::start(database, keys, MAY).await;
+    let in_may = then.pay(cpr, date(2023, 5, 31), 3_000_000, (2_000_000, 1_000_000)).await;
+    then.end().await;
+
+    // The law is recorded before it is in force.
+    let mut then = Then::start(database, keys, JUNE).await;
+    then.ledger.policies.set_annual_limit(limit_of_2023(40_000, 7)).await.unwrap();
+    then.end().await;
+
+    let mut then = Then::start(database, keys, AUGUST).await;
+    let in_august = then.pay(cpr, date(2023, 8, 1), 1_500_000, (1_000_000, 500_000)).await;
+    then.end().await;
+    (in_may, in_august)
+}
+
+const MAY: OffsetDateTime = datetime!(2023-05-31 10:00 UTC);
+const JUNE: OffsetDateTime = datetime!(2023-06-20 10:00 UTC);
+const AUGUST: OffsetDateTime = datetime!(2023-08-01 10:00 UTC);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_limit_of_2023_is_20_000_as_of_31_may_and_40_000_as_of_1_august() {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::create(1).await.unwrap();
-    let keys = dir.path().join("register.keys");
     let cpr = new_cpr();
-
-    let winter = datetime!(2023-01-02 10:00 UTC);
-    let mut then = Then::start(&database, &keys, winter).await;
-    then.ledger.policies.set_annual_limit(limit_of_2023(20_000, 1)).await.unwrap();
-    then.ledger.visitations.grant_card(grant(&cpr)).await.unwrap();
-    then.end().await;
-
-    let may = datetime!(2023-05-31 10:00 UTC);
-    let mut then = Then::start(&database, &keys, may).await;
-    let request = frikort_proto::v1::ReportPaymentRequest {
-        facts: Some(paid_on(date(2023, 5, 31), 3_000_000)),
-        ..report(&cpr, "may", 0)
-    };
-    let told = then.ledger.payments.report_payment(request).await.unwrap().into_inner();
-    let in_may = told.position.unwrap().position;
-    let told = told.payment.unwrap();
-    assert_eq!((told.exempt_oere, told.taxable_oere), (2_000_000, 1_000_000));
-    then.end().await;
-
-    // The law of June is recorded before it is in force.
-    let june = datetime!(2023-06-20 10:00 UTC);
-    let mut then = Then::start(&database, &keys, june).await;
-    then.ledger.policies.set_annual_limit(limit_of_2023(40_000, 7)).await.unwrap();
-    then.end().await;
-
-    let august = datetime!(2023-08-01 10:00 UTC);
-    let mut then = Then::start(&database, &keys, august).await;
-    let request = frikort_proto::v1::ReportPaymentRequest {
-        facts: Some(paid_on(date(2023, 8, 1), 1_500_000)),
-        ..report(&cpr, "august", 0)
-    };
-    let told = then.ledger.payments.report_payment(request).await.unwrap().into_inner();
-    let in_august = told.position.unwrap().position;
-    then.end().await;
+    let (in_may, in_august) = live(&database, &dir.path().join("register.keys"), &cpr).await;
 
     let projector = Service::start(Kind::Projector, &database, dir.path()).await.unwrap();
     let mut allowances = allowances(projector.channel().await.unwrap());
-    let both = |known_at, day| AsOf { known_at: Some(known_at), paid_through: Some(day) };
-    let (summer, autumn) = (datetime!(2023-07-01 10:00 UTC), datetime!(2023-10-01 10:00 UTC));
-    let before_august = datetime!(2023-07-31 21:59:59 UTC);
-    let instant = |time| KnownAt::KnownTime(timestamp(time));
+    let then = |instant| on(timestamp(instant));
+    let both = |known: AsOf, day| AsOf { paid_through: Some(day), ..known };
+    let (end_of_may, end_of_june) = (date(2023, 5, 31), date(2023, 6, 30));
+    let (end_of_july, august) = (date(2023, 7, 31), date(2023, 8, 1));
+    // 30 June ends in Copenhagen at 22:00 UTC.
+    let (june_ends, october) = (datetime!(2023-06-30 22:00 UTC), datetime!(2023-10-01 10:00 UTC));
+    let before = june_ends - time::Duration::MICROSECOND;
     for (what, as_of, limit, used) in [
-        ("May, by instant", on(timestamp(may)), 20_000, 20_000),
-        ("May, by position", at(in_may), 20_000, 20_000),
-        ("recorded in June, and not in force", on(timestamp(june)), 20_000, 20_000),
-        (
-            "the evening before, in Copenhagen",
-            on(timestamp(summer - time::Duration::hours(13))),
-            20_000,
-            20_000,
-        ),
-        ("in force from July, of all of the year", on(timestamp(summer)), 40_000, 30_000),
-        ("the last second of July", on(timestamp(before_august)), 40_000, 30_000),
-        ("August, by instant", on(timestamp(august)), 40_000, 40_000),
-        ("August, by position", at(in_august), 40_000, 40_000),
-        ("paid through May", through(date(2023, 5, 31)), 20_000, 20_000),
-        ("paid through 1 August", through(date(2023, 8, 1)), 40_000, 40_000),
-        (
-            "known in October, paid through May",
-            both(instant(autumn), date(2023, 5, 31)),
-            20_000,
-            20_000,
-        ),
-        ("known in May, paid through August", both(instant(may), date(2023, 8, 1)), 20_000, 20_000),
-        (
-            "known in October, paid through July",
-            both(instant(autumn), date(2023, 7, 31)),
-            40_000,
-            30_000,
-        ),
-        (
-            "known by position, paid through June",
-            both(KnownAt::KnownPosition(in_august), date(2023, 6, 30)),
-            20_000,
-            20_000,
-        ),
+        ("known in May", then(MAY), 20_000, 20_000),
+        ("known at the position of May", at(in_may), 20_000, 20_000),
+        ("recorded in June, and not in force", then(JUNE), 20_000, 20_000),
+        ("the last of June in Copenhagen", then(before), 20_000, 20_000),
+        ("in force from July, for all of the year", then(june_ends), 40_000, 30_000),
+        ("known in August", then(AUGUST), 40_000, 40_000),
+        ("known at the position of August", at(in_august), 40_000, 40_000),
+        ("paid through May", through(end_of_may), 20_000, 20_000),
+        ("paid through 1 August", through(august), 40_000, 40_000),
+        ("known in October, paid in May", both(then(october), end_of_may), 20_000, 20_000),
+        ("known in May, paid in August", both(then(MAY), august), 20_000, 20_000),
+        ("known in October, paid in July", both(then(october), end_of_july), 40_000, 30_000),
+        ("known in August, paid in June", both(at(in_august), end_of_june), 20_000, 20_000),
     ] {
         let told = allowances.get_allowance(allowance(&cpr, 2023, as_of)).await.unwrap();
         let told = told.into_inner().allowance.unwrap();
