@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    iter,
     pin::Pin,
     sync::Arc,
     time::Duration,
@@ -99,15 +98,14 @@ impl AllowanceService for Allowances {
         let named = faults.finish(named)?;
         let asked = (as_of, request.min_position);
         let ((person, frikort), moment) = self.find_at(&named, asked, deadline).await?;
-        let view = if as_of.is_now() {
-            self.view(&person).await?
-        } else {
-            self.past_view(&person, moment).await?
+        let (view, day) = match moment {
+            None => (self.view(&person).await?, self.today()),
+            Some(moment) => (self.past_view(&person, moment).await?, moment.day),
         };
         if !view.years.knows(frikort) {
             return Err(nobody().into());
         }
-        let limit = limit_of(&view.limits, request.year, moment.day)?;
+        let limit = limit_of(&view.limits, request.year, day)?;
         let (total, payments) = view.years.of(request.year);
         let allowance = allowance(person.id, request.year, limit, total, payments);
         Ok(Response::new(GetAllowanceResponse {
@@ -131,15 +129,11 @@ impl AllowanceService for Allowances {
         let named = faults.finish(named)?;
         let found = self.find(&named.iter().collect::<Vec<_>>()).await?;
         self.wait_for_all(as_of.min_position(request.min_position), deadline).await?;
-        let partitions = self.states.keys().copied();
+        let partitions: Vec<i32> = self.states.keys().copied().collect();
         let snapshot = if as_of.is_now() {
-            self.snapshot(partitions, &found).await.map_err(|e| unread(&e))?
+            self.snapshot(&partitions, &found).await.map_err(|e| unread(&e))?
         } else {
-            // All moments first: what is projected meanwhile belongs to none of them.
-            let mut moments = Vec::new();
-            for partition in partitions {
-                moments.push((partition, self.moment(partition, &as_of, deadline).await?));
-            }
+            let moments = self.moments(&partitions, &as_of, deadline).await?;
             self.past(&moments, &found).await?
         };
         let mut results = Vec::with_capacity(found.len());
@@ -185,10 +179,15 @@ impl AllowanceService for Allowances {
         let named = faults.finish(named)?;
         let asked = (as_of, request.min_position);
         let ((person, frikort), moment) = self.find_at(&named, asked, deadline).await?;
-        let told = if as_of.is_now() && !request.with_history {
-            self.tell(&person).await.map_err(|error| unread(&error))?
-        } else {
-            self.tell_past(&person, moment, request.with_history).await?
+        let moment = match moment {
+            None if request.with_history => {
+                Some(self.moment(person.partition, &as_of, deadline).await?)
+            }
+            moment => moment,
+        };
+        let told = match moment {
+            None => self.tell(&person).await.map_err(|error| unread(&error))?,
+            Some(moment) => self.tell_past(&person, moment, request.with_history).await?,
         };
         let told = told.filter(|told| told.years.knows(frikort)).ok_or_else(nobody)?;
         let year = (request.year != 0).then_some(request.year);
@@ -214,19 +213,22 @@ impl Allowances {
         self.register.find_named(named).await.map_err(|error| unread(&error))
     }
 
-    /// The one person named, once the projection contains what is asked for, and what that is. For
-    /// nobody it waits as well: an answer that came sooner would tell who is in the register (W3).
+    /// The one person named, once the projection contains what is asked for, and the moment of the
+    /// past that it is. For nobody it waits as well: an answer that came sooner would tell who is in the register (W3).
     async fn find_at(
         &self,
         named: &Named,
         (as_of, min_position): (AsOf, i64),
         deadline: Instant,
-    ) -> Result<(Found, Moment), Failure> {
+    ) -> Result<(Found, Option<Moment>), Failure> {
         let found = self.find(&[named]).await?.pop().flatten();
         let of_nobody = self.states.keys().next().copied().unwrap_or_default();
         let partition = found.as_ref().map_or(of_nobody, |(person, _)| person.partition);
         self.wait_for(partition, as_of.min_position(min_position), deadline).await?;
-        let moment = self.moment(partition, &as_of, deadline).await?;
+        let moment = match as_of.is_now() {
+            true => None,
+            false => Some(self.moment(partition, &as_of, deadline).await?),
+        };
         found.map(|found| (found, moment)).ok_or_else(nobody)
     }
 
@@ -285,7 +287,7 @@ impl Allowances {
         if let Some(view) = state.view(person.id) {
             return Ok(view);
         }
-        let snapshot = self.snapshot(iter::once(person.partition), &[Some((*person, None))]).await;
+        let snapshot = self.snapshot(&[person.partition], &[Some((*person, None))]).await;
         let view = view_of(person, snapshot.map_err(|error| unread(&error))?)?;
         state.keep(person.id, view.years.clone(), view.checkpoint);
         Ok(view)
@@ -301,13 +303,13 @@ impl Allowances {
     /// snapshot.
     pub(crate) async fn snapshot(
         &self,
-        partitions: impl Iterator<Item = i32>,
+        partitions: &[i32],
         found: &[Option<Found>],
     ) -> Result<Snapshot, sqlx::Error> {
         let mut tx = tables::begin_snapshot(self.store.pool()).await?;
         let day = self.today();
         let mut snapshot = Snapshot::new();
-        for partition in partitions {
+        for &partition in partitions {
             let persons: Vec<PersonId> = persons_in(found, partition).collect();
             let limits = tables::limits(&mut tx, partition).await?;
             let (at, persons) = tables::years(&mut tx, partition, &persons).await?;
@@ -336,33 +338,56 @@ impl Allowances {
         Ok(snapshot)
     }
 
-    /// What `as_of` is in a partition whose projection contains [`AsOf::min_position`], or all of
+    /// What `as_of` is in partitions whose projection contains [`AsOf::min_position`], or all of
     /// itself where it has fewer.
+    async fn moments(
+        &self,
+        partitions: &[i32],
+        as_of: &AsOf,
+        deadline: Instant,
+    ) -> Result<Vec<(i32, Moment)>, Failure> {
+        let Some(known_at) = as_of.known_at else {
+            let now = self.snapshot(partitions, &[]).await.map_err(|error| unread(&error))?;
+            let moment = |known: Known| as_of.moment(known.at, known.day);
+            return Ok(now
+                .into_iter()
+                .map(|(partition, known)| (partition, moment(known)))
+                .collect());
+        };
+        let mut moments = Vec::with_capacity(partitions.len());
+        for &partition in partitions {
+            let position = match known_at {
+                KnownAt::Position(position) => {
+                    position.min(self.state(partition)?.applied().borrow().position)
+                }
+                KnownAt::Instant(instant) => {
+                    let position = self.store.position_at(partition, instant).await;
+                    let position = position.map_err(|error| unread(&error))?;
+                    self.wait_for(partition, position, deadline).await?;
+                    position
+                }
+            };
+            let recorded_at = self.store.recorded_at(partition, position).await;
+            let recorded_at = recorded_at.map_err(|error| unread(&error))?;
+            let known_on = match known_at {
+                KnownAt::Instant(instant) => copenhagen_date(instant),
+                // Before the first event nobody has a card, whatever the day.
+                KnownAt::Position(_) => recorded_at.map_or(self.today(), copenhagen_date),
+            };
+            moments.push((partition, as_of.moment(Checkpoint { position, recorded_at }, known_on)));
+        }
+        Ok(moments)
+    }
+
+    /// The same in one partition.
     async fn moment(
         &self,
         partition: i32,
         as_of: &AsOf,
         deadline: Instant,
     ) -> Result<Moment, Failure> {
-        let applied = *self.state(partition)?.applied().borrow();
-        let position = match as_of.known_at {
-            None => return Ok(as_of.moment(applied, self.today())),
-            Some(KnownAt::Position(position)) => position.min(applied.position),
-            Some(KnownAt::Instant(instant)) => {
-                let position = self.store.position_at(partition, instant).await;
-                let position = position.map_err(|error| unread(&error))?;
-                self.wait_for(partition, position, deadline).await?;
-                position
-            }
-        };
-        let recorded_at = self.store.recorded_at(partition, position).await;
-        let recorded_at = recorded_at.map_err(|error| unread(&error))?;
-        let known_on = match as_of.known_at {
-            Some(KnownAt::Instant(instant)) => copenhagen_date(instant),
-            // Before the first event nobody has a card, whatever the day.
-            _ => recorded_at.map_or(self.today(), copenhagen_date),
-        };
-        Ok(as_of.moment(Checkpoint { position, recorded_at }, known_on))
+        let moments = self.moments(&[partition], as_of, deadline).await?;
+        Ok(moments.first().ok_or_else(internal)?.1)
     }
 
     /// One person's payments and years, from the tables.

@@ -97,7 +97,8 @@ pub(crate) async fn start(
     let place = allowances.watching.places.clone().try_acquire_owned().map_err(|_| {
         Failure::new(ErrorReason::Overloaded, "too many callers are watching; repeat")
     })?;
-    let persons = if named.is_empty() { None } else { Some(find(allowances, &named).await?) };
+    let persons =
+        if named.is_empty() { None } else { Some(find(allowances, &partitions, &named).await?) };
     let wanted = Arc::new(Wanted { persons, year, _place: place });
     let (items, stream) = mpsc::channel(AHEAD);
     for (partition, state) in &allowances.states {
@@ -135,9 +136,12 @@ fn parse(request: WatchAllowancesRequest, partitions: &[i32]) -> Result<Wish, Fa
 }
 
 /// The persons named, without those who are nobody (W3).
-async fn find(allowances: &Allowances, named: &[Named]) -> Result<HashSet<PersonId>, Failure> {
+async fn find(
+    allowances: &Allowances,
+    partitions: &[i32],
+    named: &[Named],
+) -> Result<HashSet<PersonId>, Failure> {
     let found = allowances.find(&named.iter().collect::<Vec<_>>()).await?;
-    let partitions = allowances.states.keys().copied();
     let snapshot = allowances.snapshot(partitions, &found).await.map_err(|error| unread(&error))?;
     let is_somebody = |(person, frikort): &Found| {
         let years = snapshot.get(&person.partition).and_then(|known| known.persons.get(&person.id));
