@@ -100,7 +100,8 @@ impl AllowanceService for Allowances {
         let ((person, frikort), moment) = self.find_at(&named, asked, deadline).await?;
         let (view, day) = match moment {
             None => (self.view(&person).await?, self.today()),
-            Some(moment) => (self.past_view(&person, moment).await?, moment.day),
+            // Boxed, since it is rare, and would else be most of every call's size.
+            Some(moment) => (Box::pin(self.past_view(&person, moment)).await?, moment.day),
         };
         if !view.years.knows(frikort) {
             return Err(nobody().into());
@@ -227,7 +228,7 @@ impl Allowances {
         self.wait_for(partition, as_of.min_position(min_position), deadline).await?;
         let moment = match as_of.is_now() {
             true => None,
-            false => Some(self.moment(partition, &as_of, deadline).await?),
+            false => Some(Box::pin(self.moment(partition, &as_of, deadline)).await?),
         };
         found.map(|found| (found, moment)).ok_or_else(nobody)
     }
