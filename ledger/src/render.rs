@@ -31,6 +31,7 @@ pub(crate) fn payment(
         cancelled: amount.is_zero(),
         position,
         facts: None,
+        history: Vec::new(),
     }
 }
 
@@ -49,6 +50,7 @@ pub(crate) fn standing(person: PersonId, key: &PaymentKey, state: &PaymentState)
         cancelled: state.cancelled,
         position: state.position,
         facts: None,
+        history: Vec::new(),
     }
 }
 

@@ -3,21 +3,27 @@
 //! ```text
 //!   event store ──page──▶ fold (pure) ──changes──▶ tables + checkpoint, one transaction
 //!                                        └──────▶ state (memory) ──▶ AllowanceService
+//!   event store ──streams up to a position──▶ the past, histories ──────────▶ │
+//!   event store ──page up to the state──▶ changes, to watchers ─────────────▶ │
 //! ```
 //!
 //! Absences that hold: the projector never writes an event, never decides, and never calls the
 //! ledger. Its tables can be dropped and folded again from the events.
 
+mod as_of;
 pub mod cli;
+mod effect;
 mod fold;
 mod follow;
 mod overview;
 mod page;
+mod past;
 mod query;
 mod state;
 mod statement;
 mod summary;
 mod tables;
+mod watch;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -28,7 +34,7 @@ use frikort_proto::v1::{
     overview_service_server::OverviewServiceServer,
 };
 use frikort_register::{Keys, Register};
-use tokio::sync::watch;
+use tokio::sync;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 
@@ -61,13 +67,13 @@ pub async fn serve(
     let pool = frikort_event_store::pool(options, CONNECTIONS);
     let store = EventStore::open_when_there(pool.clone()).await?;
 
-    let (signal, appended) = watch::channel(0);
+    let (signal, appended) = sync::watch::channel(0);
     let mut tasks = vec![tokio::spawn(listen(pool.clone(), signal))];
     let mut states = BTreeMap::new();
     let mut sound = Vec::new();
     for partition in store.partitions().await? {
         let state = Arc::new(State::new());
-        let (is_sound, watched) = watch::channel(false);
+        let (is_sound, watched) = sync::watch::channel(false);
         let follower = Follower {
             partition,
             store: store.clone(),
@@ -80,7 +86,10 @@ pub async fn serve(
         sound.push(watched);
     }
     let register = Register::new(pool, settings.keys.find);
-    let allowances = Arc::new(Allowances { store, register, states, clock });
+    let watching = watch::Watching::new();
+    let stopping = stop.clone();
+    let allowances =
+        Arc::new(Allowances { store, register, states, clock, watching, stop: stopping });
     let (mut routes, health) = serve::routes().await?;
     let overviews = Overviews(allowances.clone());
     routes.add_service(

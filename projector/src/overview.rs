@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use crate::{
     page::{PageToken, page_size},
-    query::{Allowances, check_position, check_year, nobody, patience, place, unread},
+    query::{Allowances, check_position, check_year, deadline, nobody, place, unread},
     statement::{PaymentRow, StatedPayment},
     tables::{self, Checkpoint, municipality},
 };
@@ -65,10 +65,10 @@ impl OverviewService for Overviews {
         &self,
         request: Request<ListPaymentsRequest>,
     ) -> Result<Response<ListPaymentsResponse>, Status> {
-        let patience = patience(request.metadata());
+        let deadline = deadline(request.metadata());
         let asked = PaymentsAsked::parse(request.into_inner(), &self.0.partitions())?;
         // Waits as long for somebody whom nobody knows: sooner would tell who is known (W3).
-        self.0.wait_for_all(asked.min_position, patience).await?;
+        self.0.wait_for_all(asked.min_position, deadline).await?;
         let person = match &asked.person {
             None => None,
             Some(named) => Some(self.holder(named).await?),
@@ -87,7 +87,7 @@ impl OverviewService for Overviews {
         &self,
         request: Request<ListDueControlsRequest>,
     ) -> Result<Response<ListDueControlsResponse>, Status> {
-        let patience = patience(request.metadata());
+        let deadline = deadline(request.metadata());
         let request = request.into_inner();
         let mut faults = Faults::default();
         let code = faults.parse("municipality_code", &request.municipality_code);
@@ -98,7 +98,7 @@ impl OverviewService for Overviews {
         let size = page_size(&mut faults, request.page_size);
         check_position(&mut faults, request.min_position);
         let (code, due_by, size) = faults.finish((|| Some((code?, due_by?, size?)))())?;
-        self.0.wait_for_all(request.min_position, patience).await?;
+        self.0.wait_for_all(request.min_position, deadline).await?;
         let filter = ControlFilter {
             municipality: municipality(code),
             controlled_until: controlled_until(due_by),
@@ -111,7 +111,7 @@ impl OverviewService for Overviews {
         &self,
         request: Request<GetProcessingTimesRequest>,
     ) -> Result<Response<GetProcessingTimesResponse>, Status> {
-        let patience = patience(request.metadata());
+        let deadline = deadline(request.metadata());
         let request = request.into_inner();
         let mut faults = Faults::default();
         let code = faults.parse_optional("municipality_code", &request.municipality_code);
@@ -126,7 +126,7 @@ impl OverviewService for Overviews {
         });
         check_position(&mut faults, request.min_position);
         let decided = faults.finish(decided)?;
-        self.0.wait_for_all(request.min_position, patience).await?;
+        self.0.wait_for_all(request.min_position, deadline).await?;
         Ok(Response::new(self.processing_times(code, decided).await?))
     }
 }
@@ -235,7 +235,7 @@ impl Overviews {
         });
         let positions = places(&as_of);
         Ok(ListPaymentsResponse {
-            payments: rows.iter().map(|(_, person, row)| row.render(*person)).collect(),
+            payments: rows.into_iter().map(|(_, person, row)| row.render(person)).collect(),
             next_page_token: end
                 .map_or(String::new(), |after| PageToken { filter, as_of, after }.write()),
             positions,

@@ -1,7 +1,12 @@
-//! AllowanceService: questions, parsed, answered from memory or from one consistent read of the
-//! tables, and rendered. The one file where projector and wire meet.
+//! AllowanceService: questions, parsed, answered from memory, from one consistent read of the
+//! tables, or (the past) from the events, and rendered.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use frikort_domain::{
     Amount, FrikortTag, LimitSchedule, PersonId, SCHEME_START, Slot, copenhagen_date, format_date,
@@ -14,18 +19,25 @@ use frikort_proto::{
     v1::{
         self, BatchAllowance, BatchGetAllowancesRequest, BatchGetAllowancesResponse, ErrorReason,
         GetAllowanceRequest, GetAllowanceResponse, GetStatementRequest, GetStatementResponse,
+        PersonRef, WatchAllowancesRequest, WatchAllowancesResponse,
         allowance_service_server::AllowanceService,
     },
 };
 use frikort_register::{Named, Person, Register};
+use futures::Stream;
 use time::Date;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
+    as_of::{AsOf, KnownAt, Moment},
+    past::{self, Unread},
     state::{State, View},
     statement::{self, StatedPayment},
     summary,
     tables::{self, Checkpoint, Years},
+    watch::{self, Watching},
 };
 
 /// Persons of one batch.
@@ -39,27 +51,62 @@ pub(crate) struct Allowances {
     pub(crate) register: Register,
     pub(crate) states: BTreeMap<i32, Arc<State>>,
     pub(crate) clock: Clock,
+    pub(crate) watching: Watching,
+    /// Cancelled when the process stops.
+    pub(crate) stop: CancellationToken,
+}
+
+/// A person as a request names one, found: with the tag of the Frikort-ID given beside.
+pub(crate) type Found = (Person, Option<FrikortTag>);
+
+/// One partition, as a question is answered from it.
+pub(crate) struct Known {
+    at: Checkpoint,
+    /// The day whose limits are in force.
+    day: Date,
+    limits: LimitSchedule,
+    /// Of the persons asked about, those it knows.
+    pub(crate) persons: HashMap<PersonId, Years>,
+}
+
+/// What a statement is made of.
+struct Told {
+    at: Checkpoint,
+    /// The day whose limits are in force.
+    day: Date,
+    limits: LimitSchedule,
+    years: Years,
+    payments: Vec<StatedPayment>,
 }
 
 #[tonic::async_trait]
 impl AllowanceService for Allowances {
+    type WatchAllowancesStream =
+        Pin<Box<dyn Stream<Item = Result<WatchAllowancesResponse, Status>> + Send>>;
+
     async fn get_allowance(
         &self,
         request: Request<GetAllowanceRequest>,
     ) -> Result<Response<GetAllowanceResponse>, Status> {
-        let patience = patience(request.metadata());
+        let deadline = deadline(request.metadata());
         let request = request.into_inner();
         let mut faults = Faults::default();
         let named = Named::parse(&mut faults, "person", request.person);
         check_year(&mut faults, request.year);
         check_position(&mut faults, request.min_position);
+        let as_of = AsOf::parse(&mut faults, request.as_of, self.clock.now());
         let named = faults.finish(named)?;
-        let (person, frikort) = self.find_at(&named, request.min_position, patience).await?;
-        let view = self.view(&person).await?;
+        let asked = (as_of, request.min_position);
+        let ((person, frikort), moment) = self.find_at(&named, asked, deadline).await?;
+        let (view, day) = match moment {
+            None => (self.view(&person).await?, self.today()),
+            // Boxed, since it is rare, and would else be most of every call's size.
+            Some(moment) => (Box::pin(self.past_view(&person, moment)).await?, moment.day),
+        };
         if !view.years.knows(frikort) {
             return Err(nobody().into());
         }
-        let limit = limit_of(&view.limits, request.year, self.today())?;
+        let limit = limit_of(&view.limits, request.year, day)?;
         let (total, payments) = view.years.of(request.year);
         let allowance = allowance(person.id, request.year, limit, total, payments);
         Ok(Response::new(GetAllowanceResponse {
@@ -72,23 +119,34 @@ impl AllowanceService for Allowances {
         &self,
         request: Request<BatchGetAllowancesRequest>,
     ) -> Result<Response<BatchGetAllowancesResponse>, Status> {
-        let patience = patience(request.metadata());
+        let deadline = deadline(request.metadata());
         let request = request.into_inner();
-        let (year, min_position) = (request.year, request.min_position);
-        let named = parse_batch(request)?;
+        let year = request.year;
+        let mut faults = Faults::default();
+        check_year(&mut faults, year);
+        check_position(&mut faults, request.min_position);
+        let as_of = AsOf::parse(&mut faults, request.as_of, self.clock.now());
+        let named = parse_persons(&mut faults, request.persons, 1);
+        let named = faults.finish(named)?;
         let found = self.find(&named.iter().collect::<Vec<_>>()).await?;
-        self.wait_for_all(min_position, patience).await?;
-        let snapshot = self.snapshot(&found).await.map_err(|e| unread(&e))?;
+        self.wait_for_all(as_of.min_position(request.min_position), deadline).await?;
+        let partitions: Vec<i32> = self.states.keys().copied().collect();
+        let snapshot = if as_of.is_now() {
+            self.snapshot(&partitions, &found).await.map_err(|e| unread(&e))?
+        } else {
+            let moments = self.moments(&partitions, &as_of, deadline).await?;
+            self.past(&moments, &found).await?
+        };
         let mut results = Vec::with_capacity(found.len());
         for (index, found) in (0..).zip(found) {
-            let years = found.and_then(|(person, frikort)| {
-                let (_, limits, years) = snapshot.get(&person.partition)?;
-                let years = years.get(&person.id).filter(|years| years.knows(frikort))?;
-                Some((person.id, limits, years.of(year)))
+            let known = found.and_then(|(person, frikort)| {
+                let known = snapshot.get(&person.partition)?;
+                let years = known.persons.get(&person.id).filter(|years| years.knows(frikort))?;
+                Some((person.id, known, years.of(year)))
             });
-            let allowance = match years {
-                Some((person, limits, (total, payments))) => {
-                    let limit = limit_of(limits, year, self.today())?;
+            let allowance = match known {
+                Some((person, known, (total, payments))) => {
+                    let limit = limit_of(&known.limits, year, known.day)?;
                     Some(allowance(person, year, limit, total, payments))
                 }
                 None => None,
@@ -96,7 +154,7 @@ impl AllowanceService for Allowances {
             results.push(BatchAllowance { index, allowance });
         }
         let positions =
-            snapshot.iter().map(|(partition, (at, ..))| place(*partition, *at)).collect();
+            snapshot.iter().map(|(partition, known)| place(*partition, known.at)).collect();
         Ok(Response::new(BatchGetAllowancesResponse { results, positions }))
     }
 
@@ -104,26 +162,46 @@ impl AllowanceService for Allowances {
         &self,
         request: Request<GetStatementRequest>,
     ) -> Result<Response<GetStatementResponse>, Status> {
-        let patience = patience(request.metadata());
+        let deadline = deadline(request.metadata());
         let request = request.into_inner();
         let mut faults = Faults::default();
         let named = Named::parse(&mut faults, "person", request.person);
-        if request.year != 0 {
-            check_year(&mut faults, request.year);
-        }
+        check_optional_year(&mut faults, request.year);
         check_position(&mut faults, request.min_position);
-        let hours_through = match request.hours_through {
-            None => Some(self.today()),
-            Some(day) => day.to_day().filter(|day| *day >= SCHEME_START),
+        let hours_through = request.hours_through.map(|day| {
+            let day = day.to_day().filter(|day| *day >= SCHEME_START);
+            if day.is_none() {
+                let first = format_date(SCHEME_START);
+                faults.note("hours_through", format!("must be a day that exists, from {first} on"));
+            }
+            day.unwrap_or(SCHEME_START)
+        });
+        let as_of = AsOf::parse(&mut faults, request.as_of, self.clock.now());
+        let named = faults.finish(named)?;
+        let asked = (as_of, request.min_position);
+        let ((person, frikort), moment) = self.find_at(&named, asked, deadline).await?;
+        let moment = match moment {
+            None if request.with_history => {
+                Some(self.moment(person.partition, &as_of, deadline).await?)
+            }
+            moment => moment,
         };
-        if hours_through.is_none() {
-            let first = format_date(SCHEME_START);
-            faults.note("hours_through", format!("must be a day that exists, from {first} on"));
-        }
-        let (named, hours_through) = faults.finish(named.zip(hours_through))?;
-        let (person, frikort) = self.find_at(&named, request.min_position, patience).await?;
+        let told = match moment {
+            None => self.tell(&person).await.map_err(|error| unread(&error))?,
+            Some(moment) => self.tell_past(&person, moment, request.with_history).await?,
+        };
+        let told = told.filter(|told| told.years.knows(frikort)).ok_or_else(nobody)?;
         let year = (request.year != 0).then_some(request.year);
-        Ok(Response::new(self.statement(&person, frikort, year, hours_through).await?))
+        let hours_through = hours_through.unwrap_or(told.day);
+        Ok(Response::new(statement_of(&person, told, year, hours_through)?))
+    }
+
+    async fn watch_allowances(
+        &self,
+        request: Request<WatchAllowancesRequest>,
+    ) -> Result<Response<Self::WatchAllowancesStream>, Status> {
+        let stream = watch::start(self, request.into_inner()).await?;
+        Ok(Response::new(Box::pin(stream)))
     }
 }
 
@@ -138,32 +216,33 @@ impl Allowances {
     }
 
     /// Whom a request names, one by one.
-    pub(crate) async fn find(
-        &self,
-        named: &[&Named],
-    ) -> Result<Vec<Option<(Person, Option<FrikortTag>)>>, Failure> {
+    pub(crate) async fn find(&self, named: &[&Named]) -> Result<Vec<Option<Found>>, Failure> {
         self.register.find_named(named).await.map_err(|error| unread(&error))
     }
 
-    /// The one person named, once the projection contains `min_position`. For nobody it waits as
-    /// well: an answer that came sooner would tell who is in the register (W3).
+    /// The one person named, once the projection contains what is asked for, and the moment of the
+    /// past that it is. For nobody it waits as well: an answer that came sooner would tell who is in the register (W3).
     async fn find_at(
         &self,
         named: &Named,
-        min_position: i64,
-        patience: Duration,
-    ) -> Result<(Person, Option<FrikortTag>), Failure> {
+        (as_of, min_position): (AsOf, i64),
+        deadline: Instant,
+    ) -> Result<(Found, Option<Moment>), Failure> {
         let found = self.find(&[named]).await?.pop().flatten();
         let of_nobody = self.states.keys().next().copied().unwrap_or_default();
         let partition = found.as_ref().map_or(of_nobody, |(person, _)| person.partition);
-        self.wait_for(partition, min_position, patience).await?;
-        found.ok_or_else(nobody)
+        self.wait_for(partition, as_of.min_position(min_position), deadline).await?;
+        let moment = match as_of.is_now() {
+            true => None,
+            false => Some(Box::pin(self.moment(partition, &as_of, deadline)).await?),
+        };
+        found.map(|found| (found, moment)).ok_or_else(nobody)
     }
 
     fn state(&self, partition: i32) -> Result<&Arc<State>, Failure> {
         self.states.get(&partition).ok_or_else(|| {
             tracing::error!(partition, "the partition was added after the start; restart");
-            Failure::new(ErrorReason::Internal, "a fault of the server; its log has the cause")
+            internal()
         })
     }
 
@@ -172,18 +251,18 @@ impl Allowances {
         &self,
         partition: i32,
         min_position: i64,
-        patience: Duration,
+        deadline: Instant,
     ) -> Result<(), Failure> {
         if min_position == 0 {
             return Ok(());
         }
         let mut applied = self.state(partition)?.applied();
         let reached = applied.wait_for(|at| at.position >= min_position);
-        if tokio::time::timeout(patience, reached).await.is_ok() {
+        if timeout_at(deadline, reached).await.is_ok() {
             return Ok(());
         }
         let position = applied.borrow().position;
-        let behind = "the projection has not reached min_position; repeat after the delay";
+        let behind = "the projection has not reached that position; repeat after the delay";
         Err(Failure::new(ErrorReason::ProjectionBehind, behind)
             .with("position", position)
             .with("lag", min_position - position))
@@ -195,7 +274,7 @@ impl Allowances {
     pub(crate) async fn wait_for_all(
         &self,
         min_position: i64,
-        patience: Duration,
+        deadline: Instant,
     ) -> Result<(), Failure> {
         if min_position == 0 {
             return Ok(());
@@ -208,7 +287,7 @@ impl Allowances {
         let highest = heads.iter().max().copied();
         for (head, partition) in heads {
             let has = if highest == Some((head, partition)) { min_position } else { head };
-            self.wait_for(partition, min_position.min(has), patience).await?;
+            self.wait_for(partition, min_position.min(has), deadline).await?;
         }
         Ok(())
     }
@@ -219,90 +298,184 @@ impl Allowances {
         if let Some(view) = state.view(person.id) {
             return Ok(view);
         }
-        let found = [Some((*person, None))];
-        let mut snapshot = self.snapshot(&found).await.map_err(|error| unread(&error))?;
-        let (checkpoint, limits, mut years) =
-            snapshot.remove(&person.partition).unwrap_or_default();
-        let years = years.remove(&person.id).unwrap_or_default();
-        state.keep(person.id, years.clone(), checkpoint);
-        Ok(View { checkpoint, limits: Arc::new(limits), years })
+        let snapshot = self.snapshot(&[person.partition], &[Some((*person, None))]).await;
+        let view = view_of(person, snapshot.map_err(|error| unread(&error))?)?;
+        state.keep(person.id, view.years.clone(), view.checkpoint);
+        Ok(view)
     }
 
-    /// Every partition's checkpoint, limits and the years of those of the persons it holds, in
-    /// one snapshot.
-    async fn snapshot(
+    /// One person's view of the past.
+    async fn past_view(&self, person: &Person, moment: Moment) -> Result<View, Failure> {
+        let moments = [(person.partition, moment)];
+        view_of(person, self.past(&moments, &[Some((*person, None))]).await?)
+    }
+
+    /// Some partitions' checkpoints, limits and the years of those of the persons they hold, in one
+    /// snapshot.
+    pub(crate) async fn snapshot(
         &self,
-        found: &[Option<(Person, Option<FrikortTag>)>],
+        partitions: &[i32],
+        found: &[Option<Found>],
     ) -> Result<Snapshot, sqlx::Error> {
         let mut tx = tables::begin_snapshot(self.store.pool()).await?;
+        let day = self.today();
         let mut snapshot = Snapshot::new();
-        for partition in self.partitions_of(found) {
-            let of_it = |(person, _): &&(Person, _)| person.partition == partition;
-            let persons: Vec<PersonId> =
-                found.iter().flatten().filter(of_it).map(|(person, _)| person.id).collect();
+        for &partition in partitions {
+            let persons: Vec<PersonId> = persons_in(found, partition).collect();
             let limits = tables::limits(&mut tx, partition).await?;
-            let (checkpoint, years) = tables::years(&mut tx, partition, &persons).await?;
-            snapshot.insert(partition, (checkpoint, limits, years));
+            let (at, persons) = tables::years(&mut tx, partition, &persons).await?;
+            snapshot.insert(partition, Known { at, day, limits, persons });
         }
         tx.commit().await?;
         Ok(snapshot)
     }
 
-    /// One person needs one partition; a batch says of all how far they are.
-    fn partitions_of(&self, found: &[Option<(Person, Option<FrikortTag>)>]) -> Vec<i32> {
-        match found {
-            [Some((person, _))] => vec![person.partition],
-            _ => self.states.keys().copied().collect(),
+    /// The same of the past, from the events.
+    async fn past(
+        &self,
+        moments: &[(i32, Moment)],
+        found: &[Option<Found>],
+    ) -> Result<Snapshot, Failure> {
+        let mut snapshot = Snapshot::new();
+        for &(partition, moment) in moments {
+            let persons = persons_in(found, partition);
+            let until = moment.at.position;
+            let (limits, pasts) = past::read(&self.store, partition, persons, until, false)
+                .await
+                .map_err(|error| untold(&error))?;
+            let persons = pasts.iter().map(|(id, past)| (*id, past.years(&moment))).collect();
+            snapshot.insert(partition, Known { at: moment.at, day: moment.day, limits, persons });
         }
+        Ok(snapshot)
     }
 
-    async fn statement(
+    /// What `as_of` is in partitions whose projection contains [`AsOf::min_position`], or all of
+    /// itself where it has fewer.
+    async fn moments(
+        &self,
+        partitions: &[i32],
+        as_of: &AsOf,
+        deadline: Instant,
+    ) -> Result<Vec<(i32, Moment)>, Failure> {
+        let Some(known_at) = as_of.known_at else {
+            let now = self.snapshot(partitions, &[]).await.map_err(|error| unread(&error))?;
+            let moment = |known: Known| as_of.moment(known.at, known.day);
+            return Ok(now
+                .into_iter()
+                .map(|(partition, known)| (partition, moment(known)))
+                .collect());
+        };
+        let mut moments = Vec::with_capacity(partitions.len());
+        for &partition in partitions {
+            let position = match known_at {
+                KnownAt::Position(position) => {
+                    position.min(self.state(partition)?.applied().borrow().position)
+                }
+                KnownAt::Instant(instant) => {
+                    let position = self.store.position_at(partition, instant).await;
+                    let position = position.map_err(|error| unread(&error))?;
+                    self.wait_for(partition, position, deadline).await?;
+                    position
+                }
+            };
+            let recorded_at = self.store.recorded_at(partition, position).await;
+            let recorded_at = recorded_at.map_err(|error| unread(&error))?;
+            let known_on = match known_at {
+                KnownAt::Instant(instant) => copenhagen_date(instant),
+                // Before the first event nobody has a card, whatever the day.
+                KnownAt::Position(_) => recorded_at.map_or(self.today(), copenhagen_date),
+            };
+            moments.push((partition, as_of.moment(Checkpoint { position, recorded_at }, known_on)));
+        }
+        Ok(moments)
+    }
+
+    /// The same in one partition.
+    async fn moment(
+        &self,
+        partition: i32,
+        as_of: &AsOf,
+        deadline: Instant,
+    ) -> Result<Moment, Failure> {
+        let moments = self.moments(&[partition], as_of, deadline).await?;
+        Ok(moments.first().ok_or_else(internal)?.1)
+    }
+
+    /// One person's payments and years, from the tables.
+    async fn tell(&self, person: &Person) -> Result<Option<Told>, sqlx::Error> {
+        let mut tx = tables::begin_snapshot(self.store.pool()).await?;
+        let limits = tables::limits(&mut tx, person.partition).await?;
+        let (at, mut years) = tables::years(&mut tx, person.partition, &[person.id]).await?;
+        let payments = statement::payments(&mut tx, person.partition, person.id).await?;
+        tx.commit().await?;
+        let years = years.remove(&person.id);
+        Ok(years.map(|years| Told { at, day: self.today(), limits, years, payments }))
+    }
+
+    /// The same of the past, from the events, with the history of each payment where asked for.
+    async fn tell_past(
         &self,
         person: &Person,
-        frikort: Option<FrikortTag>,
-        year: Option<i32>,
-        hours_through: Date,
-    ) -> Result<GetStatementResponse, Failure> {
-        let failed = |error: sqlx::Error| unread(&error);
-        let mut tx = tables::begin_snapshot(self.store.pool()).await.map_err(failed)?;
-        let partition = person.partition;
-        let limits = tables::limits(&mut tx, partition).await.map_err(failed)?;
-        let (checkpoint, years) =
-            tables::years(&mut tx, partition, &[person.id]).await.map_err(failed)?;
-        let years =
-            years.get(&person.id).filter(|years| years.knows(frikort)).ok_or_else(nobody)?;
-        let mut payments =
-            statement::payments(&mut tx, partition, person.id).await.map_err(failed)?;
-        tx.commit().await.map_err(failed)?;
-
-        let mut allowances = Vec::new();
-        for (of, _, _) in &years.totals {
-            let limit = limit_of(&limits, *of, self.today())?;
-            settle_year(&mut payments, *of, limit);
-            let (total, count) = years.of(*of);
-            allowances.push(allowance(person.id, *of, limit, total, count));
-        }
-        allowances.sort_by_key(|allowance| allowance.year);
-        let wanted = |of: i32| year.is_none_or(|year| year == of);
-        allowances.retain(|allowance| wanted(allowance.year));
-        let hours = summary::hours(payments.iter(), hours_through);
-        payments.retain(|payment| wanted(payment.year));
-        Ok(GetStatementResponse {
-            person_id: person.id.to_string(),
-            payments: payments.iter().map(|payment| payment.render(person.id)).collect(),
-            allowances,
-            position: Some(place(partition, checkpoint)),
-            months: summary::months(payments.iter()),
-            hours: Some(hours),
-        })
+        moment: Moment,
+        with_history: bool,
+    ) -> Result<Option<Told>, Failure> {
+        let (ids, until) = ([person.id].into_iter(), moment.at.position);
+        let read = past::read(&self.store, person.partition, ids, until, with_history);
+        let (limits, mut pasts) = read.await.map_err(|error| untold(&error))?;
+        Ok(pasts.remove(&person.id).map(|past| Told {
+            at: moment.at,
+            day: moment.day,
+            limits,
+            years: past.years(&moment),
+            payments: past.payments(&moment),
+        }))
     }
 }
 
-type Snapshot =
-    BTreeMap<i32, (Checkpoint, LimitSchedule, std::collections::HashMap<PersonId, Years>)>;
+pub(crate) type Snapshot = BTreeMap<i32, Known>;
 
-/// Splits as the limit in force today makes them. They stand so in the table already, unless the
-/// limit has changed since the person's last event.
+fn view_of(person: &Person, mut snapshot: Snapshot) -> Result<View, Failure> {
+    let mut known = snapshot.remove(&person.partition).ok_or_else(internal)?;
+    let years = known.persons.remove(&person.id).unwrap_or_default();
+    Ok(View { checkpoint: known.at, limits: Arc::new(known.limits), years })
+}
+
+fn persons_in(found: &[Option<Found>], partition: i32) -> impl Iterator<Item = PersonId> {
+    let of_it = move |(person, _): &&Found| person.partition == partition;
+    found.iter().flatten().filter(of_it).map(|(person, _)| person.id)
+}
+
+/// A statement, of one year or of all.
+fn statement_of(
+    person: &Person,
+    told: Told,
+    year: Option<i32>,
+    hours_through: Date,
+) -> Result<GetStatementResponse, Failure> {
+    let Told { at, day, limits, years, mut payments } = told;
+    let mut allowances = Vec::new();
+    for (of, total, count) in &years.totals {
+        let limit = limit_of(&limits, *of, day)?;
+        settle_year(&mut payments, *of, limit);
+        allowances.push(allowance(person.id, *of, limit, *total, *count));
+    }
+    allowances.sort_by_key(|allowance| allowance.year);
+    let wanted = |of: i32| year.is_none_or(|year| year == of);
+    allowances.retain(|allowance| wanted(allowance.year));
+    let hours = summary::hours(payments.iter(), hours_through);
+    payments.retain(|payment| wanted(payment.year));
+    Ok(GetStatementResponse {
+        person_id: person.id.to_string(),
+        months: summary::months(payments.iter()),
+        payments: payments.into_iter().map(|payment| payment.render(person.id)).collect(),
+        allowances,
+        position: Some(place(person.partition, at)),
+        hours: Some(hours),
+    })
+}
+
+/// Splits as the limit in force makes them. They stand so in the table already, unless the
+/// limit has changed since the person's last event, or not all payments count.
 fn settle_year(payments: &mut [StatedPayment], year: i32, limit: Amount) {
     let mut drawing: Vec<&mut StatedPayment> =
         payments.iter_mut().filter(|payment| payment.year == year && !payment.cancelled).collect();
@@ -318,19 +491,21 @@ fn settle_year(payments: &mut [StatedPayment], year: i32, limit: Amount) {
     }
 }
 
-fn parse_batch(request: BatchGetAllowancesRequest) -> Result<Vec<Named>, Failure> {
-    let mut faults = Faults::default();
-    check_year(&mut faults, request.year);
-    check_position(&mut faults, request.min_position);
-    if request.persons.is_empty() || request.persons.len() > BATCH {
-        faults.note("persons", format!("must be 1 to {BATCH}"));
-        return faults.finish(None);
+/// Reads the persons of a question about many.
+pub(crate) fn parse_persons(
+    faults: &mut Faults,
+    persons: Vec<PersonRef>,
+    at_least: usize,
+) -> Option<Vec<Named>> {
+    if !(at_least..=BATCH).contains(&persons.len()) {
+        faults.note("persons", format!("must be {at_least} to {BATCH}"));
+        return None;
     }
-    let mut named = Vec::with_capacity(request.persons.len());
-    for (index, person) in request.persons.into_iter().enumerate() {
-        named.extend(Named::parse(&mut faults, &format!("persons[{index}]"), Some(person)));
+    let mut named = Vec::with_capacity(persons.len());
+    for (index, person) in persons.into_iter().enumerate() {
+        named.push(Named::parse(faults, &format!("persons[{index}]"), Some(person)));
     }
-    faults.finish(Some(named))
+    named.into_iter().collect()
 }
 
 pub(crate) fn check_year(faults: &mut Faults, year: i32) {
@@ -340,16 +515,23 @@ pub(crate) fn check_year(faults: &mut Faults, year: i32) {
     }
 }
 
+/// A year, or 0 for all.
+pub(crate) fn check_optional_year(faults: &mut Faults, year: i32) {
+    if year != 0 {
+        check_year(faults, year);
+    }
+}
+
 pub(crate) fn check_position(faults: &mut Faults, min_position: i64) {
     if min_position < 0 {
         faults.note("min_position", "must be 0 or more");
     }
 }
 
-/// How long this caller waits: nine tenths of its deadline, so that it gets our answer and not
+/// Until when this caller waits: nine tenths of its deadline, so that it gets our answer and not
 /// its own time-out. gRPC over HTTP/2: `grpc-timeout: <digits><unit>`.
-pub(crate) fn patience(metadata: &MetadataMap) -> Duration {
-    let deadline = metadata.get("grpc-timeout").and_then(|value| {
+pub(crate) fn deadline(metadata: &MetadataMap) -> Instant {
+    let given = metadata.get("grpc-timeout").and_then(|value| {
         let (digits, unit) = value.to_str().ok()?.split_at_checked(value.len().checked_sub(1)?)?;
         let amount: u64 = digits.parse().ok()?;
         Some(match unit {
@@ -362,11 +544,11 @@ pub(crate) fn patience(metadata: &MetadataMap) -> Duration {
             _ => return None,
         })
     });
-    deadline.map_or(WAIT, |deadline| (deadline / 10 * 9).min(WAIT))
+    Instant::now() + given.map_or(WAIT, |given| (given / 10 * 9).min(WAIT))
 }
 
-fn limit_of(limits: &LimitSchedule, year: i32, today: Date) -> Result<Amount, Failure> {
-    limits.limit_on(year, today).ok_or_else(|| {
+fn limit_of(limits: &LimitSchedule, year: i32, day: Date) -> Result<Amount, Failure> {
+    limits.limit_on(year, day).ok_or_else(|| {
         let message = format!("no limit is on record for the calendar year {year}");
         Failure::new(ErrorReason::LimitNotSet, message).with("year", year)
     })
@@ -381,7 +563,23 @@ pub(crate) fn unread(error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::new(ErrorReason::StoreUnavailable, "the database cannot be reached; repeat the call")
 }
 
-fn allowance(
+/// What the past cannot be told for.
+pub(crate) fn untold(error: &Unread) -> Failure {
+    match error {
+        Unread::Store(error) => unread(error),
+        Unread::Poison(_) => {
+            tracing::error!(error = error as &dyn std::error::Error, "the past cannot be told");
+            internal()
+        }
+    }
+}
+
+/// A fault of ours; what it is stands in the log.
+pub(crate) fn internal() -> Failure {
+    Failure::new(ErrorReason::Internal, "a fault of the server; its log has the cause")
+}
+
+pub(crate) fn allowance(
     person: PersonId,
     year: i32,
     limit: Amount,

@@ -1,4 +1,4 @@
-//! A person's payments, as the projection has them.
+//! A person's payments, as the projection has them and as a statement tells them.
 
 use frikort_domain::{Amount, Components, Facts, Hours, Period, PersonId};
 use frikort_proto::v1;
@@ -23,6 +23,8 @@ pub(crate) struct StatedPayment {
     pub(crate) exempt: Amount,
     pub(crate) position: i64,
     pub(crate) facts: Facts,
+    /// What happened to it, oldest first, where that is asked for.
+    pub(crate) history: Vec<v1::PaymentChange>,
 }
 
 /// A row of `projection.payment`.
@@ -97,6 +99,7 @@ impl PaymentRow {
             exempt: amount(self.exempt)?,
             position: self.position,
             facts,
+            history: Vec::new(),
         })
     }
 }
@@ -108,12 +111,12 @@ fn hours(column: Decimal) -> Option<Hours> {
 
 impl StatedPayment {
     /// As an answer tells it: a cancelled one with zeros.
-    pub(crate) fn render(&self, person: PersonId) -> v1::Payment {
+    pub(crate) fn render(self, person: PersonId) -> v1::Payment {
         let amount = if self.cancelled { Amount::ZERO } else { self.facts.amount };
         v1::Payment {
             person_id: person.to_string(),
             employer_cvr: format!("{:08}", self.employer_cvr),
-            reference: self.reference.clone(),
+            reference: self.reference,
             revision: self.revision,
             year: self.year,
             attribution_date: Some(self.attribution_date.into()),
@@ -122,25 +125,26 @@ impl StatedPayment {
             taxable_oere: amount.saturating_sub(self.exempt).oere(),
             cancelled: self.cancelled,
             position: self.position,
-            facts: Some(self.render_facts()),
+            facts: Some(render_facts(&self.facts)),
+            history: self.history,
         }
     }
+}
 
-    fn render_facts(&self) -> v1::PaymentFacts {
-        let facts = &self.facts;
-        v1::PaymentFacts {
-            amount_oere: facts.amount.oere(),
-            payment_date: Some(facts.payment_date.into()),
-            work_period: facts.work.map(|work| v1::DayPeriod {
-                first_day: Some(work.first.into()),
-                last_day: Some(work.last.into()),
-            }),
-            hours_hundredths: facts.hours.map(Hours::hundredths),
-            components: facts.components.map(|parts| v1::PaymentComponents {
-                wage_oere: parts.wage.oere(),
-                holiday_pay_oere: parts.holiday_pay.oere(),
-                pension_oere: parts.pension.oere(),
-            }),
-        }
+/// Facts on the wire.
+pub(crate) fn render_facts(facts: &Facts) -> v1::PaymentFacts {
+    v1::PaymentFacts {
+        amount_oere: facts.amount.oere(),
+        payment_date: Some(facts.payment_date.into()),
+        work_period: facts.work.map(|work| v1::DayPeriod {
+            first_day: Some(work.first.into()),
+            last_day: Some(work.last.into()),
+        }),
+        hours_hundredths: facts.hours.map(Hours::hundredths),
+        components: facts.components.map(|parts| v1::PaymentComponents {
+            wage_oere: parts.wage.oere(),
+            holiday_pay_oere: parts.holiday_pay.oere(),
+            pension_oere: parts.pension.oere(),
+        }),
     }
 }

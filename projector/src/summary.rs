@@ -93,6 +93,7 @@ mod tests {
                 hours: hundredths.map(|hundredths| Hours::from_hundredths(hundredths).unwrap()),
                 components: None,
             },
+            history: Vec::new(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! From plain values to messages, the same for every service and client.
 
 use prost_types::Timestamp;
-use time::{Month, OffsetDateTime};
+use time::{Duration, Month, OffsetDateTime};
 
 use crate::{
     Date,
@@ -24,14 +24,24 @@ impl Date {
     }
 }
 
+/// An instant as a message.
+pub fn timestamp(at: OffsetDateTime) -> Timestamp {
+    let nanos = i32::try_from(at.nanosecond()).unwrap_or_default();
+    Timestamp { seconds: at.unix_timestamp(), nanos }
+}
+
+/// The instant of a message, in whole microseconds as records have them; `None` for one that is
+/// none by the contract of `Timestamp`.
+pub fn instant(time: Timestamp) -> Option<OffsetDateTime> {
+    let nanos = u32::try_from(time.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    let whole = OffsetDateTime::from_unix_timestamp(time.seconds).ok()?;
+    whole.checked_add(Duration::microseconds((nanos / 1000).into()))
+}
+
 impl LedgerPosition {
     /// A position of a partition, and when the event there was recorded.
     pub fn new(partition: i32, position: i64, recorded_at: Option<OffsetDateTime>) -> Self {
-        let recorded_time = recorded_at.map(|at| Timestamp {
-            seconds: at.unix_timestamp(),
-            nanos: i32::try_from(at.nanosecond()).unwrap_or_default(),
-        });
-        Self { partition, position, recorded_time }
+        Self { partition, position, recorded_time: recorded_at.map(timestamp) }
     }
 }
 

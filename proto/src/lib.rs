@@ -22,5 +22,8 @@ pub use generated::google::r#type::Date;
 mod convert;
 pub mod error;
 
+pub use convert::{instant, timestamp};
+pub use prost_types::Timestamp;
+
 /// The compiled descriptor set of `frikort.v1`, for reflection and generic clients.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use frikort_proto::{
     Date,
     v1::{
-        AnnualLimit, DayPeriod, GrantCardRequest, PaymentFacts, PersonRef, ReportPaymentRequest,
-        SetAnnualLimitRequest, allowance_service_client::AllowanceServiceClient,
-        audit_service_client::AuditServiceClient, payment_service_client::PaymentServiceClient,
-        person_ref::Person, policy_service_client::PolicyServiceClient,
+        AnnualLimit, CancelPaymentRequest, CancelReason, CorrectPaymentRequest, DayPeriod,
+        GrantCardRequest, PaymentFacts, PersonRef, ReportPaymentRequest, SetAnnualLimitRequest,
+        allowance_service_client::AllowanceServiceClient, audit_service_client::AuditServiceClient,
+        payment_service_client::PaymentServiceClient, person_ref::Person,
+        policy_service_client::PolicyServiceClient,
         visitation_service_client::VisitationServiceClient,
     },
 };
@@ -100,6 +101,40 @@ pub fn report(cpr: &str, reference: &str, oere: i64) -> ReportPaymentRequest {
         ordinary_work: true,
         ..ReportPaymentRequest::default()
     }
+}
+
+/// A correction of that payment, or of another one of the same employer.
+pub fn correct(
+    cpr: &str,
+    reference: &str,
+    expected_revision: i32,
+    facts: PaymentFacts,
+) -> CorrectPaymentRequest {
+    CorrectPaymentRequest {
+        person: by_cpr(cpr),
+        employer_cvr: CVR.to_owned(),
+        reference: reference.to_owned(),
+        expected_revision,
+        facts: Some(facts),
+        validate_only: false,
+    }
+}
+
+/// Its cancellation.
+pub fn cancel(cpr: &str, reference: &str, expected_revision: i32) -> CancelPaymentRequest {
+    CancelPaymentRequest {
+        person: by_cpr(cpr),
+        employer_cvr: CVR.to_owned(),
+        reference: reference.to_owned(),
+        expected_revision,
+        reason: CancelReason::NotPaid.into(),
+        validate_only: false,
+    }
+}
+
+/// The facts of a payment for one day's work, paid that day.
+pub fn paid_on(day: Date, oere: i64) -> PaymentFacts {
+    PaymentFacts { amount_oere: oere, payment_date: Some(day), ..PaymentFacts::default() }
 }
 
 /// The facts of that payment.

@@ -52,7 +52,7 @@ async fn callers_are_told_at_once_and_go_on_when_the_database_is_back() {
         assert_told_to_retry(&granted.unwrap_err(), asked);
         let asked = Instant::now();
         let person = by_cpr(&new_cpr());
-        let request = GetAllowanceRequest { person, year: 2022, min_position: 0 };
+        let request = GetAllowanceRequest { person, year: 2022, ..GetAllowanceRequest::default() };
         assert_told_to_retry(&allowances.get_allowance(request).await.unwrap_err(), asked);
         assert!(!ledger_service.is_serving().await, "attempt {attempt}");
     }
@@ -74,8 +74,12 @@ async fn callers_are_told_at_once_and_go_on_when_the_database_is_back() {
     assert!(!after.replayed);
     assert_eq!(after.position.unwrap().position, position + 1);
     assert_eq!(assert_sound(&database.pool().await.unwrap()).await, position + 1);
-    let request =
-        GetAllowanceRequest { person: by_cpr(&cpr), year: 2022, min_position: position + 1 };
+    let request = GetAllowanceRequest {
+        person: by_cpr(&cpr),
+        year: 2022,
+        min_position: position + 1,
+        ..GetAllowanceRequest::default()
+    };
     let answer = loop {
         match allowances.get_allowance(request.clone()).await {
             Ok(answer) => break answer.into_inner(),

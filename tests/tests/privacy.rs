@@ -122,7 +122,12 @@ async fn ask(stack: &Stack, cprs: &[String]) {
     let mut allowances = stack.allowances().await.unwrap();
     let min_position = stack.recorded().await.unwrap().positions;
     let persons = cprs.iter().filter_map(|cpr| by_cpr(cpr)).collect();
-    let batch = BatchGetAllowancesRequest { persons, year: 2022, min_position };
+    let batch = BatchGetAllowancesRequest {
+        persons,
+        year: 2022,
+        min_position,
+        ..BatchGetAllowancesRequest::default()
+    };
     let answer = allowances.batch_get_allowances(batch).await.unwrap().into_inner();
     for result in answer.results {
         // One payment corrected to 400,00, one cancelled, one of 100,00 on the stream.
@@ -130,7 +135,12 @@ async fn ask(stack: &Stack, cprs: &[String]) {
     }
     for cpr in cprs {
         let person = by_cpr(&written(cpr)[1]);
-        let request = GetStatementRequest { person, year: 2022, min_position, hours_through: None };
+        let request = GetStatementRequest {
+            person,
+            year: 2022,
+            min_position,
+            ..GetStatementRequest::default()
+        };
         allowances.get_statement(request).await.unwrap();
     }
 }
@@ -161,9 +171,18 @@ async fn be_refused(stack: &Stack, known: &[String], unknown: &[String]) -> Stri
         person.as_mut().unwrap().frikort_id = hyphen;
         let request = ReadEventsRequest { person, ..ReadEventsRequest::default() };
         told.hear(ledger.audits.read_events(request).await, invalid);
-        let request = GetAllowanceRequest { person: by_cpr(unknown), year: 2022, min_position: 0 };
+        let request = GetAllowanceRequest {
+            person: by_cpr(unknown),
+            year: 2022,
+            ..GetAllowanceRequest::default()
+        };
         told.hear(allowances.get_allowance(request).await, Code::NotFound);
-        let request = GetAllowanceRequest { person: by_cpr(&space), year: 0, min_position: -1 };
+        let request = GetAllowanceRequest {
+            person: by_cpr(&space),
+            year: 0,
+            min_position: -1,
+            ..GetAllowanceRequest::default()
+        };
         told.hear(allowances.get_allowance(request).await, invalid);
     }
     told.0

@@ -30,7 +30,12 @@ async fn report_some(ledger: &mut Ledger, cpr: &str, from: i64, count: i64) -> i
 }
 
 fn asking(cpr: &str, min_position: i64) -> GetAllowanceRequest {
-    GetAllowanceRequest { person: by_cpr(cpr), year: 2022, min_position }
+    GetAllowanceRequest {
+        person: by_cpr(cpr),
+        year: 2022,
+        min_position,
+        ..GetAllowanceRequest::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +172,12 @@ async fn one_of_two_projectors_works_and_the_other_takes_over() {
     let mut asked: Vec<_> = persons.iter().map(|cpr| by_cpr(cpr).unwrap()).collect();
     asked.insert(3, by_cpr(&new_cpr()).unwrap());
     // The partitions' heads differ: one of them may not have this position at all.
-    let request = BatchGetAllowancesRequest { persons: asked, year: 2022, min_position: last };
+    let request = BatchGetAllowancesRequest {
+        persons: asked,
+        year: 2022,
+        min_position: last,
+        ..BatchGetAllowancesRequest::default()
+    };
     let batch = survivor.batch_get_allowances(request).await.unwrap().into_inner();
     assert_eq!(batch.positions.len(), 2);
     for result in batch.results {

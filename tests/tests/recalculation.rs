@@ -12,10 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use frikort_proto::v1::{AnnualLimit, SetAnnualLimitRequest};
+use frikort_proto::v1::{
+    AnnualLimit, AsOf, GetStatementRequest, SetAnnualLimitRequest, as_of::KnownAt,
+};
 use frikort_tests::{
     audit::{assert_projection_is_the_fold, assert_sound},
-    client::{Ledger, cpr, date, report},
+    client::{Ledger, by_cpr, cpr, date, report},
     stack::Stack,
 };
 use futures::{StreamExt, stream};
@@ -113,6 +115,29 @@ async fn times(pool: &PgPool) -> Vec<i64> {
     sqlx::query_scalar(times).fetch_all(pool).await.unwrap()
 }
 
+async fn last_limit(pool: &PgPool) -> i64 {
+    let position = "SELECT max(position) FROM projection.annual_limit";
+    sqlx::query_scalar(position).fetch_one(pool).await.unwrap()
+}
+
+/// As of any position after the limit was raised, whether it had reached the person by then or
+/// not: nothing is taxable, and the payments' parts say the same as the sum (A2).
+async fn assert_used_as_of(stack: &Stack, position: i64, person: u32) {
+    let known_at = Some(KnownAt::KnownPosition(position));
+    let request = GetStatementRequest {
+        person: by_cpr(&cpr(person)),
+        as_of: Some(AsOf { known_at, paid_through: None }),
+        ..GetStatementRequest::default()
+    };
+    let mut allowances = stack.allowances().await.unwrap();
+    let told = allowances.get_statement(request).await.unwrap().into_inner();
+    let year = &told.allowances[0];
+    assert_eq!((year.limit_oere, year.taxable_oere), (4_000_000, 0), "{position}");
+    assert!(year.total_oere >= 2_100_000);
+    let exempt: i64 = told.payments.iter().map(|payment| payment.exempt_oere).sum();
+    assert_eq!(exempt, year.used_oere, "{position}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a5_a_limit_raised_under_load_reaches_everybody_once_through_kills_of_both() {
     let mut stack = Stack::start(1).await.unwrap();
@@ -150,6 +175,11 @@ async fn a5_a_limit_raised_under_load_reaches_everybody_once_through_kills_of_bo
     let times = times(&pool).await;
     assert!(times.iter().all(|times| *times == 1));
     assert!(times.len() > 400 && times.len() <= usize::try_from(ABOVE).unwrap());
+    let limit_at = last_limit(&pool).await;
+    for step in 0..100 {
+        let position = limit_at + step * (events - limit_at) / 100;
+        assert_used_as_of(&stack, position, u32::try_from(step).unwrap() * 7919 % ABOVE).await;
+    }
     let expected = 2 + 2 * PERSONS as usize + paid.load(Ordering::Relaxed) + times.len();
     assert_eq!(usize::try_from(events).unwrap(), expected);
 }

@@ -4,7 +4,7 @@
 use std::io::{BufWriter, Stdout};
 
 use frikort_proto::v1::{
-    Allowance, BatchGetAllowancesRequest, allowance_service_client::AllowanceServiceClient,
+    Allowance, AsOf, BatchGetAllowancesRequest, allowance_service_client::AllowanceServiceClient,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -44,12 +44,12 @@ struct Answered {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<Ending> {
-    let projector = args.projector.service()?;
-    let min_position = args.projector.min_position;
+    let projector = args.projector.address.service()?;
+    let (min_position, as_of) = (args.projector.min_position, args.projector.as_of.ask()?);
     let asked = args.persons.read()?;
     let chunks: Vec<Vec<Asked>> = asked.chunks(CHUNK).map(<[Asked]>::to_vec).collect();
     let mut answers = stream::iter(chunks)
-        .map(|chunk| ask(&projector, chunk, &args.years, min_position))
+        .map(|chunk| ask(&projector, chunk, &args.years, min_position, as_of))
         .buffered(IN_FLIGHT);
     let mut show = Show::new(args.csv)?;
     let mut ending = Ending::Done;
@@ -79,13 +79,15 @@ async fn ask(
     chunk: Vec<Asked>,
     years: &[i32],
     min_position: i64,
+    as_of: Option<AsOf>,
 ) -> anyhow::Result<Vec<Answered>> {
     let persons: Vec<_> =
         chunk.iter().map(|asked| wire::by_cpr(asked.cpr.clone(), String::new())).collect();
     let mut answers: Vec<Answered> =
         chunk.into_iter().map(|asked| Answered { asked, years: Vec::new() }).collect();
     for &year in years {
-        let request = BatchGetAllowancesRequest { persons: persons.clone(), year, min_position };
+        let request =
+            BatchGetAllowancesRequest { persons: persons.clone(), year, min_position, as_of };
         for (index, allowance) in batch(projector, request).await? {
             if let Some(answered) = answers.get_mut(index) {
                 answered.years.push(allowance);

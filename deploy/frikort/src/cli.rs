@@ -6,8 +6,9 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     Ending, allowance,
+    as_of::AsOf,
     client::{GaveUp, QUERY_PATIENCE, Service},
-    demo, events, import, limits, output, stack, statement,
+    demo, events, import, limits, output, stack, statement, watch,
 };
 
 const AFTER: &str = "\
@@ -22,7 +23,9 @@ Examples:
   frikort up                                        the ledger on this machine
   frikort import --visitations v.csv --payments p.csv --answers answers.csv
   frikort allowance --cpr 0101605001 --year 2025
+  frikort allowance --cpr 0101605001 --year 2023 --known-at 2023-05-31T12:00:00Z
   frikort statement --cpr-file persons.txt --csv > splits.csv
+  frikort statement --cpr 0101605001 --history --paid-through 2023-05-31
   frikort events --follow | jq .type";
 
 /// Register of payments on the Danish "socialt frikort": runs it on this machine, and asks it.
@@ -45,6 +48,8 @@ enum Command {
     Allowance(allowance::Args),
     /// Every payment of persons with its exempt and taxable part
     Statement(statement::Args),
+    /// Changes of allowances as they come: one line of CSV each, until Ctrl-C
+    Watch(watch::Args),
     /// The history as it was recorded: one line of JSON an event
     Events(events::Args),
     /// The yearly limits on record
@@ -81,22 +86,31 @@ impl Ledger {
     }
 }
 
-/// Where the projector is, and how fresh its answers must be.
+/// Where the projector is.
 #[derive(clap::Args, Debug)]
-pub(crate) struct Projector {
+pub(crate) struct ProjectorAddress {
     /// The projector's address.
     #[arg(long, value_name = "ADDR", env = "FRIKORT_PROJECTOR")]
     #[arg(default_value = stack::PROJECTOR)]
-    pub(crate) projector: String,
-    /// Wait until the answer contains this position of the ledger.
-    #[arg(long, value_name = "POSITION", default_value_t = 0, hide_default_value = true)]
-    pub(crate) min_position: i64,
+    projector: String,
 }
 
-impl Projector {
+impl ProjectorAddress {
     pub(crate) fn service(&self) -> anyhow::Result<Service> {
         Service::new(&self.projector, QUERY_PATIENCE)
     }
+}
+
+/// Where the projector is, how fresh its answers must be, and as of when.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Projector {
+    #[command(flatten)]
+    pub(crate) address: ProjectorAddress,
+    #[command(flatten)]
+    pub(crate) as_of: AsOf,
+    /// Wait until the answer contains this position of the ledger.
+    #[arg(long, value_name = "POSITION", default_value_t = 0, hide_default_value = true)]
+    pub(crate) min_position: i64,
 }
 
 /// Runs the command of this process and answers its exit code.
@@ -133,6 +147,7 @@ async fn run(command: Command) -> anyhow::Result<Ending> {
         Command::Import(args) => import::run(args).await,
         Command::Allowance(args) => allowance::run(args).await,
         Command::Statement(args) => statement::run(args).await,
+        Command::Watch(args) => watch::run(args).await,
         Command::Events(args) => events::run(args).await,
         Command::Limits(args) => {
             limits::run(&args.ledger.service()?, args.load.as_deref()).await?;

@@ -5,6 +5,7 @@
 //! rules and decisions; it only starts the services and calls their public contract.
 
 mod allowance;
+mod as_of;
 pub mod cli;
 mod client;
 mod danish;
@@ -20,6 +21,7 @@ pub mod postgres;
 mod stack;
 mod statement;
 mod table;
+mod watch;
 mod wire;
 
 /// How a command ended that did not fail.

@@ -18,6 +18,29 @@ pub(crate) struct Persons {
     cpr_file: Option<PathBuf>,
 }
 
+/// Whom to ask about, or everybody.
+#[derive(clap::Args, Debug)]
+#[group(multiple = false)]
+pub(crate) struct OrEverybody {
+    /// Only this person, by CPR number.
+    #[arg(long, value_name = "N")]
+    cpr: Option<String>,
+    /// Only these persons: a file with one CPR number a line.
+    #[arg(long, value_name = "FILE")]
+    cpr_file: Option<PathBuf>,
+}
+
+impl OrEverybody {
+    /// Reads them; none for everybody.
+    pub(crate) fn read(self) -> anyhow::Result<Vec<Asked>> {
+        let Self { cpr, cpr_file } = self;
+        if cpr.is_none() && cpr_file.is_none() {
+            return Ok(Vec::new());
+        }
+        Persons { cpr, cpr_file }.read()
+    }
+}
+
 /// One person, and where the number stood.
 #[derive(Clone)]
 pub(crate) struct Asked {

@@ -3,11 +3,16 @@
 
 use std::io::{BufWriter, Stdout, Write};
 
-use frikort_proto::v1::{
-    ErrorReason, GetStatementRequest, GetStatementResponse, Payment, WorkedHours,
-    allowance_service_client::AllowanceServiceClient,
+use anyhow::Context;
+use frikort_proto::{
+    instant,
+    v1::{
+        ErrorReason, GetStatementRequest, GetStatementResponse, Payment, PaymentChangeKind,
+        WorkedHours, allowance_service_client::AllowanceServiceClient,
+    },
 };
 use futures::{StreamExt, stream};
+use time::format_description::well_known::Rfc3339;
 
 use crate::{
     Ending,
@@ -32,17 +37,28 @@ pub(crate) struct Args {
     /// CSV with the columns cpr,employer_cvr,reference,year,amount,exempt,taxable,cancelled.
     #[arg(long)]
     csv: bool,
+    /// What happened to each payment, too.
+    #[arg(long, conflicts_with = "csv")]
+    history: bool,
     #[command(flatten)]
     projector: crate::cli::Projector,
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<Ending> {
-    let projector = args.projector.service()?;
+    let projector = args.projector.address.service()?;
     let (year, min_position) = (args.year, args.projector.min_position);
+    let (as_of, with_history) = (args.projector.as_of.ask()?, args.history);
     let mut answers = stream::iter(args.persons.read()?)
         .map(|asked| {
             let person = Some(wire::by_cpr(asked.cpr.clone(), String::new()));
-            let request = GetStatementRequest { person, year, min_position, hours_through: None };
+            let request = GetStatementRequest {
+                person,
+                year,
+                min_position,
+                hours_through: None,
+                as_of,
+                with_history,
+            };
             let projector = &projector;
             async move { (asked, ask(projector, request).await) }
         })
@@ -106,6 +122,9 @@ impl Show {
             }
             Self::Text(out) => {
                 writeln!(out, "{cpr}\n{}", as_table(&statement.payments))?;
+                if statement.payments.iter().any(|payment| !payment.history.is_empty()) {
+                    writeln!(out, "\n{}\n", as_history(&statement.payments)?)?;
+                }
                 for a in &statement.allowances {
                     let (total, taxable) =
                         (money::danish(a.total_oere), money::danish(a.taxable_oere));
@@ -158,6 +177,36 @@ fn csv_row(cpr: &str, payment: &Payment) -> [String; 8] {
         money::plain(payment.taxable_oere),
         payment.cancelled.to_string(),
     ]
+}
+
+/// What happened to payments, one event a line, payment by payment.
+fn as_history(payments: &[Payment]) -> anyhow::Result<comfy_table::Table> {
+    let columns =
+        ["Employer", "Reference", "What", "Recorded", "Position", "Amount", "Exempt", "Taxable"];
+    let mut table = table::new(&columns, &table::numbers_after(4, 8));
+    for payment in payments {
+        for change in &payment.history {
+            let what = match change.kind() {
+                PaymentChangeKind::Reported => "reported",
+                PaymentChangeKind::Corrected => "corrected",
+                PaymentChangeKind::Cancelled => "cancelled",
+                PaymentChangeKind::SplitChanged => "split changed",
+                PaymentChangeKind::Unspecified => "",
+            };
+            let recorded = change.recorded_time.and_then(instant).context("no instant")?;
+            table.add_row([
+                payment.employer_cvr.clone(),
+                payment.reference.clone(),
+                what.to_owned(),
+                recorded.format(&Rfc3339)?,
+                change.position.to_string(),
+                money::danish(change.exempt_oere + change.taxable_oere),
+                money::danish(change.exempt_oere),
+                money::danish(change.taxable_oere),
+            ]);
+        }
+    }
+    Ok(table)
 }
 
 /// Payments for people, one a line.

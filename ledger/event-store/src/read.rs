@@ -1,6 +1,7 @@
 //! Reading: by stream, by position.
 
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{EventStore, StoreError};
@@ -129,6 +130,47 @@ impl EventStore {
             until
         );
         Ok(query.fetch_all(self.pool()).await?)
+    }
+
+    /// When the event at `position` was recorded; `None` where there is none.
+    pub async fn recorded_at(
+        &self,
+        partition: i32,
+        position: i64,
+    ) -> Result<Option<OffsetDateTime>, StoreError> {
+        let query = sqlx::query_scalar!(
+            "SELECT recorded_at FROM ledger.event WHERE partition = $1 AND position = $2",
+            partition,
+            position
+        );
+        Ok(query.fetch_optional(self.pool()).await?)
+    }
+
+    /// Position of the last event that was recorded at or before `instant`; 0 where there is none.
+    ///
+    /// Instants increase with the positions, which have no gaps: halving the range finds it, by
+    /// the primary key, in one round trip.
+    pub async fn position_at(
+        &self,
+        partition: i32,
+        instant: OffsetDateTime,
+    ) -> Result<i64, StoreError> {
+        let query = sqlx::query_scalar!(
+            r#"WITH RECURSIVE search (low, high) AS (
+                   SELECT 0::bigint, position FROM ledger.partition_head WHERE partition = $1
+                   UNION ALL
+                   SELECT CASE WHEN known THEN middle ELSE low END,
+                          CASE WHEN known THEN high ELSE middle - 1 END
+                   FROM (SELECT low, high, (low + high + 1) / 2 AS middle,
+                                (SELECT recorded_at <= $2 FROM ledger.event
+                                 WHERE partition = $1 AND position = (low + high + 1) / 2) AS known
+                         FROM search WHERE low < high) AS half
+               )
+               SELECT low AS "low!" FROM search WHERE low = high"#,
+            partition,
+            instant
+        );
+        Ok(query.fetch_one(self.pool()).await?)
     }
 }
 

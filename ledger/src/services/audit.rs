@@ -6,12 +6,10 @@
 use std::{pin::Pin, sync::Arc};
 
 use frikort_event_store::{StoreError, StoredEvent, Subscription};
-use frikort_proto::{
-    error::Failure,
-    v1::{
-        CaughtUp, EventRecord, ReadEventsRequest, ReadEventsResponse,
-        audit_service_server::AuditService, read_events_response::Item,
-    },
+use frikort_process::feed::{Items, feed};
+use frikort_proto::v1::{
+    CaughtUp, EventRecord, ReadEventsRequest, ReadEventsResponse,
+    audit_service_server::AuditService, read_events_response::Item,
 };
 use frikort_register::Person;
 use futures::Stream;
@@ -22,7 +20,6 @@ use tonic::{Request, Response, Status};
 use crate::{
     ledger::{Caller, Ledger},
     parse,
-    sequencer::Refused,
 };
 
 /// Records read at a time.
@@ -32,8 +29,6 @@ const PAGE: i64 = 500;
 const AHEAD: usize = 500;
 
 pub(crate) struct Audits(pub(crate) Arc<Ledger>);
-
-type Items = mpsc::Sender<Result<ReadEventsResponse, Status>>;
 
 #[tonic::async_trait]
 impl AuditService for Audits {
@@ -58,7 +53,9 @@ impl AuditService for Audits {
         };
         for partition in wanted {
             let reader = Reader { ledger: self.0.clone(), partition, person };
-            tokio::spawn(reader.run(reading.from, reading.follow, items.clone()));
+            let (to, from, follow) = (items.clone(), reading.from, reading.follow);
+            let read = async move { reader.read(from, follow, &to).await };
+            tokio::spawn(feed(items.clone(), self.0.stop.clone(), read));
         }
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
@@ -72,20 +69,13 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(self, from: i64, follow: bool, items: Items) {
-        let stop = self.ledger.stop.clone();
-        let result = tokio::select! {
-            result = self.read(from, follow, &items) => result,
-            () = stop.cancelled() => Err(Failure::from(Refused::ShuttingDown).into()),
-        };
-        if let Err(status) = result {
-            // The caller may be gone; then there is nobody to tell.
-            let _ = items.send(Err(status)).await;
-        }
-    }
-
     /// Sends what there is up to the head, marks it, and goes on if asked to.
-    async fn read(&self, from: i64, follow: bool, items: &Items) -> Result<(), Status> {
+    async fn read(
+        &self,
+        from: i64,
+        follow: bool,
+        items: &Items<ReadEventsResponse>,
+    ) -> Result<(), Status> {
         let failed = |error: StoreError| Status::from(self.ledger.read_failed(error));
         let store = &self.ledger.store;
         let (stream, signal) = (self.person.map(|p| p.id.0), self.ledger.appended.clone());

@@ -9,6 +9,7 @@ use frikort_proto::v1::{
     CancelPaymentResponse, CorrectPaymentRequest, CorrectPaymentResponse, GetAllowanceRequest,
     GetAllowanceResponse, GetStatementRequest, GetStatementResponse, LedgerPosition, Payment,
     ReportPaymentRequest, ReportPaymentResponse, ReportPaymentsRequest, ReportPaymentsResponse,
+    WatchAllowancesRequest, WatchAllowancesResponse,
     allowance_service_server::{AllowanceService, AllowanceServiceServer},
     payment_service_server::{PaymentService, PaymentServiceServer},
 };
@@ -107,6 +108,16 @@ impl AllowanceService for Echo {
         &self,
         _: Request<GetStatementRequest>,
     ) -> Result<Response<GetStatementResponse>, Status> {
+        Err(Status::unimplemented("no floor for this"))
+    }
+
+    type WatchAllowancesStream =
+        Pin<Box<dyn Stream<Item = Result<WatchAllowancesResponse, Status>> + Send>>;
+
+    async fn watch_allowances(
+        &self,
+        _: Request<WatchAllowancesRequest>,
+    ) -> Result<Response<Self::WatchAllowancesStream>, Status> {
         Err(Status::unimplemented("no floor for this"))
     }
 }

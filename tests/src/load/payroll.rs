@@ -158,7 +158,12 @@ impl Payroll {
     /// The question about that person, as of that position.
     pub(super) fn question_about(&self, person: usize, min_position: i64) -> GetAllowanceRequest {
         let person = Some(people::reference_to(self.first_person + person));
-        GetAllowanceRequest { person, year: self.book.today.year(), min_position }
+        GetAllowanceRequest {
+            person,
+            year: self.book.today.year(),
+            min_position,
+            ..GetAllowanceRequest::default()
+        }
     }
 }
 

@@ -241,7 +241,12 @@ async fn n5_a_new_number_leads_to_the_same_person() {
     assert_eq!(after.payment.unwrap().exempt_oere, 40_000);
     let min_position = after.position.unwrap().position;
     for number in [&new, &old] {
-        let asked = GetAllowanceRequest { person: by_cpr(number), year: 2022, min_position };
+        let asked = GetAllowanceRequest {
+            person: by_cpr(number),
+            year: 2022,
+            min_position,
+            ..GetAllowanceRequest::default()
+        };
         let mut allowances = stack.allowances().await.unwrap();
         let told = allowances.get_allowance(asked).await.unwrap().into_inner();
         assert_eq!(told.allowance.unwrap().total_oere, 2_060_000);
@@ -295,7 +300,7 @@ async fn a_rejected_application_is_kept_and_tells_nobody_who_asks() {
     let payment = ledger.payments.report_payment(report(&cpr, "a", 100)).await;
     refused(NotFound, "NO_CARD").check("a payment", payment);
     let min_position = first.position.unwrap().position;
-    let asked = GetAllowanceRequest { person: by_cpr(&cpr), year: 2022, min_position };
+    let asked = GetAllowanceRequest { person: by_cpr(&cpr), year: 2022, min_position, as_of: None };
     let allowance = stack.allowances().await.unwrap().get_allowance(asked).await;
     refused(NotFound, "NO_CARD").check("an allowance", allowance);
 

@@ -172,20 +172,30 @@ async fn a_wrong_frikort_id_gets_the_answer_about_nobody_from_the_projector() {
     let head = ground.stack.recorded().await.unwrap().positions;
     for year in [2022, 2023] {
         let call = async |person| {
-            let request = GetAllowanceRequest { person, year, min_position: head };
+            let request = GetAllowanceRequest {
+                person,
+                year,
+                min_position: head,
+                ..GetAllowanceRequest::default()
+            };
             allowances.get_allowance(request).await
         };
         ground.check("an allowance", "NO_CARD", call).await;
     }
     let call = async |person| {
         let request =
-            GetStatementRequest { person, year: 0, min_position: head, hours_through: None };
+            GetStatementRequest { person, min_position: head, ..GetStatementRequest::default() };
         allowances.get_statement(request).await
     };
     ground.check("a statement", "NO_CARD", call).await;
 
     let persons = ground.named().into_iter().flatten().collect();
-    let batch = BatchGetAllowancesRequest { persons, year: 2022, min_position: head };
+    let batch = BatchGetAllowancesRequest {
+        persons,
+        year: 2022,
+        min_position: head,
+        ..BatchGetAllowancesRequest::default()
+    };
     let answer = allowances.batch_get_allowances(batch).await.unwrap().into_inner();
     let known: Vec<bool> = answer.results.iter().map(|result| result.allowance.is_some()).collect();
     assert_eq!(known, [false, false, false, false, false, true]);
@@ -198,13 +208,20 @@ async fn nobody_is_waited_for_as_long_as_a_holder() {
     let min_position = ground.stack.recorded().await.unwrap().positions;
     // The projection is there before it is asked to be further.
     let person = by_cpr(&ground.cpr);
-    let request = GetAllowanceRequest { person, year: 2022, min_position };
+    let request =
+        GetAllowanceRequest { person, year: 2022, min_position, ..GetAllowanceRequest::default() };
     allowances.clone().get_allowance(request).await.unwrap();
     let ask = async |person: Option<PersonRef>| {
         let (mut allowances, mut statements) = (allowances.clone(), allowances.clone());
         let min_position = min_position + 1000;
-        let allowance = GetAllowanceRequest { person: person.clone(), year: 2022, min_position };
-        let statement = GetStatementRequest { person, year: 0, min_position, hours_through: None };
+        let allowance = GetAllowanceRequest {
+            person: person.clone(),
+            year: 2022,
+            min_position,
+            ..GetAllowanceRequest::default()
+        };
+        let statement =
+            GetStatementRequest { person, min_position, ..GetStatementRequest::default() };
         let (mut allowance, mut statement) = (Request::new(allowance), Request::new(statement));
         allowance.set_timeout(Duration::from_secs(2));
         statement.set_timeout(Duration::from_secs(2));

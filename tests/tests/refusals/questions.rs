@@ -26,13 +26,17 @@ async fn questions_about_nobody_or_a_year_without_limit_are_refused() {
     ledger.grant(&cpr).await.unwrap();
 
     let no_card = refused(NotFound, "NO_CARD");
-    let get = |cpr: &str| GetAllowanceRequest { person: by_cpr(cpr), year: 2022, min_position: 1 };
+    let get = |cpr: &str| GetAllowanceRequest {
+        person: by_cpr(cpr),
+        year: 2022,
+        min_position: 1,
+        ..GetAllowanceRequest::default()
+    };
     no_card.check("an allowance", allowances.get_allowance(get(&nobody)).await);
     let request = GetStatementRequest {
         person: by_cpr(&nobody),
-        year: 0,
         min_position: 1,
-        hours_through: None,
+        ..GetStatementRequest::default()
     };
     no_card.check("a statement", allowances.get_statement(request).await);
     let request = ReadEventsRequest { person: by_cpr(&nobody), ..ReadEventsRequest::default() };
@@ -42,7 +46,12 @@ async fn questions_about_nobody_or_a_year_without_limit_are_refused() {
         Refused { metadata: &[("year", "2022")], ..refused(FailedPrecondition, "LIMIT_NOT_SET") };
     not_set.check("an allowance", allowances.get_allowance(get(&cpr)).await);
     let persons = [&nobody, &cpr].map(|cpr| by_cpr(cpr).unwrap()).to_vec();
-    let batch = BatchGetAllowancesRequest { persons, year: 2022, min_position: 1 };
+    let batch = BatchGetAllowancesRequest {
+        persons,
+        year: 2022,
+        min_position: 1,
+        ..BatchGetAllowancesRequest::default()
+    };
     not_set.check("a batch", allowances.batch_get_allowances(batch.clone()).await);
 
     // With a limit, one person without a card fails nobody else's answer.
@@ -64,7 +73,7 @@ async fn a_position_that_is_not_reached_in_time_says_how_far_it_is_and_when_to_r
     ledger.grant(&cpr).await.unwrap();
     let get = |min_position| {
         let person = by_cpr(&cpr);
-        GetAllowanceRequest { person, year: 2022, min_position }
+        GetAllowanceRequest { person, year: 2022, min_position, ..GetAllowanceRequest::default() }
     };
     let there = allowances.clone().get_allowance(get(2)).await.unwrap().into_inner();
     assert_eq!(there.position.unwrap().position, 2);
@@ -76,12 +85,16 @@ async fn a_position_that_is_not_reached_in_time_says_how_far_it_is_and_when_to_r
     }
     let statement = GetStatementRequest {
         person: by_cpr(&cpr),
-        year: 0,
         min_position: 1002,
-        hours_through: None,
+        ..GetStatementRequest::default()
     };
     let persons = vec![by_cpr(&cpr).unwrap()];
-    let batch = BatchGetAllowancesRequest { persons, year: 2022, min_position: 1002 };
+    let batch = BatchGetAllowancesRequest {
+        persons,
+        year: 2022,
+        min_position: 1002,
+        ..BatchGetAllowancesRequest::default()
+    };
     let (mut one, mut two, mut three) = (allowances.clone(), allowances.clone(), allowances);
     let (allowance, statement, batch) = tokio::join!(
         one.get_allowance(in_two_seconds(get(1002))),

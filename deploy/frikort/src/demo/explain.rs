@@ -25,7 +25,8 @@ pub(super) async fn years(projector: &Service, cprs: &[String]) -> anyhow::Resul
     let mut all = Vec::new();
     for year in YEARS {
         let persons = persons.clone();
-        let request = BatchGetAllowancesRequest { persons, year, min_position: 0 };
+        let request =
+            BatchGetAllowancesRequest { persons, year, ..BatchGetAllowancesRequest::default() };
         let answers = allowance::batch(projector, request).await?.into_iter();
         all.extend(answers.map(|(_, allowance)| allowance).filter(|a| a.payment_count > 0));
     }
@@ -64,8 +65,7 @@ pub(super) async fn one_year(projector: &Service, all: &[Allowance]) -> anyhow::
         let request = GetStatementRequest {
             person: Some(wire::by_id(allowance.person_id.clone())),
             year: allowance.year,
-            min_position: 0,
-            hours_through: None,
+            ..GetStatementRequest::default()
         };
         candidates.push((allowance, statement::ask(projector, request).await?.payments));
     }

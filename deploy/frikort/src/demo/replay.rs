@@ -105,7 +105,8 @@ impl History {
 
 async fn compare(projector: &Service, year: i32, expected: &[Year]) -> anyhow::Result<()> {
     let persons = expected.iter().map(|e| wire::by_id(e.person.to_string())).collect();
-    let request = BatchGetAllowancesRequest { persons, year, min_position: 0 };
+    let request =
+        BatchGetAllowancesRequest { persons, year, ..BatchGetAllowancesRequest::default() };
     let answers: HashMap<usize, Allowance> =
         allowance::batch(projector, request).await?.into_iter().collect();
     for (index, expected) in expected.iter().enumerate() {

@@ -31,9 +31,8 @@ pub(crate) async fn wait(projector: &Service, reached: &Reached) -> anyhow::Resu
     for (position, person_id) in reached.0.values() {
         let request = GetStatementRequest {
             person: Some(wire::by_id(person_id.clone())),
-            year: 0,
             min_position: *position,
-            hours_through: None,
+            ..GetStatementRequest::default()
         };
         match statement::ask(projector, request).await {
             Ok(_) | Err(CallError::Refused(_)) => {}

@@ -1,0 +1,256 @@
+//! WatchAllowances: changes of allowances, in the order of positions, each once.
+//!
+//! One task a partition reads the events behind the projection page by page, and waits for the
+//! caller to take what they changed: a slow caller costs a page of changes and no more. All
+//! watchers take turns at reading, so that they never keep questions from the database.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use frikort_domain::{Event, LimitEntry, PersonId, YearTotals};
+use frikort_event_store::{EventStore, PARTITION_STREAM, StoredEvent};
+use frikort_process::feed::{Items, feed};
+use frikort_proto::{
+    error::{Failure, Faults},
+    v1::{
+        AllowanceChange, AnnualLimit, CaughtUp, ErrorReason, LedgerPosition, LimitChange,
+        WatchAllowancesRequest, WatchAllowancesResponse, watch_allowances_response::Item,
+    },
+};
+use frikort_register::Named;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use crate::{
+    effect::Effect,
+    fold::Poison,
+    past::decode,
+    query::{
+        Allowances, Found, allowance, check_optional_year, internal, parse_persons, unread, untold,
+    },
+    tables::Checkpoint,
+};
+
+/// Events read at a time.
+const PAGE: i64 = 500;
+
+/// Messages that wait for a caller.
+const AHEAD: usize = 100;
+
+/// Callers that watch at the same time.
+const WATCHERS: usize = 256;
+
+/// Pages that are read at the same time, for all of them.
+const READS: usize = 4;
+
+/// What all watchers share.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    places: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+}
+
+impl Watching {
+    pub(crate) fn new() -> Self {
+        let places = Arc::new(Semaphore::new(WATCHERS));
+        Self { places, reads: Arc::new(Semaphore::new(READS)) }
+    }
+}
+
+/// A request, parsed.
+struct Wish {
+    after: BTreeMap<i32, i64>,
+    /// Empty for everybody.
+    named: Vec<Named>,
+    year: i32,
+}
+
+/// What a caller wants to see.
+struct Wanted {
+    /// `None` for everybody.
+    persons: Option<HashSet<PersonId>>,
+    /// 0 for all.
+    year: i32,
+    /// Given back when the last partition's task has ended.
+    _place: OwnedSemaphorePermit,
+}
+
+/// One partition, for one caller.
+struct Watcher {
+    store: EventStore,
+    applied: watch::Receiver<Checkpoint>,
+    reads: Arc<Semaphore>,
+    wanted: Arc<Wanted>,
+    partition: i32,
+}
+
+/// Starts a task a partition, and gives what they send.
+pub(crate) async fn start(
+    allowances: &Allowances,
+    request: WatchAllowancesRequest,
+) -> Result<ReceiverStream<Result<WatchAllowancesResponse, Status>>, Failure> {
+    let partitions: Vec<i32> = allowances.states.keys().copied().collect();
+    let Wish { after, named, year } = parse(request, &partitions)?;
+    let place = allowances.watching.places.clone().try_acquire_owned().map_err(|_| {
+        Failure::new(ErrorReason::Overloaded, "too many callers are watching; repeat")
+    })?;
+    let persons =
+        if named.is_empty() { None } else { Some(find(allowances, &partitions, &named).await?) };
+    let wanted = Arc::new(Wanted { persons, year, _place: place });
+    let (items, stream) = mpsc::channel(AHEAD);
+    for (partition, state) in &allowances.states {
+        let watcher = Watcher {
+            store: allowances.store.clone(),
+            applied: state.applied(),
+            reads: allowances.watching.reads.clone(),
+            wanted: wanted.clone(),
+            partition: *partition,
+        };
+        let (to, after) = (items.clone(), after.get(partition).copied().unwrap_or_default());
+        let watching = async move { watcher.run(after, &to).await };
+        tokio::spawn(feed(items.clone(), allowances.stop.clone(), watching));
+    }
+    Ok(ReceiverStream::new(stream))
+}
+
+fn parse(request: WatchAllowancesRequest, partitions: &[i32]) -> Result<Wish, Failure> {
+    let mut faults = Faults::default();
+    let mut after = BTreeMap::new();
+    for (index, at) in request.after.iter().enumerate() {
+        if !partitions.contains(&at.partition) {
+            let field = format!("after[{index}].partition");
+            faults.note(&field, format!("must be one of {partitions:?}"));
+        } else if after.insert(at.partition, at.position).is_some() {
+            faults.note(&format!("after[{index}].partition"), "must be named once");
+        }
+        if at.position < 0 {
+            faults.note(&format!("after[{index}].position"), "must be 0 or more");
+        }
+    }
+    let named = parse_persons(&mut faults, request.persons, 0);
+    check_optional_year(&mut faults, request.year);
+    faults.finish(named.map(|named| Wish { after, named, year: request.year }))
+}
+
+/// The persons named, without those who are nobody (W3).
+async fn find(
+    allowances: &Allowances,
+    partitions: &[i32],
+    named: &[Named],
+) -> Result<HashSet<PersonId>, Failure> {
+    let found = allowances.find(&named.iter().collect::<Vec<_>>()).await?;
+    let snapshot = allowances.snapshot(partitions, &found).await.map_err(|error| unread(&error))?;
+    let is_somebody = |(person, frikort): &Found| {
+        let years = snapshot.get(&person.partition).and_then(|known| known.persons.get(&person.id));
+        frikort.is_none() || years.is_some_and(|years| years.knows(*frikort))
+    };
+    Ok(found.into_iter().flatten().filter(is_somebody).map(|(person, _)| person.id).collect())
+}
+
+impl Watcher {
+    /// Sends what follows `after` for as long as the caller takes it.
+    async fn run(
+        mut self,
+        after: i64,
+        items: &Items<WatchAllowancesResponse>,
+    ) -> Result<(), Status> {
+        let head = self.store.head(self.partition).await.map_err(|error| unread(&error))?.position;
+        let mut sent = after;
+        let mut marked = None;
+        loop {
+            let applied = self.applied.borrow_and_update().position;
+            while sent < applied {
+                let (last, page) = self.read(sent, applied).await?;
+                for item in page {
+                    if !send(items, item).await {
+                        return Ok(());
+                    }
+                }
+                sent = last;
+            }
+            if sent == applied && sent >= head && marked != Some(sent) {
+                marked = Some(sent);
+                let mark = CaughtUp { partition: self.partition, position: sent };
+                if !send(items, Item::CaughtUp(mark)).await {
+                    return Ok(());
+                }
+            }
+            tokio::select! {
+                changed = self.applied.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                }
+                () = items.closed() => return Ok(()),
+            }
+        }
+    }
+
+    /// What the events after `after` changed, no further than `until`, and the last of them.
+    async fn read(&self, after: i64, until: i64) -> Result<(i64, Vec<Item>), Status> {
+        // Closed never.
+        let _turn = self.reads.acquire().await.map_err(|_| internal())?;
+        let count = PAGE.min(until - after);
+        let page = self.store.read_all(self.partition, after + 1, count).await;
+        let page = page.map_err(|error| unread(&error))?;
+        let Some(last) = page.last().map(|event| event.position) else {
+            tracing::error!(partition = self.partition, after, until, "projected, and not there");
+            return Err(internal().into());
+        };
+        let items = page.iter().map(|event| self.item(event)).collect::<Result<Vec<_>, _>>();
+        let items = items.map_err(|poison| untold(&poison.into()))?;
+        Ok((last, items.into_iter().flatten().collect()))
+    }
+
+    /// What an event changed, if the caller wants to see it.
+    fn item(&self, event: &StoredEvent) -> Result<Option<Item>, Poison> {
+        let person = PersonId(event.person_id);
+        if event.person_id != PARTITION_STREAM && !self.wanted.person(person) {
+            return Ok(None);
+        }
+        let record = decode(event)?;
+        let place = LedgerPosition::new(self.partition, event.position, Some(record.recorded_at));
+        if let Event::AnnualLimitSet(entry) = &record.event {
+            return Ok(self.wanted.year(entry.year).then(|| limit(entry, place)));
+        }
+        let Some(effect) = Effect::of(&record.event) else { return Ok(None) };
+        let wanted = effect.years.iter().filter(|totals| self.wanted.year(totals.year));
+        let allowances: Vec<_> = wanted.map(|totals| after_event(person, totals)).collect();
+        if allowances.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Item::Change(AllowanceChange { allowances, position: Some(place) })))
+    }
+}
+
+impl Wanted {
+    fn person(&self, person: PersonId) -> bool {
+        self.persons.as_ref().is_none_or(|persons| persons.contains(&person))
+    }
+
+    fn year(&self, year: i32) -> bool {
+        self.year == 0 || self.year == year
+    }
+}
+
+/// Whether the caller is still there.
+async fn send(items: &Items<WatchAllowancesResponse>, item: Item) -> bool {
+    items.send(Ok(WatchAllowancesResponse { item: Some(item) })).await.is_ok()
+}
+
+fn after_event(person: PersonId, totals: &YearTotals) -> frikort_proto::v1::Allowance {
+    allowance(person, totals.year, totals.limit, totals.total, totals.payments)
+}
+
+fn limit(entry: &LimitEntry, place: LedgerPosition) -> Item {
+    let limit = AnnualLimit {
+        year: entry.year,
+        limit_oere: entry.limit.oere(),
+        in_force_date: Some(entry.in_force_from.into()),
+        citation: entry.citation.clone(),
+    };
+    Item::Limit(LimitChange { limit: Some(limit), position: Some(place) })
+}
