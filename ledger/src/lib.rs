@@ -15,6 +15,8 @@ mod fail;
 mod ledger;
 mod limits;
 mod parse;
+mod pay_run;
+mod plan;
 mod render;
 mod sequencer;
 mod services;

@@ -184,6 +184,8 @@ impl Sequencer {
 
     /// Decides and appends one batch, and answers everybody in it.
     async fn process(&mut self, requests: &mut Vec<Request>) {
+        // Also before a batch that will record nothing: it may have loaded accounts all the same.
+        self.accounts.shrink();
         let deadline = Instant::now() + CONTENTION_TIMEOUT;
         let refused = loop {
             match self.attempt(requests).await {
@@ -222,7 +224,6 @@ impl Sequencer {
             Ok(Appended::Yes) => {
                 self.head = draft.events.head_after(self.head);
                 self.committed.send_replace(self.head.position);
-                self.accounts.shrink();
                 Ok(Some(draft.replies))
             }
             Ok(Appended::HeadMoved) => {

@@ -147,7 +147,7 @@ async fn a_wrong_frikort_id_gets_the_answer_about_nobody_on_a_stream() {
         .map(|person| {
             let mut payment = report(&ground.cpr, "new", 50_000);
             payment.person = person;
-            ReportPaymentsRequest { payment: Some(payment) }
+            ReportPaymentsRequest { payment: Some(payment), ..Default::default() }
         })
         .collect();
     let mut payments = ground.ledger.payments.clone();
