@@ -16,7 +16,7 @@ use std::{
 };
 
 use frikort_proto::v1::{
-    ReportPaymentRequest, ReportPaymentsRequest, RunOptions, RunTotals,
+    GetCardRequest, ReportPaymentRequest, ReportPaymentsRequest, RunOptions, RunTotals,
     report_payments_response::Result as Became,
 };
 use frikort_tests::{
@@ -218,4 +218,46 @@ async fn an_import_of_100_000_rows_stays_small() {
     assert_small("frikort import --validate-only", planned_kb);
     assert_small("frikort import --plan", committed_kb);
     assert_small("frikort import", plain_kb);
+}
+
+/// A few persons with many payments, and room for the payments of hardly one: whoever asks after
+/// all of them, one by one, must not make the ledger keep all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_is_only_asked_lets_accounts_go_too() {
+    const HOLDERS: usize = 200;
+    const EACH: usize = 300;
+    /// Two accounts are some 300 KB, and all of them some 30 MB.
+    const MOST_MORE_KB: u64 = 10_000;
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::create(1).await.unwrap();
+    let mut service = Service::start(Kind::Ledger, &database, dir.path()).await.unwrap();
+    let mut ledger = ledger_of(&service).await;
+    ledger.set_limit(2022, 20_000).await.unwrap();
+    let holders: Vec<String> = (0..HOLDERS).map(|n| cpr(u32::try_from(n).unwrap())).collect();
+    for holder in &holders {
+        ledger.grant(holder).await.unwrap();
+    }
+    let lines = (0..HOLDERS * EACH).map(|number| {
+        let mut payment = line("n", number);
+        payment.person = by_cpr(&cpr(u32::try_from(number % HOLDERS).unwrap()));
+        ReportPaymentsRequest { payment: Some(payment), ..Default::default() }
+    });
+    let mut payments = ledger.payments.clone();
+    let mut results = payments.report_payments(stream::iter(lines)).await.unwrap().into_inner();
+    while results.message().await.unwrap().is_some() {}
+    assert!(service.stop().await.unwrap().success());
+
+    let settings = vec![("FRIKORT_CACHED_PAYMENTS", EACH.to_string())];
+    let service = Service::start_with(Kind::Ledger, &database, dir.path(), settings).await.unwrap();
+    let mut ledger = ledger_of(&service).await;
+    let mut peaks = Vec::new();
+    for holder in &holders {
+        let request = GetCardRequest { person: by_cpr(holder), ..GetCardRequest::default() };
+        ledger.visitations.get_card(request).await.unwrap();
+        peaks.push(peak_kb(service.id()).unwrap());
+    }
+    // The first ten are its warming up. The kernel's figures waver by some pages.
+    let more = peaks.last().unwrap().saturating_sub(peaks[10]);
+    println!("{} KiB after ten accounts, {more} KiB more after {HOLDERS}", peaks[10]);
+    assert!(more < MOST_MORE_KB, "{more} KiB more");
 }
