@@ -6,7 +6,7 @@
 //! lines hold CPR numbers, and there are few enough of those to try them all. What must stay out:
 //! what a run would do; that changes while the run stays the same.
 
-use std::fmt::Write;
+use std::{fmt::Write, mem};
 
 use frikort_domain::{Amount, Cpr};
 use frikort_proto::{
@@ -116,8 +116,8 @@ pub(crate) fn count_sent(totals: &mut RunTotals, line: Option<&ReportPaymentRequ
     }
 }
 
-/// Counts what became of a line.
-pub(crate) fn count_result(totals: &mut RunTotals, became: &Became) {
+/// Counts what became of a line. The last result is what was sent; it becomes the totals.
+pub(crate) fn count_result(totals: &mut RunTotals, became: &mut Became) {
     match became {
         Became::Recorded(answer) => {
             if answer.replayed {
@@ -134,7 +134,12 @@ pub(crate) fn count_result(totals: &mut RunTotals, became: &Became) {
             totals.changed += 1;
         }
         Became::Refused(_) => totals.refused += 1,
-        Became::Totals(_) => {}
+        Became::Totals(sent) => {
+            totals.lines = sent.lines;
+            totals.sum_oere = sent.sum_oere;
+            totals.plan_token = mem::take(&mut sent.plan_token);
+            *sent = mem::take(totals);
+        }
     }
 }
 

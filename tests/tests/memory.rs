@@ -2,6 +2,7 @@
 //! 200 MB. The peak resident memory is what the kernel has noted (VmHWM).
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails where it stands")]
+#![expect(clippy::print_stdout, reason = "the figures, for whoever asks with --nocapture")]
 
 use std::{
     fmt::Write,
@@ -46,8 +47,8 @@ fn peak_kb(process: u32) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
-fn assert_small(what: &str, kb: u64) {
-    println!("{what}: at most {:.0} MB resident", kb as f64 * 1024.0 / 1e6);
+fn assert_small(what: &str, kb: u64, took: Duration) {
+    println!("{what}: at most {} MB resident, {took:.1?}", kb * 1024 / 1_000_000);
     assert!(kb < MOST_KB, "{what} took {kb} KiB");
 }
 
@@ -173,31 +174,33 @@ async fn a_stream_of_100_000_payments_and_a_plan_of_as_many_stay_small() {
     let mut service = Service::start(Kind::Ledger, &database, dir.path()).await.unwrap();
     let mut ledger = ledger_of(&service).await;
     ledger.set_limit(2022, 20_000).await.unwrap();
-    let begun = Instant::now();
     grant_all(&ledger).await;
-    println!("granted after {:?}", begun.elapsed());
     let pool = database.pool().await.unwrap();
     let before = events(&pool).await;
+    let begun = Instant::now();
     send(&ledger, "stream", None, true).await;
-    println!("streamed after {:?}", begun.elapsed());
-    assert_eq!(events(&pool).await, before + i64::try_from(LINES).unwrap());
-    assert_small("the ledger, 100.000 payments on one stream", peak_kb(service.id()).unwrap());
+    let streamed = before + i64::try_from(LINES).unwrap();
+    assert_eq!(events(&pool).await, streamed);
+    let peak = peak_kb(service.id()).unwrap();
+    assert_small("the ledger, 100.000 payments on one stream", peak, begun.elapsed());
 
     assert!(service.stop().await.unwrap().success());
     let service = Service::start(Kind::Ledger, &database, dir.path()).await.unwrap();
     let ledger = ledger_of(&service).await;
+    let begun = Instant::now();
     let plan = RunOptions { validate_only: true, ..RunOptions::default() };
     let planned = send(&ledger, "run", Some(plan), true).await.unwrap();
-    println!("planned after {:?}", begun.elapsed());
     assert_eq!(usize::try_from(planned.recorded).unwrap(), LINES);
-    assert_small("the ledger, a plan of 100.000 lines", peak_kb(service.id()).unwrap());
-    assert_eq!(events(&pool).await, before + i64::try_from(LINES).unwrap());
+    assert_eq!(events(&pool).await, streamed, "a plan has recorded something");
+    let peak = peak_kb(service.id()).unwrap();
+    assert_small("the ledger, a plan of 100.000 lines", peak, begun.elapsed());
 
+    let begun = Instant::now();
     let commit = RunOptions { plan_token: planned.plan_token.clone(), ..RunOptions::default() };
     let committed = send(&ledger, "run", Some(commit), false).await.unwrap();
-    println!("committed after {:?}", begun.elapsed());
     assert_eq!(committed, RunTotals { plan_token: String::new(), ..planned });
-    assert_small("the ledger, the same run committed", peak_kb(service.id()).unwrap());
+    let peak = peak_kb(service.id()).unwrap();
+    assert_small("the same ledger, that run committed", peak, begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,17 +210,15 @@ async fn an_import_of_100_000_rows_stays_small() {
     ledger.set_limit(2022, 20_000).await.unwrap();
     grant_all(&ledger).await;
     let begun = Instant::now();
-    let (planned_kb, said) = import(&stack, "run", &["--validate-only"]).await;
-    println!("planned after {:?}", begun.elapsed());
+    let (peak, said) = import(&stack, "run", &["--validate-only"]).await;
+    assert_small("frikort import --validate-only", peak, begun.elapsed());
     let token = said.split("--plan ").nth(1).unwrap().trim();
-    let (committed_kb, _) = import(&stack, "run", &["--plan", token]).await;
-    println!("committed after {:?}", begun.elapsed());
-    let (plain_kb, _) = import(&stack, "plain", &[]).await;
-    println!("imported after {:?}", begun.elapsed());
-    println!("ledger {:?}", peak_kb(stack.ledger.id()));
-    assert_small("frikort import --validate-only", planned_kb);
-    assert_small("frikort import --plan", committed_kb);
-    assert_small("frikort import", plain_kb);
+    let begun = Instant::now();
+    let (peak, _) = import(&stack, "run", &["--plan", token]).await;
+    assert_small("frikort import --plan", peak, begun.elapsed());
+    let begun = Instant::now();
+    let (peak, _) = import(&stack, "plain", &[]).await;
+    assert_small("frikort import", peak, begun.elapsed());
 }
 
 /// A few persons with many payments, and room for the payments of hardly one: whoever asks after
@@ -252,7 +253,7 @@ async fn a_ledger_that_is_only_asked_lets_accounts_go_too() {
     let mut ledger = ledger_of(&service).await;
     let mut peaks = Vec::new();
     for holder in &holders {
-        let request = GetCardRequest { person: by_cpr(holder), ..GetCardRequest::default() };
+        let request = GetCardRequest { person: by_cpr(holder) };
         ledger.visitations.get_card(request).await.unwrap();
         peaks.push(peak_kb(service.id()).unwrap());
     }

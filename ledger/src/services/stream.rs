@@ -76,11 +76,7 @@ pub(super) fn report_payments(
     let results = ReceiverStream::new(pending).then(Pending::result);
     results.zip(stream::iter(0_i64..)).map(move |(result, index)| {
         let mut result = result?;
-        count_result(&mut totals, &result);
-        if let Became::Totals(sent) = &mut result {
-            let RunTotals { lines, sum_oere, plan_token, .. } = std::mem::take(sent);
-            *sent = RunTotals { lines, sum_oere, plan_token, ..std::mem::take(&mut totals) };
-        }
+        count_result(&mut totals, &mut result);
         Ok(ReportPaymentsResponse { index, result: Some(result) })
     })
 }
@@ -198,11 +194,14 @@ impl Reporting {
             let items = stream::iter([Ok(first)]).chain(items);
             return self.record(items, false).await.map(drop);
         };
-        let mode = Mode::of(first, options)?;
-        if let Mode::Record = mode {
-            let totals = self.record(items, true).await?;
-            return self.send(Pending::Totals(totals)).await;
-        }
+        let token = match Mode::of(first, options)? {
+            Mode::Record => {
+                let totals = self.record(items, true).await?;
+                return self.send(Pending::Totals(totals)).await;
+            }
+            Mode::Plan => None,
+            Mode::Commit(token) => Some(token),
+        };
         let Ok(place) = runs.try_acquire() else {
             let message = format!(
                 "{MAX_RUNS} runs are being planned, or committed with a token, now; repeat"
@@ -210,9 +209,9 @@ impl Reporting {
             return Err(Failure::new(ErrorReason::Overloaded, message).into());
         };
         self.patience = Some(RUN_PATIENCE);
-        let totals = match mode {
-            Mode::Commit(token) => self.commit(items, &token).await?,
-            Mode::Plan | Mode::Record => self.plan(items).await?,
+        let totals = match token {
+            Some(token) => self.commit(items, &token).await?,
+            None => self.plan(items).await?,
         };
         // Before the last word: whoever hears it may begin the next run.
         drop(place);
@@ -382,26 +381,30 @@ impl Reporting {
     /// What comes next, unless the process stops.
     async fn next<T>(&self, items: &mut (impl Stream<Item = T> + Unpin)) -> Result<Option<T>, End> {
         tokio::select! {
-            next = self.in_time(items.next()) => next,
+            next = in_time(self.patience, items.next()) => Ok(next?),
             () = self.ledger.stop.cancelled() => Err(Failure::from(Refused::ShuttingDown).into()),
         }
     }
 
     /// Waits for room where results wait to be taken.
     async fn send(&self, pending: Pending) -> Result<(), End> {
-        Ok(self.in_time(self.results.send(pending)).await??)
+        Ok(in_time(self.patience, self.results.send(pending)).await??)
     }
+}
 
-    async fn in_time<T>(&self, step: impl Future<Output = T>) -> Result<T, End> {
-        let Some(patience) = self.patience else { return Ok(step.await) };
-        timeout(patience, step).await.map_err(|_| {
-            let message = format!(
-                "the run stood still for {} seconds, and gave up its place; repeat it",
-                patience.as_secs()
-            );
-            Failure::new(ErrorReason::Overloaded, message).into()
-        })
-    }
+/// Waits for a step, but not longer than there is patience for.
+async fn in_time<T>(
+    patience: Option<Duration>,
+    step: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    let Some(patience) = patience else { return Ok(step.await) };
+    timeout(patience, step).await.map_err(|_| {
+        let message = format!(
+            "the run stood still for {} seconds, and gave up its place; repeat it",
+            patience.as_secs()
+        );
+        Failure::new(ErrorReason::Overloaded, message)
+    })
 }
 
 /// The items before the one that breaks the stream, if one does.
@@ -443,4 +446,21 @@ fn required(item: ReportPaymentsRequest) -> Result<ReportPaymentRequest, Failure
 /// transport's.
 fn stream_error(status: Status) -> Status {
     frikort_process::serve::unreadable(&status).map_or(status, Status::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_run_that_stands_still_gives_up_its_place() {
+        let patience = Some(Duration::from_millis(1));
+        let failure = in_time(patience, pending::<()>()).await.unwrap_err();
+        assert_eq!(failure.reason, ErrorReason::Overloaded);
+        assert!(failure.retry_delay().is_some());
+        assert_eq!(in_time(patience, ready(7)).await, Ok(7));
+        assert_eq!(in_time(None, ready(7)).await, Ok(7));
+    }
 }

@@ -1,12 +1,19 @@
 //! A plan tells what every line would do after the lines before it, and records nothing.
 
-use frikort_proto::v1::{ReportPaymentRequest, ReportPaymentResponse, Warning};
+use frikort_proto::{
+    error::Failure,
+    v1::{ErrorReason, ReportPaymentRequest, ReportPaymentResponse, Warning},
+};
 use frikort_tests::{
     client::{Ledger, date, new_cpr, report},
+    database::Database,
+    process::{Kind, Service},
     stack::Stack,
 };
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt, wrappers::UnboundedReceiverStream};
 
-use super::run::{Ran, commit, plan, record};
+use super::run::{Ran, commit, item, options, plan, record};
 
 /// So many persons with a card, and a limit of 20.000 kr.
 async fn persons(ledger: &mut Ledger, count: usize) -> Vec<String> {
@@ -191,4 +198,31 @@ async fn a_plan_says_what_is_there_when_others_have_recorded_the_run_meanwhile()
     assert_eq!((totals.recorded, totals.already_there), (1, 1));
     // The token is about the run, and the run is the same.
     assert_eq!(totals.plan_token, first.totals().plan_token);
+}
+
+/// A plan with holes would be taken for what happens: it is refused as a whole, and comes again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_cannot_be_made_whole_ends_with_an_error_to_be_repeated() {
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let database = Database::create_alone(dir.path().join("postgres"), 1).await.unwrap();
+    let service = Service::start(Kind::Ledger, &database, dir.path()).await.unwrap();
+    let mut ledger = Ledger::new(service.channel().await.unwrap());
+    let cprs = persons(&mut ledger, 2).await;
+
+    let (sender, messages) = mpsc::unbounded_channel();
+    sender.send(options(true, "")).unwrap();
+    sender.send(item(report(&cprs[0], "one", 100))).unwrap();
+    let messages = UnboundedReceiverStream::new(messages);
+    let mut payments = ledger.payments.clone();
+    let mut results = payments.report_payments(messages).await.unwrap().into_inner();
+    results.next().await.unwrap().unwrap();
+    let cluster = database.cluster().clone();
+    tokio::task::spawn_blocking(move || cluster.stop()).await.unwrap().unwrap();
+    sender.send(item(report(&cprs[1], "two", 100))).unwrap();
+    drop(sender);
+    let status = results.next().await.unwrap().unwrap_err();
+    let failure = Failure::from_status(&status).unwrap();
+    assert_eq!(failure.reason, ErrorReason::StoreUnavailable);
+    assert!(failure.retry_delay().is_some());
+    assert!(results.next().await.is_none());
 }
