@@ -152,7 +152,7 @@ async fn a_plan_refuses_what_is_no_report_before_anything_is_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_ledger_is_killed_goes_on_by_itself() {
     const PERSONS: usize = 200;
-    const EACH: usize = 40;
+    const EACH: usize = 100;
     let (mut stack, cprs) = ground(PERSONS).await;
     let rows: Vec<_> = (0..EACH)
         .flat_map(|n| cprs.iter().map(move |cpr| row(cpr, &format!("n {n}"), "100.00")))

@@ -12,17 +12,18 @@ use tonic::Code;
 
 use super::run::{commit, item, options, plan};
 
-/// A run of so many lines, two a person.
-async fn lines(ledger: &mut Ledger, count: usize) -> Vec<ReportPaymentRequest> {
+/// A run of so many lines a person, the last of which are above the limit.
+async fn lines(ledger: &mut Ledger, persons: usize, each: i64) -> Vec<ReportPaymentRequest> {
     ledger.set_limit(2022, 20_000).await.unwrap();
-    let mut lines = Vec::new();
-    for number in 0..count / 2 {
-        let cpr = new_cpr();
-        ledger.grant(&cpr).await.unwrap();
-        lines.push(report(&cpr, &format!("a {number}"), 1_500_000));
-        lines.push(report(&cpr, &format!("b {number}"), 1_500_000));
+    let mut cprs = Vec::new();
+    for _ in 0..persons {
+        cprs.push(new_cpr());
+        ledger.grant(cprs.last().unwrap()).await.unwrap();
     }
-    lines
+    let oere = 3_000_000 / each;
+    (0..each)
+        .flat_map(|n| cprs.iter().map(move |cpr| report(cpr, &format!("n {n}"), oere)))
+        .collect()
 }
 
 type Change = fn(&mut Vec<ReportPaymentRequest>);
@@ -31,7 +32,7 @@ type Change = fn(&mut Vec<ReportPaymentRequest>);
 async fn a_token_refuses_every_other_run_and_records_nothing_of_it() {
     let stack = Stack::start(1).await.unwrap();
     let mut ledger = stack.ledger().await.unwrap();
-    let lines = lines(&mut ledger, 6).await;
+    let lines = lines(&mut ledger, 3, 2).await;
     let token = plan(&ledger, &lines).await.totals().plan_token.clone();
     let before = stack.recorded().await.unwrap();
     let others: [(&str, Change); 7] = [
@@ -40,7 +41,7 @@ async fn a_token_refuses_every_other_run_and_records_nothing_of_it() {
         ("an added line", |run| run.push(run[0].clone())),
         ("a missing line", |run| drop(run.pop())),
         ("a missing first line", |run| drop(run.remove(0))),
-        ("another order", |run| run.swap(0, 1)),
+        ("another order", |run| run.swap(0, 3)),
         ("no lines", Vec::clear),
     ];
     for (what, change) in others {
@@ -60,7 +61,7 @@ async fn a_token_refuses_every_other_run_and_records_nothing_of_it() {
 async fn a_token_holds_after_a_restart_and_at_another_ledger() {
     let mut stack = Stack::start(1).await.unwrap();
     let mut ledger = stack.ledger().await.unwrap();
-    let lines = lines(&mut ledger, 4).await;
+    let lines = lines(&mut ledger, 2, 2).await;
     let token = plan(&ledger, &lines).await.totals().plan_token.clone();
     assert!(stack.ledger.stop().await.unwrap().success());
     // The same keys, another process.
@@ -72,15 +73,16 @@ async fn a_token_holds_after_a_restart_and_at_another_ledger() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_was_cut_off_is_finished_by_repeating_it() {
-    const LINES: usize = 6_000;
+    const LINES: i64 = 24_000;
     let mut stack = Stack::start(1).await.unwrap();
     let mut ledger = stack.ledger().await.unwrap();
-    let lines = lines(&mut ledger, LINES).await;
+    let lines = lines(&mut ledger, 100, LINES / 100).await;
     let planned = plan(&ledger, &lines).await;
     let token = planned.totals().plan_token.clone();
     let before = stack.recorded().await.unwrap().events;
 
-    // Killed after the first result: some of it is recorded, and the stream breaks.
+    // Killed after the first result: some of it is recorded, and the stream breaks. All of it
+    // cannot be, since nobody takes the results.
     let messages: Vec<ReportPaymentsRequest> =
         std::iter::once(options(false, &token)).chain(lines.iter().cloned().map(item)).collect();
     let mut payments = ledger.payments.clone();
@@ -90,13 +92,13 @@ async fn a_commit_that_was_cut_off_is_finished_by_repeating_it() {
     let cut = async { while results.next().await.is_some_and(|result| result.is_ok()) {} };
     cut.await;
     let recorded = stack.recorded().await.unwrap().events - before;
-    assert!((1..6_000).contains(&recorded), "{recorded} of {LINES} were recorded at the kill");
+    assert!((1..LINES).contains(&recorded), "{recorded} of {LINES} were recorded at the kill");
 
     let other = Service::start(Kind::Ledger, &stack.database, stack.dir.path()).await.unwrap();
     let ledger = Ledger::new(other.channel().await.unwrap());
     let again = commit(&ledger, &token, &lines).await;
     let totals = again.totals();
-    assert_eq!((totals.already_there, totals.recorded), (recorded, 6_000 - recorded));
+    assert_eq!((totals.already_there, totals.recorded), (recorded, LINES - recorded));
     assert_eq!(again.splits(), planned.splits());
     let (told, expected) = (totals, planned.totals());
     assert_eq!(
@@ -104,7 +106,7 @@ async fn a_commit_that_was_cut_off_is_finished_by_repeating_it() {
         (expected.sum_oere, expected.exempt_oere, expected.taxable_oere)
     );
     let pool = stack.database.pool().await.unwrap();
-    assert_eq!(assert_sound(&pool).await, before + 6_000);
+    assert_eq!(assert_sound(&pool).await, before + LINES);
 }
 
 #[tokio::test(flavor = "multi_thread")]
