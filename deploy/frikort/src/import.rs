@@ -74,13 +74,13 @@ Importing the same file again is safe: what was recorded is answered with replay
 A pay run can be looked at before it is recorded: --validate-only sends the payments as one run,
 records nothing, and writes for every line what it would do after the lines before it (planned in
 the place of recorded). It prints control totals and a token; --plan TOKEN records the payments
-only if they are that run, line by line; otherwise nothing is recorded. Cut off, repeat it: the
-token is about the payments, and stays good. Both are for a file of reports, of at most 100000
-lines: a file that also corrects or cancels is refused, since a plan answers no revisions. Send
-visitations before, and corrections and cancellations with a file of their own.
+only if they are that run, line by line; otherwise nothing is recorded (PLAN_MISMATCH). What was
+cut off is repeated: the token is about the payments, and stays good. Both are for a file of at
+most 100000 reported payments; one that also corrects or cancels is refused. Send visitations
+before, and corrections and cancellations with a file of their own.
 
-Exit codes: 0 done, refusals included; 1 a row was malformed (it is named, the rest went on);
-2 gave up because the ledger did not answer.
+Exit codes: 0 done, refusals included; 1 a row was malformed (it is named, the rest went on), or
+the run was not taken; 2 gave up because the ledger did not answer.
 
 Example:
   frikort import --visitations visitations.csv --payments payments.csv --answers answers.csv
