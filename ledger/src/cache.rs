@@ -59,9 +59,10 @@ impl Accounts {
         missing
     }
 
-    /// Lets go of accounts until the limit holds. Called between batches, never within one.
+    /// Lets go of accounts until the limit holds, or one is left: an account above the limit would
+    /// be read again for each of its payments. Called between batches, never within one.
     pub(crate) fn shrink(&mut self) {
-        while self.weight > self.limit {
+        while self.weight > self.limit && self.accounts.len() > 1 {
             let Some((_, account)) = self.accounts.pop_lru() else { break };
             self.weight -= weight(&account);
         }

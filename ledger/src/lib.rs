@@ -16,6 +16,8 @@ mod fail;
 mod ledger;
 mod limits;
 mod parse;
+mod pay_run;
+mod plan;
 mod recalculate;
 mod render;
 mod sequencer;

@@ -199,6 +199,8 @@ impl Sequencer {
 
     /// Decides and appends one batch, and answers everybody in it.
     async fn process(&mut self, requests: &mut Vec<Request>) {
+        // Also before a batch that will record nothing: it may have loaded accounts all the same.
+        self.accounts.shrink();
         let deadline = Instant::now() + CONTENTION_TIMEOUT;
         let refused = loop {
             match self.attempt(requests).await {
@@ -240,7 +242,6 @@ impl Sequencer {
                 if draft.limits_before.is_some() {
                     self.tell_limits();
                 }
-                self.accounts.shrink();
                 Ok(Some(draft.replies))
             }
             Ok(Appended::HeadMoved) => {

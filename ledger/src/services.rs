@@ -3,6 +3,7 @@
 mod audit;
 mod payment;
 mod policy;
+mod stream;
 mod visitation;
 
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub(crate) const NAMES: [&str; 4] = [
 
 /// Adds the services.
 pub(crate) fn add(routes: &mut RoutesBuilder, ledger: &Arc<Ledger>) {
-    let payments = payment::Payments(ledger.clone());
+    let payments = payment::Payments::new(ledger.clone());
     let visitations = visitation::Visitations(ledger.clone());
     let policies = policy::Policies(ledger.clone());
     let audits = audit::Audits(ledger.clone());

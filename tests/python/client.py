@@ -69,6 +69,7 @@ def run(ledger, projector):
     set_limit(policies)
     person_id = grant(visitations)
     report(payments, person_id)
+    plan(payments)
     refused(payments)
     corrected = correct(payments)
     ask(allowances, corrected)
@@ -164,6 +165,31 @@ def report(payments, person_id):
     reasons = service.DESCRIPTOR.pool.FindEnumTypeByName("frikort.v1.ErrorReason")
     reason = reasons.values_by_number[results[2].refused.reason].name
     check("the reason on the stream", reason, "ERROR_REASON_NO_CARD")
+
+
+def plan(payments):
+    """A run is looked at whole, and committed by its token however its lines are written."""
+    from frikort.v1 import payment_service_pb2 as service
+
+    def send(lines, **options):
+        messages = [service.ReportPaymentsRequest(run=service.RunOptions(**options))]
+        messages += [service.ReportPaymentsRequest(payment=line) for line in lines]
+        *results, last = payments.ReportPayments(iter(messages), timeout=DEADLINE_SECONDS)
+        check("the last message", last.WhichOneof("result"), "totals")
+        check("one result a line", len(results), len(lines))
+        return last.totals
+
+    new = payment("løn-7", 100)
+    totals = send([payment("løn-2", 100_000), new, payment("løn-2", 1)], validate_only=True)
+    counts = (totals.lines, totals.recorded, totals.already_there, totals.changed, totals.refused)
+    check("what the run would do", counts, (3, 1, 1, 1, 0))
+    sums = (totals.sum_oere, totals.exempt_oere, totals.taxable_oere)
+    check("what the run comes to", sums, (100_101, 40_000, 60_100))
+
+    planned = send([payment("løn-2", 100_000)], validate_only=True)
+    other_way = payment("løn-2", 100_000, cpr=CPR.replace("-", ""))
+    committed = send([other_way], plan_token=planned.plan_token)
+    check("committed", (committed.already_there, committed.plan_token), (1, ""))
 
 
 def refused(payments):

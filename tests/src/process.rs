@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     fs::File,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -20,6 +20,9 @@ use crate::database::Database;
 
 /// How long a process may take to become ready, or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Loopback, at a port that is free.
+const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(10);
@@ -42,6 +45,8 @@ pub struct Service {
     log: PathBuf,
     keys: PathBuf,
     url: String,
+    /// Settings beside the usual ones, as its environment.
+    settings: Vec<(&'static str, String)>,
 }
 
 /// A program of this workspace, as cargo has built it for this test run.
@@ -57,12 +62,23 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
 impl Service {
     /// Starts a service on `database` and waits until it serves; logs and keys lie in `dir`.
     pub async fn start(kind: Kind, database: &Database, dir: &Path) -> anyhow::Result<Self> {
+        Self::start_with(kind, database, dir, Vec::new()).await
+    }
+
+    /// The same, with settings as its environment.
+    pub async fn start_with(
+        kind: Kind,
+        database: &Database,
+        dir: &Path,
+        settings: Vec<(&'static str, String)>,
+    ) -> anyhow::Result<Self> {
         let role = match kind {
             Kind::Ledger => "frikort_ledger",
             Kind::Projector => "frikort_projector",
         };
-        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self::start_at(kind, &database.url(role), dir, anywhere).await
+        let mut service = Self::spawn(kind, &database.url(role), dir, ANYWHERE, settings)?;
+        service.wait_until_ready().await?;
+        Ok(service)
     }
 
     /// The same, at an address, with any database URL.
@@ -72,13 +88,19 @@ impl Service {
         dir: &Path,
         address: SocketAddr,
     ) -> anyhow::Result<Self> {
-        let mut service = Self::spawn(kind, url, dir, address)?;
+        let mut service = Self::spawn(kind, url, dir, address, Vec::new())?;
         service.wait_until_ready().await?;
         Ok(service)
     }
 
     /// Starts it without waiting for more than its address.
-    fn spawn(kind: Kind, url: &str, dir: &Path, address: SocketAddr) -> anyhow::Result<Self> {
+    fn spawn(
+        kind: Kind,
+        url: &str,
+        dir: &Path,
+        address: SocketAddr,
+        settings: Vec<(&'static str, String)>,
+    ) -> anyhow::Result<Self> {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = match kind {
@@ -91,6 +113,7 @@ impl Service {
         command
             .args(["serve", "--listen", &address.to_string(), "--keys-file"])
             .arg(&keys)
+            .envs(settings.iter().map(|(name, value)| (name, value)))
             .env("DATABASE_URL", url)
             .env("FRIKORT_LOG", "debug,h2=info,hyper=info,tower=info")
             .stdin(Stdio::null())
@@ -100,7 +123,7 @@ impl Service {
             command.arg("--create-keys");
         }
         let child = command.spawn()?;
-        Ok(Self { kind, child, address, log, keys, url: url.to_owned() })
+        Ok(Self { kind, child, address, log, keys, url: url.to_owned(), settings })
     }
 
     /// Waits until health says SERVING; fails when the process ends before.
@@ -167,7 +190,7 @@ impl Service {
     pub fn kill_and_restart(&mut self) -> anyhow::Result<()> {
         self.kill()?;
         let dir = self.log.parent().context("a log has a directory")?.to_owned();
-        let again = Self::spawn(self.kind, &self.url, &dir, self.address)?;
+        let again = Self::spawn(self.kind, &self.url, &dir, self.address, self.settings.clone())?;
         *self = again;
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::{collections::HashSet, fs};
 use frikort_proto::v1::{
     BatchGetAllowancesRequest, CancelPaymentRequest, CorrectPaymentRequest, DeactivateCardRequest,
     GetAllowanceRequest, GetCardRequest, GetStatementRequest, ReadEventsRequest,
-    ReportPaymentsRequest,
+    ReportPaymentsRequest, RunOptions,
 };
 use frikort_tests::{
     client::{CVR, by_cpr, date, facts, grant, new_cpr, report},
@@ -101,12 +101,18 @@ async fn live(stack: &Stack, cprs: &[String]) {
         };
         payments.cancel_payment(cancellation).await.unwrap();
     }
-    let items = cprs
-        .iter()
-        .map(|cpr| ReportPaymentsRequest { payment: Some(report(cpr, "streamed", 10_000)) });
-    let items = tokio_stream::iter(items.collect::<Vec<_>>());
-    let mut results = ledger.payments.report_payments(items).await.unwrap().into_inner();
-    while results.message().await.unwrap().is_some() {}
+    let items = cprs.iter().map(|cpr| ReportPaymentsRequest {
+        payment: Some(report(cpr, "streamed", 10_000)),
+        ..Default::default()
+    });
+    let items: Vec<_> = items.collect();
+    let run = Some(RunOptions { validate_only: true, ..RunOptions::default() });
+    let plan = ReportPaymentsRequest { run, ..ReportPaymentsRequest::default() };
+    for messages in [items.clone(), std::iter::once(plan).chain(items).collect()] {
+        let messages = tokio_stream::iter(messages);
+        let mut results = ledger.payments.report_payments(messages).await.unwrap().into_inner();
+        while results.message().await.unwrap().is_some() {}
+    }
     let deactivation = DeactivateCardRequest {
         person: by_cpr(&cprs[0]),
         municipality_code: "101".to_owned(),

@@ -67,7 +67,8 @@ async fn a_stream_that_is_open_at_the_stop_is_told_so() {
     ledger.set_limit(2022, 20_000).await.unwrap();
     let cpr = new_cpr();
     ledger.grant(&cpr).await.unwrap();
-    let item = ReportPaymentsRequest { payment: Some(report(&cpr, "one", 100)) };
+    let item =
+        ReportPaymentsRequest { payment: Some(report(&cpr, "one", 100)), ..Default::default() };
     let open = stream::iter([item]).chain(stream::pending());
     let mut results = ledger.payments.report_payments(open).await.unwrap().into_inner();
     assert_eq!(results.next().await.unwrap().unwrap().index, 0);

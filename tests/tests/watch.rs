@@ -429,7 +429,8 @@ fn memory(process: u32) -> u64 {
 async fn record_many(ledger: &mut Ledger, cprs: &[String], count: usize) -> i64 {
     let request = |number: usize| {
         let cpr = &cprs[number % cprs.len()];
-        ReportPaymentsRequest { payment: Some(report(cpr, &format!("p-{number}"), 100)) }
+        let payment = Some(report(cpr, &format!("p-{number}"), 100));
+        ReportPaymentsRequest { payment, ..ReportPaymentsRequest::default() }
     };
     let requests: Vec<_> = (0..count).map(request).collect();
     let results = ledger.payments.report_payments(stream::iter(requests)).await.unwrap();

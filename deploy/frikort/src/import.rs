@@ -23,6 +23,7 @@ mod answers;
 mod catch_up;
 mod dialect;
 mod payment;
+mod plan;
 mod progress;
 mod rows;
 mod send;
@@ -35,7 +36,7 @@ use catch_up::Reached;
 pub(crate) use catch_up::wait as wait_for_projector;
 use dialect::Dialect;
 use progress::Progress;
-use rows::{Entry, Form};
+use rows::{Entry, Form, Row};
 use send::Answer;
 use summary::Summary;
 use turns::Turns;
@@ -72,11 +73,21 @@ replayed (the same was recorded before) or the reason of a refusal.
 
 Importing the same file again is safe: what was recorded is answered with replayed.
 
-Exit codes: 0 done, refusals included; 1 a row was malformed (it is named, the rest went on);
-2 gave up because the ledger did not answer.
+A pay run can be looked at before it is recorded: --validate-only sends the payments as one run,
+records nothing, and writes for every line what it would do after the lines before it (planned in
+the place of recorded). It prints control totals and a token; --plan TOKEN records the payments
+only if they are that run, line by line; otherwise nothing is recorded (PLAN_MISMATCH). What was
+cut off is repeated: the token is about the payments, and stays good. Both are for a file of at
+most 100000 reported payments; one that also corrects or cancels is refused. Send visitations
+before, and corrections and cancellations with a file of their own.
+
+Exit codes: 0 done, refusals included; 1 a row was malformed (it is named, the rest went on), or
+the run was not taken; 2 gave up because the ledger did not answer.
 
 Example:
-  frikort import --visitations visitations.csv --payments payments.csv --answers answers.csv";
+  frikort import --visitations visitations.csv --payments payments.csv --answers answers.csv
+  frikort import --payments run.csv --validate-only --answers plan.csv
+  frikort import --payments run.csv --plan 1-5f0c… --answers answers.csv";
 
 /// Options of `frikort import`.
 #[derive(clap::Args, Debug)]
@@ -91,6 +102,12 @@ pub(crate) struct Args {
     /// Where to write what became of each payment.
     #[arg(long, value_name = "FILE", requires = "payments")]
     answers: Option<PathBuf>,
+    /// Record nothing: tell what each payment would do, the totals, and the run's token.
+    #[arg(long, requires = "payments", conflicts_with_all = ["visitations", "plan"])]
+    validate_only: bool,
+    /// Record the payments only if they are the run that was planned under this token.
+    #[arg(long, value_name = "TOKEN", requires = "payments", conflicts_with = "visitations")]
+    plan: Option<String>,
     /// Calls under way at once.
     #[arg(long, value_name = "N", default_value_t = 64)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=4096))]
@@ -121,8 +138,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Ending> {
         payments: args.payments.as_deref(),
         answers: args.answers.as_deref(),
     };
-    let summary = import(&ledger, &files, usize::from(args.in_flight)).await?;
-    output::line(&summary.to_string())?;
+    let summary = match plan::options(args.validate_only, args.plan) {
+        Some(options) => plan::run(&ledger, &files, options).await?,
+        None => {
+            let summary = import(&ledger, &files, usize::from(args.in_flight)).await?;
+            output::line(&summary.to_string())?;
+            summary
+        }
+    };
     let projector = Service::new(&args.projector, catch_up::PATIENCE)?;
     catch_up::wait(&projector, &summary.reached).await?;
     Ok(if summary.malformed == 0 { Ending::Done } else { Ending::Incomplete })
@@ -223,25 +246,25 @@ impl<'a> Import<'a> {
         self.answers.expect_one_more();
         match entry.malformed() {
             None => self.turns.offer(entry),
-            Some(answer) => self.settle(&entry, &answer)?,
+            Some(answer) => self.settle(entry.row, &answer)?,
         }
         Ok(())
     }
 
     fn answered(&mut self, entry: &Entry, answer: Result<Answer, CallError>) -> anyhow::Result<()> {
         self.turns.finished(&entry.person);
-        self.settle(entry, &answer?)
+        self.settle(entry.row, &answer?)
     }
 
-    fn settle(&mut self, entry: &Entry, answer: &Answer) -> anyhow::Result<()> {
-        self.report(entry, answer);
+    fn settle(&mut self, row: Row, answer: &Answer) -> anyhow::Result<()> {
+        self.report(row, answer);
         self.summary.count(self.form.name, answer);
-        self.progress.advance(entry.end_byte);
-        self.answers.put(entry.number, answer)
+        self.progress.advance(row.end_byte);
+        self.answers.put(row.number, answer)
     }
 
     /// Names a malformed row's line and columns, until that gets too much.
-    fn report(&mut self, entry: &Entry, answer: &Answer) {
+    fn report(&mut self, row: Row, answer: &Answer) {
         if answer.faults.is_empty() {
             return;
         }
@@ -250,7 +273,7 @@ impl<'a> Import<'a> {
             ..=MOST_REPORTS => answer
                 .faults
                 .iter()
-                .map(|fault| format!("{} line {}: {fault}", self.form.name, entry.line))
+                .map(|fault| format!("{} line {}: {fault}", self.form.name, row.line))
                 .collect::<Vec<_>>()
                 .join("\n"),
             n if n == MOST_REPORTS + 1 => "further malformed rows are only counted".to_owned(),

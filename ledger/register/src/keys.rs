@@ -82,7 +82,8 @@ impl fmt::Debug for Keys {
 pub struct FindKey(HmacSha256);
 
 impl FindKey {
-    fn new(key: &[u8; 32]) -> Self {
+    /// From its bytes.
+    pub fn new(key: &[u8; 32]) -> Self {
         Self(<HmacSha256 as Mac>::new_from_slice(key).expect("HMAC takes a key of any length"))
     }
 
@@ -101,6 +102,13 @@ impl FindKey {
         NumberTag(self.short_tag(&[b"number\0", salt, cpr.expose_digits().as_bytes()]))
     }
 
+    /// Begins the tag of a text of any length, which nobody can make without the key.
+    pub fn text_tag(&self) -> TextTag {
+        let mut mac = self.0.clone();
+        mac.update(b"text\0");
+        TextTag(mac)
+    }
+
     fn short_tag(&self, parts: &[&[u8]]) -> [u8; 16] {
         let mut short = [0; 16];
         short.copy_from_slice(&self.tag(parts)[..16]);
@@ -111,6 +119,28 @@ impl FindKey {
         let mut mac = self.0.clone();
         parts.iter().for_each(|part| mac.update(part));
         mac.finalize().into_bytes().into()
+    }
+}
+
+/// A keyed hash that is being made: what a text is recognized by without being kept, and without
+/// a CPR number in it being found by trying them all.
+pub struct TextTag(HmacSha256);
+
+impl TextTag {
+    /// Takes in the next piece. Where one ends and the next begins is not part of the tag.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The tag of all of it.
+    pub fn finish(self) -> [u8; 32] {
+        self.0.finalize().into_bytes().into()
+    }
+}
+
+impl fmt::Debug for TextTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TextTag(hidden)")
     }
 }
 

@@ -21,7 +21,7 @@ use sqlx::PgPool;
 use time::Date;
 use uuid::Uuid;
 
-pub use keys::{FindKey, Keys, KeysError, SealKey};
+pub use keys::{FindKey, Keys, KeysError, SealKey, TextTag};
 pub use who::{Named, Who};
 
 /// Persons kept in memory, at about 130 bytes each.
@@ -186,6 +186,12 @@ impl Register {
     /// A new CPR number as it stands in this person's events.
     pub fn number_tag(&self, person: &Person, cpr: &Cpr) -> NumberTag {
         self.find.number_tag(&person.salt, cpr)
+    }
+
+    /// Begins the tag of a text that may hold CPR numbers, the same in every process that has the
+    /// register's keys.
+    pub fn text_tag(&self) -> TextTag {
+        self.find.text_tag()
     }
 
     /// The person with this CPR number, if known without asking the database.

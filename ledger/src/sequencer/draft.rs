@@ -41,6 +41,13 @@ impl Sequencer {
                     self.decide_command(request, *person, command, now, &mut draft)?
                 }
                 Ask::Card(person, frikort) => self.read_card(*person, *frikort, &draft),
+                Ask::Account(person) => match self.accounts.get(*person) {
+                    Some(account) => {
+                        let body = Body::Account(Box::new(account.clone()));
+                        Ok(Answer::at(draft.events.head_after(self.head), body))
+                    }
+                    None => Err(Refused::Internal),
+                },
                 Ask::SetLimit(entry) => self.set_limit(request, entry, now, &mut draft),
                 Ask::Limits => {
                     let limits = Body::Limits(self.limits.schedule.entries().to_vec());

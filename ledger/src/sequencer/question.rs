@@ -1,8 +1,8 @@
 //! What a partition is asked, what it answers, and the way to it.
 
 use frikort_domain::{
-    Actor, Card, Command, FrikortTag, LimitEntry, PaymentKey, PaymentOutcome, PaymentState,
-    PersonId, RecordedDecision, Rejection,
+    Account, Actor, Card, Command, FrikortTag, LimitEntry, PaymentKey, PaymentOutcome,
+    PaymentState, PersonId, RecordedDecision, Rejection,
 };
 use frikort_process::lane::Lane;
 use time::OffsetDateTime;
@@ -72,6 +72,8 @@ pub(crate) enum Ask {
     Command(PersonId, Command),
     /// The card as it is now, and its decisions, of the person who has this Frikort-ID, where one is given.
     Card(PersonId, Option<FrikortTag>),
+    /// The account as it is now, to try commands on.
+    Account(PersonId),
     /// Record a limit in this partition.
     SetLimit(LimitEntry),
     /// The limits on record.
@@ -101,6 +103,7 @@ pub(crate) enum Body {
     Case(Card, Vec<RecordedDecision>),
     /// The person's splits are as the limit in force makes them.
     Settled,
+    Account(Box<Account>),
     Limit,
     Limits(Vec<LimitEntry>),
 }
@@ -170,7 +173,9 @@ impl Ask {
     /// Whose account it needs.
     pub(super) fn person(&self) -> Option<PersonId> {
         match self {
-            Self::Command(person, _) | Self::Card(person, _) => Some(*person),
+            Self::Command(person, _) | Self::Card(person, _) | Self::Account(person) => {
+                Some(*person)
+            }
             Self::SetLimit(_) | Self::Limits => None,
         }
     }

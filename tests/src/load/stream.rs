@@ -48,7 +48,7 @@ async fn send_one(
     let of = payroll.clone();
     let items = stream::iter(numbers.clone().map(move |number| {
         let payment = Some(of.wire(&of.payment(number)));
-        ReportPaymentsRequest { payment }
+        ReportPaymentsRequest { payment, ..Default::default() }
     }));
     let mut client = PaymentServiceClient::new(channel);
     let mut results = client.report_payments(items).await?.into_inner();
@@ -64,6 +64,7 @@ async fn send_one(
             report_payments_response::Result::Refused(refusal) => {
                 bail!("item {index} was refused: {}", refusal.message);
             }
+            report_payments_response::Result::Totals(_) => bail!("totals that nobody asked for"),
         }
     }
     ensure!(next.is_empty(), "the stream ended before its last result");

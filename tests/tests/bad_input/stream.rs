@@ -35,7 +35,10 @@ fn bad_items() -> Vec<Case<Item>> {
 async fn bad_items_are_refused_by_field_and_harm_no_other() {
     let ground = Ground::new().await;
     let cases = bad_items();
-    let sound = |reference: &str| Item { payment: Some(report(&ground.cpr, reference, 50_000)) };
+    let sound = |reference: &str| Item {
+        payment: Some(report(&ground.cpr, reference, 50_000)),
+        ..Default::default()
+    };
     let mut items = vec![sound("first")];
     for case in &cases {
         let mut item = sound("bad");
@@ -74,7 +77,8 @@ async fn an_item_above_the_message_limit_ends_the_stream_and_what_went_before_st
     let mut too_large = report(&ground.cpr, "too large", 50_000);
     too_large.production_unit = "1".repeat(1024 * 1024);
     let after = report(&ground.cpr, "after", 50_000);
-    let items = [sound, too_large, after].map(|payment| Item { payment: Some(payment) });
+    let items = [sound, too_large, after]
+        .map(|payment| Item { payment: Some(payment), ..Default::default() });
     let before = ground.stack.recorded().await.unwrap();
     let results = send(&ground, items.to_vec()).await;
 

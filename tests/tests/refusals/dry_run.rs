@@ -203,7 +203,7 @@ async fn a_dry_item_on_a_stream_records_nothing_and_the_next_does_not_see_it() {
     let mut ledger = stack.ledger().await.unwrap();
     let cpr = closed_card(&mut ledger).await;
     let before = stack.recorded().await.unwrap();
-    let item = |payment| ReportPaymentsRequest { payment: Some(payment) };
+    let item = |payment| ReportPaymentsRequest { payment: Some(payment), ..Default::default() };
     let real = report(&cpr, "real", 1_950_000);
     let items = [item(dry_report(&real)), item(dry_report(&real)), item(real)];
     let told = exempt(&mut ledger, items.to_vec()).await;

@@ -147,7 +147,7 @@ async fn a_wrong_frikort_id_gets_the_answer_about_nobody_on_a_stream() {
         .map(|person| {
             let mut payment = report(&ground.cpr, "new", 50_000);
             payment.person = person;
-            ReportPaymentsRequest { payment: Some(payment) }
+            ReportPaymentsRequest { payment: Some(payment), ..Default::default() }
         })
         .collect();
     let mut payments = ground.ledger.payments.clone();
@@ -155,10 +155,11 @@ async fn a_wrong_frikort_id_gets_the_answer_about_nobody_on_a_stream() {
     let mut stream = stream.into_inner();
     let mut refusals = Vec::new();
     while let Some(result) = stream.message().await.unwrap() {
-        use frikort_proto::v1::report_payments_response::Result::{Recorded, Refused};
+        use frikort_proto::v1::report_payments_response::Result::{Recorded, Refused, Totals};
         match result.result.unwrap() {
             Refused(refusal) => refusals.push(refusal),
             Recorded(_) => assert_eq!(result.index, 5, "only the right Frikort-ID is accepted"),
+            Totals(totals) => panic!("nobody asked for totals: {totals:?}"),
         }
     }
     assert_eq!(refusals.len(), 5);

@@ -16,8 +16,9 @@ use tokio_stream::{StreamExt, iter};
 use super::payments::{closed_card, refused_reports};
 
 async fn send(ledger: &Ledger, payments: Vec<ReportPaymentRequest>) -> Vec<Became> {
-    let items =
-        payments.into_iter().map(|payment| ReportPaymentsRequest { payment: Some(payment) });
+    let items = payments
+        .into_iter()
+        .map(|payment| ReportPaymentsRequest { payment: Some(payment), ..Default::default() });
     let items: Vec<_> = items.collect();
     let sent = items.len();
     let mut client = ledger.payments.clone();

@@ -57,14 +57,20 @@ impl Column {
     }
 }
 
-/// One row.
-pub(super) struct Entry {
+/// Where a row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Row {
     /// Counts data rows from 1.
     pub(super) number: u64,
     /// Line in the file, the header being the first.
     pub(super) line: u64,
     /// Where the row ends in the file.
     pub(super) end_byte: u64,
+}
+
+/// One row.
+pub(super) struct Entry {
+    pub(super) row: Row,
     /// Rows with the same key keep their order.
     pub(super) person: Box<str>,
     pub(super) command: Result<Command, Vec<Fault>>,
@@ -140,13 +146,8 @@ impl Table {
         self.number += 1;
         let line = bytes.position().map_or(0, csv::Position::line);
         let (person, command) = self.parse(&bytes);
-        Some(Ok(Entry {
-            number: self.number,
-            line,
-            end_byte: self.reader.position().byte(),
-            person,
-            command,
-        }))
+        let row = Row { number: self.number, line, end_byte: self.reader.position().byte() };
+        Some(Ok(Entry { row, person, command }))
     }
 
     fn parse(&self, bytes: &csv::ByteRecord) -> (Box<str>, Result<Command, Vec<Fault>>) {

@@ -6,8 +6,8 @@ use frikort_proto::{
     v1::{
         CancelPaymentRequest, Card, CorrectPaymentRequest, DeactivateCardRequest, ErrorReason,
         GrantCardRequest, LedgerPosition, Payment, ReactivateCardRequest, RecordControlRequest,
-        RejectApplicationRequest, ReportPaymentRequest, ReverseDecisionRequest,
-        TransferCardRequest, payment_service_client::PaymentServiceClient,
+        RejectApplicationRequest, ReportPaymentRequest, ReportPaymentResponse,
+        ReverseDecisionRequest, TransferCardRequest, payment_service_client::PaymentServiceClient,
         visitation_service_client::VisitationServiceClient,
     },
 };
@@ -31,7 +31,7 @@ pub(super) enum Command {
 
 /// What became of a row.
 pub(super) struct Answer {
-    /// `recorded`, `replayed`, or the reason of a refusal.
+    /// `recorded`, `replayed`, `planned` (would be recorded), or the reason of a refusal.
     pub(super) result: &'static str,
     /// Exempt and taxable part, in øre.
     pub(super) split: Option<(i64, i64)>,
@@ -44,6 +44,13 @@ pub(super) struct Answer {
 impl Answer {
     pub(super) fn refused(result: &'static str) -> Self {
         Self { result, split: None, faults: Vec::new(), recorded: None }
+    }
+
+    /// What became of a reported payment.
+    pub(super) fn reported(answer: ReportPaymentResponse) -> Self {
+        let split = split(answer.payment.as_ref());
+        let recorded = Self::recorded(answer.replayed, payee(answer.payment), answer.position);
+        Self { split, ..recorded }
     }
 
     fn recorded(
@@ -111,8 +118,7 @@ async fn call(ledger: &Service, command: &Command) -> Result<Answer, CallError> 
         }
         Command::Report(request) => {
             let a = call!(ledger, request, PaymentServiceClient, report_payment);
-            let split = split(a.payment.as_ref());
-            Answer { split, ..Answer::recorded(a.replayed, payee(a.payment), a.position) }
+            Answer::reported(a)
         }
         Command::Correct(request) => {
             let a = call!(ledger, request, PaymentServiceClient, correct_payment);
@@ -139,7 +145,7 @@ fn split(payment: Option<&Payment>) -> Option<(i64, i64)> {
 }
 
 /// A refusal is a normal result; a field that the ledger calls bad makes the row malformed.
-fn refusal(failure: &Failure) -> Answer {
+pub(super) fn refusal(failure: &Failure) -> Answer {
     let mut answer = Answer::refused(failure.reason_name());
     if matches!(failure.reason, ErrorReason::InvalidField) {
         let fault = |(field, what): &(String, String)| Fault {

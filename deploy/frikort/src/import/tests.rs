@@ -40,7 +40,7 @@ async fn a_report_becomes_a_call() {
     assert_eq!((facts.amount_oere, facts.hours_hundredths), (53_831, Some(300)));
     assert_eq!(facts.payment_date, Some(Date { year: 2022, month: 1, day: 6 }));
     assert!(request.ordinary_work && facts.work_period.is_some());
-    assert_eq!((rows[0].number, rows[0].line, &*rows[0].person), (1, 2, "2607778458"));
+    assert_eq!((rows[0].row.number, rows[0].row.line, &*rows[0].person), (1, 2, "2607778458"));
 }
 
 #[tokio::test]

@@ -44,10 +44,11 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::rows::Row, *};
 
     fn entry(number: u64, person: &str) -> Entry {
-        Entry { number, line: number + 1, end_byte: 0, person: person.into(), command: Err(vec![]) }
+        let row = Row { number, line: number + 1, end_byte: 0 };
+        Entry { row, person: person.into(), command: Err(vec![]) }
     }
 
     #[test]
@@ -56,14 +57,14 @@ mod tests {
         for (number, person) in [(1, "a"), (2, "a"), (3, "b"), (4, "a")] {
             turns.offer(entry(number, person));
         }
-        let mut next = || turns.next().map(|entry| entry.number);
+        let mut next = || turns.next().map(|entry| entry.row.number);
         assert_eq!((next(), next(), next()), (Some(1), Some(3), None));
         turns.finished("a");
         turns.finished("b");
-        assert_eq!(turns.next().map(|entry| entry.number), Some(2));
+        assert_eq!(turns.next().map(|entry| entry.row.number), Some(2));
         assert!(turns.next().is_none());
         turns.finished("a");
-        assert_eq!(turns.next().map(|entry| entry.number), Some(4));
+        assert_eq!(turns.next().map(|entry| entry.row.number), Some(4));
         turns.finished("a");
         assert!(turns.behind.is_empty() && turns.ready.is_empty());
     }

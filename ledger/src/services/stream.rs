@@ -1,0 +1,466 @@
+//! ReportPayments: a stream of payments, one result an item, in order.
+//!
+//! Items are taken in chunks of what has arrived, so that a chunk's persons are looked up with one
+//! query, and handed to the sequencers in order. Results wait in a bounded queue in the order of
+//! the items; while it is full nothing more is read, and the sender is slowed down.
+//!
+//! A stream that begins with options is a run: it ends with totals. It may be planned, which
+//! records nothing, or committed under a plan's token, which records nothing until the last line
+//! was held against it.
+
+use std::{sync::Arc, time::Duration};
+
+use frikort_domain::{Amount, Command, FrikortTag, PaymentKey};
+use frikort_proto::{
+    error::{Failure, Faults},
+    v1::{
+        ErrorReason, ReportPaymentRequest, ReportPaymentsRequest, ReportPaymentsResponse,
+        RunOptions, RunTotals, report_payments_response::Result as Became,
+    },
+};
+use frikort_register::Person;
+use futures::{Stream, StreamExt, stream};
+use prost::Message;
+use tokio::{
+    sync::{
+        Semaphore,
+        mpsc::{self, error::SendError},
+        oneshot,
+    },
+    time::timeout,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::payment::{Recorded, subject};
+use crate::{
+    fail::internal,
+    ledger::{Caller, Ledger, Told},
+    parse::{self, Parsed},
+    pay_run::{Content, count_result, count_sent, is_token},
+    plan::Plan,
+    sequencer::{Ask, Refused, Reply, ReplyTo, Request as Question},
+};
+
+/// Items of one stream that may be under way.
+const WINDOW: usize = 2048;
+
+/// Items looked up together.
+const CHUNK: usize = 256;
+
+/// Items planned together: each may bring an account of any size.
+const PLAN_CHUNK: usize = 64;
+
+/// Runs that may be planned or committed at the same time; each takes up to some 50 MB.
+pub(super) const MAX_RUNS: usize = 4;
+
+/// How long such a run may stand still, waiting for its sender or for who takes its results.
+const RUN_PATIENCE: Duration = Duration::from_secs(60);
+
+type Item = Result<ReportPaymentsRequest, Status>;
+
+/// A person as the register knows one, and the tag of the Frikort-ID given beside.
+type Found = Option<(Person, Option<FrikortTag>)>;
+
+/// Takes in a stream, and gives its results.
+pub(super) fn report_payments(
+    ledger: Arc<Ledger>,
+    runs: Arc<Semaphore>,
+    caller: Caller,
+    items: Streaming<ReportPaymentsRequest>,
+) -> impl Stream<Item = Result<ReportPaymentsResponse, Status>> + Send {
+    let (results, pending) = mpsc::channel::<Pending>(WINDOW);
+    let reporting = Reporting { ledger, caller, results, patience: None };
+    tokio::spawn(reporting.take_in(runs, items));
+    let mut totals = RunTotals::default();
+    let results = ReceiverStream::new(pending).then(Pending::result);
+    results.zip(stream::iter(0_i64..)).map(move |(result, index)| {
+        let mut result = result?;
+        count_result(&mut totals, &mut result);
+        Ok(ReportPaymentsResponse { index, result: Some(result) })
+    })
+}
+
+/// The result of one item, or what it waits for.
+enum Pending {
+    Refused(Failure),
+    Asked {
+        person: Person,
+        key: PaymentKey,
+        amount: Amount,
+        reply: oneshot::Receiver<Reply>,
+    },
+    Planned(Box<Recorded>),
+    /// What was sent; what came of it is added where the results are.
+    Totals(RunTotals),
+    /// The stream ends here, with an error of its own.
+    Broken(Status),
+}
+
+impl Pending {
+    async fn result(self) -> Result<Became, Status> {
+        let result = match self {
+            Self::Refused(failure) => Err(failure),
+            Self::Asked { person, key, amount, reply } => {
+                let reply = reply.await.unwrap_or(Err(Refused::Internal));
+                reply.map_err(Failure::from).and_then(|answer| {
+                    Recorded { told: Told::new(&person, answer), key, amount }.report_response()
+                })
+            }
+            Self::Planned(recorded) => recorded.report_response(),
+            Self::Totals(totals) => return Ok(Became::Totals(totals)),
+            Self::Broken(status) => return Err(status),
+        };
+        Ok(match result {
+            Ok(recorded) => Became::Recorded(recorded),
+            Err(failure) => Became::Refused(failure.into()),
+        })
+    }
+}
+
+/// Why a stream is not read to its end.
+enum End {
+    /// Nobody takes the results any more.
+    Gone,
+    Broken(Status),
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        Self::Broken(failure.into())
+    }
+}
+
+impl From<SendError<Pending>> for End {
+    fn from(_: SendError<Pending>) -> Self {
+        Self::Gone
+    }
+}
+
+/// What the options of a run ask for.
+enum Mode {
+    Record,
+    Plan,
+    Commit(String),
+}
+
+impl Mode {
+    fn of(first: ReportPaymentsRequest, options: RunOptions) -> Result<Self, Failure> {
+        let mut faults = Faults::default();
+        if first.payment.is_some() {
+            faults.note("payment", "must be left out of the message that holds run");
+        }
+        let RunOptions { validate_only, plan_token } = options;
+        if !plan_token.is_empty() && validate_only {
+            faults.note("run.plan_token", "must be left out with validate_only");
+        } else if !plan_token.is_empty() && !is_token(&plan_token) {
+            faults.note("run.plan_token", "must be a token that a plan was answered with");
+        }
+        faults.finish(Some(match (validate_only, plan_token.is_empty()) {
+            (true, _) => Self::Plan,
+            (false, true) => Self::Record,
+            (false, false) => Self::Commit(plan_token),
+        }))
+    }
+}
+
+/// One stream that is being read.
+struct Reporting {
+    ledger: Arc<Ledger>,
+    caller: Caller,
+    results: mpsc::Sender<Pending>,
+    /// How long it may stand still; without limit unless it takes one of few places.
+    patience: Option<Duration>,
+}
+
+impl Reporting {
+    /// Reads a stream to its end, or until the process stops or the caller goes.
+    async fn take_in(self, runs: Arc<Semaphore>, items: Streaming<ReportPaymentsRequest>) {
+        // Room for the last word, also when the results are not taken.
+        let Ok(last) = self.results.clone().reserve_owned().await else { return };
+        if let Err(End::Broken(status)) = self.read(runs, items).await {
+            last.send(Pending::Broken(status));
+        }
+    }
+
+    async fn read(
+        mut self,
+        runs: Arc<Semaphore>,
+        mut items: Streaming<ReportPaymentsRequest>,
+    ) -> Result<(), End> {
+        let Some(first) = self.next(&mut items).await? else { return Ok(()) };
+        let mut first = first.map_err(|status| End::Broken(stream_error(status)))?;
+        let Some(options) = first.run.take() else {
+            let items = stream::iter([Ok(first)]).chain(items);
+            return self.record(items, false).await.map(drop);
+        };
+        let token = match Mode::of(first, options)? {
+            Mode::Record => {
+                let totals = self.record(items, true).await?;
+                return self.send(Pending::Totals(totals)).await;
+            }
+            Mode::Plan => None,
+            Mode::Commit(token) => Some(token),
+        };
+        let Ok(place) = runs.try_acquire() else {
+            let message = format!(
+                "{MAX_RUNS} runs are being planned, or committed with a token, now; repeat"
+            );
+            return Err(Failure::new(ErrorReason::Overloaded, message).into());
+        };
+        self.patience = Some(RUN_PATIENCE);
+        let totals = match token {
+            Some(token) => self.commit(items, &token).await?,
+            None => self.plan(items).await?,
+        };
+        // Before the last word: whoever hears it may begin the next run.
+        drop(place);
+        self.send(Pending::Totals(totals)).await
+    }
+
+    /// Records items as they come.
+    async fn record(
+        &self,
+        items: impl Stream<Item = Item> + Unpin,
+        in_run: bool,
+    ) -> Result<RunTotals, End> {
+        let mut totals = RunTotals::default();
+        let mut chunks = items.ready_chunks(CHUNK);
+        while let Some(chunk) = self.next(&mut chunks).await? {
+            let (items, broken) = sound_part(chunk, in_run);
+            let today = self.ledger.today();
+            let parsed = items.into_iter().map(|item| {
+                count_sent(&mut totals, item.payment.as_ref());
+                let payment = required(item)?;
+                let validate_only = payment.validate_only;
+                Ok((parse::report(payment, today)?, validate_only))
+            });
+            self.ask_all(parsed.collect()).await?;
+            broken?;
+        }
+        Ok(totals)
+    }
+
+    /// Reads the whole run, and records it if it bears this token.
+    async fn commit(
+        &self,
+        items: impl Stream<Item = Item> + Unpin,
+        token: &str,
+    ) -> Result<RunTotals, End> {
+        let mut totals = RunTotals::default();
+        let mut content = Content::new(self.ledger.register.text_tag());
+        let mut lines = Vec::new();
+        let mut chunks = items.ready_chunks(CHUNK);
+        while let Some(chunk) = self.next(&mut chunks).await? {
+            let (items, broken) = sound_part(chunk, true);
+            broken?;
+            for item in items {
+                let line = item.payment.unwrap_or_default();
+                lines.push(content.take(&line)?);
+                count_sent(&mut totals, Some(&line));
+            }
+        }
+        content.check(token)?;
+        let mut chunks = stream::iter(lines).ready_chunks(CHUNK);
+        while let Some(chunk) = self.next(&mut chunks).await? {
+            let today = self.ledger.today();
+            let parsed = chunk.into_iter().map(|line| {
+                let line = ReportPaymentRequest::decode_length_delimited(line.as_ref());
+                Ok((parse::report(line.map_err(|_| internal())?, today)?, false))
+            });
+            self.ask_all(parsed.collect()).await?;
+        }
+        Ok(totals)
+    }
+
+    /// Tells for each line what it would do after those before it.
+    async fn plan(&self, items: impl Stream<Item = Item> + Unpin) -> Result<RunTotals, End> {
+        let mut totals = RunTotals::default();
+        let mut content = Content::new(self.ledger.register.text_tag());
+        let mut plan = Plan::new(self.ledger.clone(), self.caller.clone());
+        let mut chunks = items.ready_chunks(PLAN_CHUNK);
+        while let Some(chunk) = self.next(&mut chunks).await? {
+            let (items, mut broken) = sound_part(chunk, true);
+            let mut parsed = Vec::with_capacity(items.len());
+            for item in items {
+                let line = item.payment.unwrap_or_default();
+                if let Err(too_large) = content.take(&line) {
+                    broken = Err(too_large.into());
+                    break;
+                }
+                count_sent(&mut totals, Some(&line));
+                parsed.push(parse::report(line, plan.today));
+            }
+            self.plan_all(&mut plan, parsed).await?;
+            broken?;
+        }
+        Ok(RunTotals { plan_token: content.token(), ..totals })
+    }
+
+    /// Plans a chunk. A plan that cannot be made whole is none, so what cannot be read breaks it.
+    async fn plan_all(
+        &self,
+        plan: &mut Plan,
+        lines: Vec<Result<Parsed, Failure>>,
+    ) -> Result<(), End> {
+        let mut found = self.find(lines.iter().flatten()).await?.into_iter();
+        let lines: Vec<_> = lines
+            .into_iter()
+            .map(|line| line.map(|parsed| (parsed, found.next().flatten())))
+            .collect();
+        let persons = lines.iter().flatten().filter_map(|(_, found)| Some(&found.as_ref()?.0));
+        plan.load(persons).await?;
+        for line in lines {
+            let pending = match line {
+                Err(failure) => Pending::Refused(failure),
+                Ok((parsed, found)) => self.plan_one(plan, parsed.command, found),
+            };
+            self.send(pending).await?;
+        }
+        Ok(())
+    }
+
+    fn plan_one(&self, plan: &mut Plan, mut command: Command, found: Found) -> Pending {
+        let Some((key, amount)) = subject(&command) else { return Pending::Refused(internal()) };
+        let Some((person, frikort)) = found else { return self.unknown(&command) };
+        command.name_frikort(frikort);
+        let Command::ReportPayment(report) = command else { return Pending::Refused(internal()) };
+        match plan.next(&person, report) {
+            Ok(answer) => {
+                let told = Told::new(&person, answer);
+                Pending::Planned(Box::new(Recorded { told, key, amount }))
+            }
+            Err(refused) => Pending::Refused(refused.into()),
+        }
+    }
+
+    /// Looks up a chunk's persons with one query, and asks for each item in order.
+    async fn ask_all(&self, items: Vec<Result<(Parsed, bool), Failure>>) -> Result<(), End> {
+        let found = self.find(items.iter().flatten().map(|(parsed, _)| parsed)).await;
+        let mut found = found.map(Vec::into_iter);
+        for item in items {
+            let pending = match (item, &mut found) {
+                (Err(failure), _) => Pending::Refused(failure),
+                (Ok(_), Err(failure)) => Pending::Refused(failure.clone()),
+                (Ok((parsed, validate_only)), Ok(found)) => {
+                    let person = found.next().flatten();
+                    self.ask_one(parsed.command, person, validate_only).await
+                }
+            };
+            self.send(pending).await?;
+        }
+        Ok(())
+    }
+
+    async fn ask_one(&self, mut command: Command, found: Found, validate_only: bool) -> Pending {
+        let Some((key, amount)) = subject(&command) else { return Pending::Refused(internal()) };
+        let Some((person, frikort)) = found else { return self.unknown(&command) };
+        command.name_frikort(frikort);
+        let handle = match self.ledger.sequencer(person.partition) {
+            Ok(handle) => handle,
+            Err(failure) => return Pending::Refused(failure),
+        };
+        let (reply_to, reply) = ReplyTo::here();
+        let ask = Ask::Command(person.id, command);
+        let Caller { actor, trace_id } = self.caller.clone();
+        handle.hand_in(Question { ask, validate_only, actor, trace_id, reply: reply_to }).await;
+        Pending::Asked { person, key, amount, reply }
+    }
+
+    /// Somebody who is in nobody's register.
+    fn unknown(&self, command: &Command) -> Pending {
+        Pending::Refused(self.ledger.decide_unknown(command).err().unwrap_or_else(internal))
+    }
+
+    async fn find(&self, lines: impl Iterator<Item = &Parsed>) -> Result<Vec<Found>, Failure> {
+        let named: Vec<_> = lines.map(|parsed| &parsed.named).collect();
+        let found = self.ledger.register.find_named(&named).await;
+        found.map_err(|error| self.ledger.read_failed(error))
+    }
+
+    /// What comes next, unless the process stops.
+    async fn next<T>(&self, items: &mut (impl Stream<Item = T> + Unpin)) -> Result<Option<T>, End> {
+        tokio::select! {
+            next = in_time(self.patience, items.next()) => Ok(next?),
+            () = self.ledger.stop.cancelled() => Err(Failure::from(Refused::ShuttingDown).into()),
+        }
+    }
+
+    /// Waits for room where results wait to be taken.
+    async fn send(&self, pending: Pending) -> Result<(), End> {
+        Ok(in_time(self.patience, self.results.send(pending)).await??)
+    }
+}
+
+/// Waits for a step, but not longer than there is patience for.
+async fn in_time<T>(
+    patience: Option<Duration>,
+    step: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    let Some(patience) = patience else { return Ok(step.await) };
+    timeout(patience, step).await.map_err(|_| {
+        let message = format!(
+            "the run stood still for {} seconds, and gave up its place; repeat it",
+            patience.as_secs()
+        );
+        Failure::new(ErrorReason::Overloaded, message)
+    })
+}
+
+/// The items before the one that breaks the stream, if one does.
+fn sound_part(chunk: Vec<Item>, in_run: bool) -> (Vec<ReportPaymentsRequest>, Result<(), End>) {
+    let mut sound = Vec::with_capacity(chunk.len());
+    for item in chunk {
+        let checked = item.map_err(|status| End::Broken(stream_error(status)));
+        match checked.and_then(|item| Ok(check_place(item, in_run)?)) {
+            Ok(item) => sound.push(item),
+            Err(end) => return (sound, Err(end)),
+        }
+    }
+    (sound, Ok(()))
+}
+
+/// Whoever asks for a plan too late, or within a run that is recorded, must not believe that
+/// nothing is recorded.
+fn check_place(
+    item: ReportPaymentsRequest,
+    in_run: bool,
+) -> Result<ReportPaymentsRequest, Failure> {
+    let mut faults = Faults::default();
+    if item.run.is_some() {
+        faults.note("run", "is allowed in the first message of the stream only");
+    }
+    if in_run && item.payment.as_ref().is_some_and(|payment| payment.validate_only) {
+        faults.note("payment.validate_only", "must be false on a stream with run");
+    }
+    faults.finish(Some(item))
+}
+
+fn required(item: ReportPaymentsRequest) -> Result<ReportPaymentRequest, Failure> {
+    let mut faults = Faults::default();
+    let payment = faults.required("payment", item.payment);
+    faults.finish(payment)
+}
+
+/// What breaks a stream: a message that cannot be read is the sender's fault, anything else the
+/// transport's.
+fn stream_error(status: Status) -> Status {
+    frikort_process::serve::unreadable(&status).map_or(status, Status::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_run_that_stands_still_gives_up_its_place() {
+        let patience = Some(Duration::from_millis(1));
+        let failure = in_time(patience, pending::<()>()).await.unwrap_err();
+        assert_eq!(failure.reason, ErrorReason::Overloaded);
+        assert!(failure.retry_delay().is_some());
+        assert_eq!(in_time(patience, ready(7)).await, Ok(7));
+        assert_eq!(in_time(None, ready(7)).await, Ok(7));
+    }
+}
