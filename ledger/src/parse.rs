@@ -5,8 +5,8 @@ use frikort_domain::{
     Amount, CancelPayment, CancelReason, ChangeCprNumber, Command, Components, CorrectPayment, Cpr,
     Criteria, Criterion, DAYS_AHEAD, DeactivateCard, DecisionKey, Facts, FrikortId, FrikortTag,
     GrantCard, Hours, LimitEntry, MunicipalityCode, NumberTag, PaymentKey, Period, ReactivateCard,
-    RecordControl, Reference, RejectApplication, ReportPayment, ReverseDecision, SCHEME_START,
-    TransferCard, contains_cpr, format_date,
+    RecordControl, Reference, ReissueCard, RejectApplication, ReportPayment, ReverseDecision,
+    SCHEME_START, TransferCard, contains_cpr, format_date,
 };
 use frikort_proto::{
     Date as WireDate,
@@ -284,6 +284,37 @@ pub(crate) fn control(request: v1::RecordControlRequest, today: Date) -> Result<
         let frikort = None;
         let control = RecordControl { key, frikort, decided_on, dispensation, criteria };
         Some(Parsed { named: named?, command: Command::RecordControl(control) })
+    })();
+    faults.finish(parsed)
+}
+
+/// A card issued anew, whose tag is made when the person is found.
+pub(crate) struct Reissue {
+    pub(crate) key: DecisionKey,
+    pub(crate) decided_on: Date,
+    pub(crate) frikort_id: FrikortId,
+}
+
+impl Reissue {
+    pub(crate) fn finish(self, frikort: Option<FrikortTag>, reissued: FrikortTag) -> Command {
+        let Self { key, decided_on, .. } = self;
+        Command::ReissueCard(ReissueCard { key, frikort, decided_on, reissued })
+    }
+}
+
+pub(crate) fn reissue(
+    request: v1::ReissueCardRequest,
+    today: Date,
+) -> Result<Parsed<Reissue>, Failure> {
+    let mut faults = Faults::default();
+    let named = Named::parse(&mut faults, "person", request.person);
+    let key =
+        decision_key(&mut faults, named.as_ref(), &request.municipality_code, &request.reference);
+    let decided_on = day_passed(&mut faults, "decision_date", request.decision_date, today);
+    let frikort_id = faults.parse("frikort_id", &request.frikort_id);
+    let parsed = (|| {
+        let command = Reissue { key: key?, decided_on: decided_on?, frikort_id: frikort_id? };
+        Some(Parsed { named: named?, command })
     })();
     faults.finish(parsed)
 }

@@ -110,6 +110,7 @@ pub(crate) fn decision(partition: i32, recorded: &RecordedDecision) -> Option<v1
             effective_date: Some(d.effective_from.into()),
             ..plain(Kind::Reactivation, d.municipality, &d.reference, d.decided_on)
         },
+        Event::CardReissued(d) => plain(Kind::Reissue, d.municipality, &d.reference, d.decided_on),
         Event::DecisionReversed(d, _) => v1::CardDecision {
             reversed_municipality_code: d.reversed.municipality.to_string(),
             reversed_reference: d.reversed.reference.as_str().to_owned(),

@@ -38,6 +38,7 @@ impl<'a> Effect<'a> {
             Event::CardGranted(_)
             | Event::ApplicationRejected(_)
             | Event::DecisionReversed(..)
+            | Event::CardReissued(_)
             | Event::CardDeactivated(..)
             | Event::CardReactivated(_)
             | Event::CardTransferred(_)

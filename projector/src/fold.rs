@@ -175,6 +175,7 @@ impl Changes {
             Event::DecisionReversed(_, outcome) => {
                 self.card(person, position).active = Some(outcome.active);
             }
+            Event::CardReissued(card) => self.card(person, position).tags.push(card.frikort),
             Event::CardTransferred(transfer) => {
                 self.card(person, position).municipality = Some(transfer.to);
             }

@@ -50,7 +50,8 @@ const MOST_REPORTS: u64 = 100;
 const AFTER: &str = "\
 Columns, by name in the header line, in any order; further columns are not looked at:
   visitations  cpr,frikort_id,municipality,decision,decided_on,effective_from,reference
-               decision: granted, rejected (with applied_on), deactivated, reactivated, reversed
+               decision: granted, rejected (with applied_on), deactivated, reactivated, reissued
+               (a new frikort_id), reversed
                (a deactivation, named by reversed_reference and, where another municipality had
                decided it, reversed_municipality), transferred (with to_municipality) or controlled
                (also dispensation: true or false); where there is more to say also applied_on and

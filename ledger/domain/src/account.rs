@@ -108,6 +108,7 @@ impl Account {
                 decided(Content::Deactivated(data.clone(), outcome.clone()))
             }
             Event::CardReactivated(data) => decided(Content::Reactivated(data.clone())),
+            Event::CardReissued(data) => decided(Content::Reissued(data.clone())),
             Event::CardTransferred(data) => decided(Content::Transferred(data.clone())),
             Event::CprNumberChanged(data) => decided(Content::Renumbered(data.clone())),
             Event::ControlRecorded(data) => decided(Content::Controlled(data.clone())),

@@ -9,7 +9,7 @@ use time::Date;
 
 use crate::{
     Account, AllowanceRecalculated, Amount, ApplicationRejected, Card, CardAnswer, CardDeactivated,
-    CardGranted, CardReactivated, CardTransferred, ControlRecorded, CprNumberChanged,
+    CardGranted, CardReactivated, CardReissued, CardTransferred, ControlRecorded, CprNumberChanged,
     DeactivationOutcome, DecisionReversed, Event, FrikortTag, LimitSchedule, PaymentAnswer,
     PaymentKey, RecalculationOutcome, ReversalOutcome,
     allocation::{Slot, settle},
@@ -20,7 +20,7 @@ use crate::{
     payment::{CancelPayment, CorrectPayment, PaymentState, ReportPayment},
     visitation::{
         CardStatus, ChangeCprNumber, Content, DeactivateCard, GrantCard, ReactivateCard,
-        RecordControl, RejectApplication, ReverseDecision, TransferCard, comes_of_age,
+        RecordControl, ReissueCard, RejectApplication, ReverseDecision, TransferCard, comes_of_age,
     },
 };
 
@@ -41,6 +41,8 @@ pub enum Command {
     DeactivateCard(DeactivateCard),
     /// A municipality reactivates a card.
     ReactivateCard(ReactivateCard),
+    /// A municipality gives the holder of a card another Frikort-ID.
+    ReissueCard(ReissueCard),
     /// A municipality hands a person over to another one.
     TransferCard(TransferCard),
     /// A municipality records that a deactivation was reversed on appeal.
@@ -66,6 +68,7 @@ impl Command {
             Self::CancelPayment(command) => command.frikort = tag,
             Self::DeactivateCard(command) => command.frikort = tag,
             Self::ReactivateCard(command) => command.frikort = tag,
+            Self::ReissueCard(command) => command.frikort = tag,
             Self::TransferCard(command) => command.frikort = tag,
             Self::ReverseDecision(command) => command.frikort = tag,
             Self::RecordControl(command) => command.frikort = tag,
@@ -185,6 +188,7 @@ pub fn decide(
         Command::RejectApplication(command) => reject(account, command),
         Command::DeactivateCard(command) => deactivate(account, command),
         Command::ReactivateCard(command) => reactivate(account, command),
+        Command::ReissueCard(command) => reissue(account, command),
         Command::TransferCard(command) => transfer(account, command),
         Command::ReverseDecision(command) => reverse(account, command),
         Command::RecordControl(command) => control(account, command),
@@ -466,6 +470,20 @@ fn reactivate(account: &Account, command: &ReactivateCard) -> Result<Decision, R
             Some(effective_from) => Err(Rejection::CardNotDeactivated { effective_from }),
             None => Ok(Event::CardReactivated(data)),
         }
+    })
+}
+
+/// Whoever has no active card has nothing to be issued anew.
+fn reissue(account: &Account, command: &ReissueCard) -> Result<Decision, Rejection> {
+    let data = CardReissued {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        frikort: command.reissued,
+        decided_on: command.decided_on,
+    };
+    about_card(account, command.frikort, &Content::Reissued(data.clone()), |card| {
+        card.open_since().ok_or(Rejection::NoActiveCard)?;
+        Ok(Event::CardReissued(data))
     })
 }
 

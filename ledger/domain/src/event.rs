@@ -23,6 +23,8 @@ pub enum Event {
     CardDeactivated(CardDeactivated, DeactivationOutcome),
     /// `card_reactivated`
     CardReactivated(CardReactivated),
+    /// `card_reissued`
+    CardReissued(CardReissued),
     /// `card_transferred`
     CardTransferred(CardTransferred),
     /// `decision_reversed`
@@ -128,6 +130,22 @@ pub struct CardReactivated {
     /// The first day on which it is active again.
     #[serde(with = "iso")]
     pub effective_from: Date,
+}
+
+/// A municipality gave the holder of a card another Frikort-ID, as when a card is lost. Earlier ones
+/// stay the person's (N4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CardReissued {
+    /// Who decided.
+    pub municipality: MunicipalityCode,
+    /// The municipality's own reference of the decision.
+    pub reference: Reference,
+    /// The new Frikort-ID, as this person's tag.
+    pub frikort: FrikortTag,
+    /// The day of the decision.
+    #[serde(with = "iso")]
+    pub decided_on: Date,
 }
 
 /// A municipality handed a person over to another one, which decides from now on (C7).

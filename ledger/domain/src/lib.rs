@@ -33,9 +33,10 @@ pub use civil::{Period, attribution_date, copenhagen_date, format_date, parse_da
 pub use decide::{Command, Decision, Rejection, decide};
 pub use event::{
     AllowanceRecalculated, ApplicationRejected, CancelReason, CardDeactivated, CardGranted,
-    CardReactivated, CardTransferred, ControlRecorded, CprNumberChanged, DeactivationOutcome,
-    DecisionReversed, Event, LimitSet, PaymentCancelled, PaymentCorrected, PaymentOutcome,
-    PaymentReported, RecalculationOutcome, ReversalOutcome, SplitChange, YearTotals,
+    CardReactivated, CardReissued, CardTransferred, ControlRecorded, CprNumberChanged,
+    DeactivationOutcome, DecisionReversed, Event, LimitSet, PaymentCancelled, PaymentCorrected,
+    PaymentOutcome, PaymentReported, RecalculationOutcome, ReversalOutcome, SplitChange,
+    YearTotals,
 };
 pub use ids::{
     Cpr, Cvr, FrikortId, FrikortTag, IdError, MunicipalityCode, NumberTag, PersonId,
@@ -50,8 +51,8 @@ pub use record::{Actor, Record, RecordError, Role, SCHEMA};
 pub use redecide::redecide;
 pub use visitation::{
     Card, CardAnswer, CardStatus, ChangeCprNumber, Criteria, Criterion, DeactivateCard,
-    DecisionKey, GrantCard, ReactivateCard, RecordControl, RecordedDecision, RejectApplication,
-    ReverseDecision, TransferCard,
+    DecisionKey, GrantCard, ReactivateCard, RecordControl, RecordedDecision, ReissueCard,
+    RejectApplication, ReverseDecision, TransferCard,
 };
 
 /// The first day of the scheme (Y4; LOV 689 af 8/6/2018): nothing is dated before it.

@@ -139,6 +139,7 @@ impl Record {
                 self.line("card_deactivated", data, Some(outcome))
             }
             Event::CardReactivated(data) => self.line("card_reactivated", data, None::<&()>),
+            Event::CardReissued(data) => self.line("card_reissued", data, None::<&()>),
             Event::CardTransferred(data) => self.line("card_transferred", data, None::<&()>),
             Event::CprNumberChanged(data) => self.line("cpr_number_changed", data, None::<&()>),
             Event::DecisionReversed(data, outcome) => {
@@ -218,6 +219,7 @@ impl Record {
                 Event::AllowanceRecalculated(part(read.data)?, part(outcome)?)
             }
             ("card_reactivated", None) => Event::CardReactivated(part(read.data)?),
+            ("card_reissued", None) => Event::CardReissued(part(read.data)?),
             ("card_transferred", None) => Event::CardTransferred(part(read.data)?),
             ("cpr_number_changed", None) => Event::CprNumberChanged(part(read.data)?),
             ("control_recorded", None) => Event::ControlRecorded(part(read.data)?),
@@ -244,11 +246,12 @@ impl Record {
     }
 }
 
-const TYPES: [&str; 13] = [
+const TYPES: [&str; 14] = [
     "card_granted",
     "application_rejected",
     "card_deactivated",
     "card_reactivated",
+    "card_reissued",
     "card_transferred",
     "decision_reversed",
     "control_recorded",

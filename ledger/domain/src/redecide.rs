@@ -11,8 +11,8 @@ use time::{Date, macros::date};
 use crate::{
     Account, CancelPayment, ChangeCprNumber, Command, CorrectPayment, DeactivateCard, Decision,
     DecisionKey, Event, GrantCard, LimitSchedule, MunicipalityCode, PaymentKey, ReactivateCard,
-    Record, RecordControl, Reference, RejectApplication, ReportPayment, ReverseDecision,
-    TransferCard, account::Contradiction, copenhagen_date, decide,
+    Record, RecordControl, Reference, ReissueCard, RejectApplication, ReportPayment,
+    ReverseDecision, TransferCard, account::Contradiction, copenhagen_date, decide,
 };
 
 /// Somebody who is of age on every day of the scheme (C8).
@@ -65,6 +65,12 @@ fn command(event: &Event) -> Option<Command> {
             frikort: None,
             decided_on: d.decided_on,
             effective_from: d.effective_from,
+        }),
+        Event::CardReissued(d) => Command::ReissueCard(ReissueCard {
+            key: decision(d.municipality, &d.reference),
+            frikort: None,
+            decided_on: d.decided_on,
+            reissued: d.frikort,
         }),
         Event::CardTransferred(d) => Command::TransferCard(TransferCard {
             key: decision(d.municipality, &d.reference),

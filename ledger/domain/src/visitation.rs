@@ -4,9 +4,10 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use time::{Date, Month, OffsetDateTime};
 
 use crate::{
-    ApplicationRejected, CardDeactivated, CardGranted, CardReactivated, CardTransferred,
-    ControlRecorded, CprNumberChanged, DeactivationOutcome, DecisionReversed, Event, FrikortTag,
-    MunicipalityCode, NumberTag, PaymentKey, Period, Reference, ReversalOutcome, decide::Rejection,
+    ApplicationRejected, CardDeactivated, CardGranted, CardReactivated, CardReissued,
+    CardTransferred, ControlRecorded, CprNumberChanged, DeactivationOutcome, DecisionReversed,
+    Event, FrikortTag, MunicipalityCode, NumberTag, PaymentKey, Period, Reference, ReversalOutcome,
+    decide::Rejection,
 };
 
 /// Identity of a decision within one person (C11).
@@ -132,6 +133,19 @@ pub struct ReactivateCard {
     pub effective_from: Date,
 }
 
+/// Record another Frikort-ID for the holder of a card.
+#[derive(Clone, Debug)]
+pub struct ReissueCard {
+    /// Municipality and reference.
+    pub key: DecisionKey,
+    /// A Frikort-ID given beside the CPR number (N4).
+    pub frikort: Option<FrikortTag>,
+    /// The day of the decision.
+    pub decided_on: Date,
+    /// The new Frikort-ID, as this person's tag.
+    pub reissued: FrikortTag,
+}
+
 /// Hand a person over to another municipality (C7).
 #[derive(Clone, Debug)]
 pub struct TransferCard {
@@ -247,6 +261,7 @@ pub(crate) enum Content {
     Rejected(ApplicationRejected),
     Deactivated(CardDeactivated, DeactivationOutcome),
     Reactivated(CardReactivated),
+    Reissued(CardReissued),
     Transferred(CardTransferred),
     Reversed(DecisionReversed, ReversalOutcome),
     Controlled(ControlRecorded),
@@ -272,6 +287,7 @@ impl Content {
             Self::Rejected(d) => (d.municipality, &d.reference),
             Self::Deactivated(d, _) => (d.municipality, &d.reference),
             Self::Reactivated(d) => (d.municipality, &d.reference),
+            Self::Reissued(d) => (d.municipality, &d.reference),
             Self::Transferred(d) => (d.municipality, &d.reference),
             Self::Reversed(d, _) => (d.municipality, &d.reference),
             Self::Controlled(d) => (d.municipality, &d.reference),
@@ -290,6 +306,7 @@ impl Content {
             Self::Rejected(d) => Event::ApplicationRejected(d),
             Self::Deactivated(d, outcome) => Event::CardDeactivated(d, outcome),
             Self::Reactivated(d) => Event::CardReactivated(d),
+            Self::Reissued(d) => Event::CardReissued(d),
             Self::Transferred(d) => Event::CardTransferred(d),
             Self::Reversed(d, outcome) => Event::DecisionReversed(d, outcome),
             Self::Controlled(d) => Event::ControlRecorded(d),
@@ -326,6 +343,10 @@ impl Content {
             (Self::Reactivated(a), Self::Reactivated(b)) => {
                 note(a.decided_on != b.decided_on, "decision_date");
                 note(a.effective_from != b.effective_from, "effective_date");
+            }
+            (Self::Reissued(a), Self::Reissued(b)) => {
+                note(a.frikort != b.frikort, "frikort_id");
+                note(a.decided_on != b.decided_on, "decision_date");
             }
             (Self::Transferred(a), Self::Transferred(b)) => {
                 note(a.decided_on != b.decided_on, "decision_date");
@@ -427,6 +448,7 @@ impl Visitation {
     pub(crate) fn knows(&self, frikort: Option<FrikortTag>) -> bool {
         self.0.iter().any(|recorded| match &recorded.content {
             Content::Granted(grant) => frikort.is_none_or(|tag| tag == grant.frikort),
+            Content::Reissued(card) => frikort.is_none_or(|tag| tag == card.frikort),
             _ => false,
         })
     }
@@ -474,7 +496,10 @@ fn fold(decisions: &[Recorded], left_out: Option<&DecisionKey>) -> Option<Card> 
             Content::Deactivated(decision, _) if never_was(decision) => {}
             Content::Deactivated(decision, _) => card.as_mut()?.close(decision.last_day),
             Content::Reactivated(decision) => card.as_mut()?.open(decision.effective_from),
-            Content::Rejected(_) | Content::Reversed(..) | Content::Renumbered(_) => {}
+            Content::Rejected(_)
+            | Content::Reissued(_)
+            | Content::Reversed(..)
+            | Content::Renumbered(_) => {}
             Content::Transferred(decision) => card.as_mut()?.municipality = decision.to,
             Content::Controlled(control) => {
                 let card = card.as_mut()?;

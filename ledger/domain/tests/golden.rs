@@ -23,7 +23,7 @@ fn altered(r#type: &str, part: &str, by: &str) -> String {
     line.replacen(part, by, 1)
 }
 
-const TYPES: [&str; 13] = [
+const TYPES: [&str; 14] = [
     "annual_limit_set",
     "allowance_recalculated",
     "application_rejected",
@@ -31,6 +31,7 @@ const TYPES: [&str; 13] = [
     "card_granted",
     "card_deactivated",
     "card_reactivated",
+    "card_reissued",
     "card_transferred",
     "control_recorded",
     "cpr_number_changed",
@@ -98,7 +99,7 @@ fn the_first_persons_golden_lines_are_a_history_that_folds() {
                 .expect("it follows");
         }
     }
-    assert_eq!(account.version(), 30);
+    assert_eq!(account.version(), 32);
     assert_eq!(account.year_total(2020).0.to_string(), "11000.00");
 }
 
@@ -145,6 +146,7 @@ fn an_unknown_field_is_malformed_wherever_it_stands() {
         ("control_recorded", "\"decided_on\":"),
         ("cpr_number_changed", "\"number\":"),
         ("application_rejected", "\"applied_on\":"),
+        ("card_reissued", "\"frikort\":"),
         ("decision_reversed", "\"reversed\":"),
         ("decision_reversed", "\"active\":"),
         ("allowance_recalculated", "\"year\":2020}"),
@@ -193,6 +195,7 @@ fn an_outcome_where_none_belongs_is_the_same_error() {
         "card_granted",
         "application_rejected",
         "card_reactivated",
+        "card_reissued",
         "card_transferred",
         "control_recorded",
         "cpr_number_changed",

@@ -189,6 +189,7 @@ pub(crate) fn body(event: &Event, account: &Account) -> Option<Body> {
         Event::CardGranted(_)
         | Event::ApplicationRejected(_)
         | Event::DecisionReversed(..)
+        | Event::CardReissued(_)
         | Event::CardReactivated(_)
         | Event::CardTransferred(_)
         | Event::ControlRecorded(_)

@@ -125,6 +125,7 @@ pub(super) fn subject(command: &Command) -> Option<(PaymentKey, Amount)> {
         | Command::TransferCard(_)
         | Command::RecordControl(_)
         | Command::ChangeCprNumber(_)
+        | Command::ReissueCard(_)
         | Command::RejectApplication(_)
         | Command::ReverseDecision(_)
         | Command::Recalculate { .. } => None,

@@ -9,9 +9,9 @@ use frikort_proto::{
         self, ChangeCprNumberRequest, ChangeCprNumberResponse, DeactivateCardRequest,
         DeactivateCardResponse, GetCardRequest, GetCardResponse, GrantCardRequest,
         GrantCardResponse, ReactivateCardRequest, ReactivateCardResponse, RecordControlRequest,
-        RecordControlResponse, RejectApplicationRequest, RejectApplicationResponse,
-        ReverseDecisionRequest, ReverseDecisionResponse, TransferCardRequest, TransferCardResponse,
-        visitation_service_server::VisitationService,
+        RecordControlResponse, ReissueCardRequest, ReissueCardResponse, RejectApplicationRequest,
+        RejectApplicationResponse, ReverseDecisionRequest, ReverseDecisionResponse,
+        TransferCardRequest, TransferCardResponse, visitation_service_server::VisitationService,
     },
 };
 use frikort_register::{Named, Person, Who};
@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     fail::internal,
     ledger::{Caller, Ledger, Told},
-    parse::{self, Grant, NewNumber, Parsed},
+    parse::{self, Grant, NewNumber, Parsed, Reissue},
     render,
     sequencer::{Answer, Ask, Body},
 };
@@ -93,6 +93,22 @@ impl VisitationService for Visitations {
     ) -> Result<Response<ReverseDecisionResponse>, Status> {
         let told = self.decide(request, |request| request.validate_only, parse::reverse).await?;
         Ok(Response::new(ReverseDecisionResponse {
+            card: Some(card(&told)?),
+            position: Some(told.place()),
+            replayed: told.answer.replayed,
+        }))
+    }
+
+    async fn reissue_card(
+        &self,
+        request: Request<ReissueCardRequest>,
+    ) -> Result<Response<ReissueCardResponse>, Status> {
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let validate_only = request.validate_only;
+        let parsed = parse::reissue(request, self.0.today())?;
+        let told = self.reissue(parsed, validate_only, caller).await?;
+        Ok(Response::new(ReissueCardResponse {
             card: Some(card(&told)?),
             position: Some(told.place()),
             replayed: told.answer.replayed,
@@ -259,6 +275,23 @@ impl Visitations {
         let entered = self.0.register.find_or_enter(cpr, &self.0.seal, &partitions).await;
         let person = entered.map_err(|error| self.0.read_failed(error))?;
         Ok(Entered::Person(person.ok_or_else(internal)?))
+    }
+
+    async fn reissue(
+        &self,
+        parsed: Parsed<Reissue>,
+        validate_only: bool,
+        caller: Caller,
+    ) -> Result<Told, Failure> {
+        let Parsed { named, command: reissue } = parsed;
+        let Some((person, frikort)) = self.0.find(&named).await? else {
+            let of_nobody = reissue.finish(None, FrikortTag([0; 16]));
+            return Ok(Told::nobody(self.0.decide_unknown(&of_nobody)?));
+        };
+        let tag = self.0.register.frikort_tag(&person, reissue.frikort_id);
+        let ask = Ask::Command(person.id, reissue.finish(frikort, tag));
+        let answer = self.0.ask(person.partition, ask, validate_only, caller).await?;
+        Ok(Told::new(&person, answer))
     }
 
     /// Records the change, then lets the new number lead to the person. Whoever is cut off between

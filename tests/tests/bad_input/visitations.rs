@@ -2,8 +2,8 @@
 
 use frikort_proto::v1::{
     ChangeCprNumberRequest, Criterion, DeactivateCardRequest, GetCardRequest, GrantCardRequest,
-    ReactivateCardRequest, RecordControlRequest, RejectApplicationRequest, ReverseDecisionRequest,
-    TransferCardRequest, person_ref::Person,
+    ReactivateCardRequest, RecordControlRequest, ReissueCardRequest, RejectApplicationRequest,
+    ReverseDecisionRequest, TransferCardRequest, person_ref::Person,
 };
 use frikort_tests::client::{by_cpr, date, grant, new_cpr};
 
@@ -192,6 +192,36 @@ async fn a_bad_reversal_is_refused_by_field_and_records_nothing() {
         })
         .await;
     visitations.reverse_decision(sound).await.expect("what the cases start from is sound");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_reissue_is_refused_by_field_and_records_nothing() {
+    type Reissue = ReissueCardRequest;
+    let ground = Ground::new().await;
+    let sound = ReissueCardRequest {
+        person: by_cpr(&ground.cpr),
+        municipality_code: "101".to_owned(),
+        reference: "S-2".to_owned(),
+        decision_date: Some(date(2022, 6, 1)),
+        frikort_id: "54321".to_owned(),
+        validate_only: false,
+    };
+    let mut cases = person("person", |r: &mut Reissue| &mut r.person);
+    cases.extend(municipality(|r: &mut Reissue| &mut r.municipality_code));
+    cases.extend(reference(|r: &mut Reissue| &mut r.reference));
+    cases.extend(decision_date(|r: &mut Reissue| &mut r.decision_date));
+    let bad = ["", "1234", "123456", "1234a"];
+    cases.extend(texts("frikort_id", |r: &mut Reissue| &mut r.frikort_id, &bad));
+    cases.push(case(
+        "nothing",
+        &["person", "municipality_code", "reference", "decision_date", "frikort_id"],
+        |r| *r = Reissue::default(),
+    ));
+    let mut visitations = ground.ledger.visitations.clone();
+    ground
+        .refuses(&sound, cases, async |r| ground.ledger.visitations.clone().reissue_card(r).await)
+        .await;
+    visitations.reissue_card(sound).await.expect("what the cases start from is sound");
 }
 
 #[tokio::test(flavor = "multi_thread")]

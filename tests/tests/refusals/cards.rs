@@ -3,7 +3,8 @@
 use frikort_proto::v1::{
     CardDecision, CardDecisionKind, CardStatus, ChangeCprNumberRequest, DeactivateCardRequest,
     GetAllowanceRequest, GetCardRequest, GrantCardRequest, PersonRef, ReactivateCardRequest,
-    RecordControlRequest, RejectApplicationRequest, TransferCardRequest, person_ref::Person,
+    RecordControlRequest, ReissueCardRequest, RejectApplicationRequest, TransferCardRequest,
+    person_ref::Person,
 };
 use frikort_tests::{
     client::{by_cpr, date, grant, new_cpr, report},
@@ -367,6 +368,55 @@ async fn c5_a_reversed_deactivation_covers_what_was_refused() {
         (reversal.reversed_municipality_code.as_str(), reversal.reversed_reference.as_str()),
         ("101", "S-2")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn n4_a_reissued_frikort_id_names_the_holder_at_the_ledger_and_the_projector() {
+    let stack = Stack::start(1).await.unwrap();
+    let mut ledger = stack.ledger().await.unwrap();
+    ledger.set_limit(2022, 20_000).await.unwrap();
+    let cpr = new_cpr();
+    ledger.grant(&cpr).await.unwrap();
+    let named = |frikort_id: &str| {
+        let frikort_id = frikort_id.to_owned();
+        by_cpr(&cpr).map(|person| PersonRef { frikort_id, ..person })
+    };
+    let request = ReissueCardRequest {
+        person: named("12345"),
+        municipality_code: "101".to_owned(),
+        reference: "S-2".to_owned(),
+        decision_date: Some(date(2022, 6, 1)),
+        frikort_id: "54321".to_owned(),
+        validate_only: false,
+    };
+    let before = stack.recorded().await.unwrap();
+    for (what, request, expected) in [
+        (
+            "nobody's",
+            ReissueCardRequest { person: by_cpr(&new_cpr()), ..request.clone() },
+            "NO_CARD",
+        ),
+        ("another's", ReissueCardRequest { person: named("54321"), ..request.clone() }, "NO_CARD"),
+    ] {
+        refused(NotFound, expected).check(what, ledger.visitations.reissue_card(request).await);
+    }
+    let elsewhere = ReissueCardRequest { municipality_code: "147".to_owned(), ..request.clone() };
+    refused(FailedPrecondition, "NOT_RESPONSIBLE")
+        .check("another municipality", ledger.visitations.reissue_card(elsewhere).await);
+    let dry = ReissueCardRequest { validate_only: true, ..request.clone() };
+    ledger.visitations.reissue_card(dry).await.unwrap();
+    assert_eq!(stack.recorded().await.unwrap(), before);
+
+    let told = ledger.visitations.reissue_card(request).await.unwrap().into_inner();
+    let min_position = told.position.unwrap().position;
+    let mut allowances = stack.allowances().await.unwrap();
+    for (frikort_id, is_theirs) in [("12345", true), ("54321", true), ("11111", false)] {
+        let asked = GetCardRequest { person: named(frikort_id) };
+        assert_eq!(ledger.visitations.get_card(asked).await.is_ok(), is_theirs);
+        let person = named(frikort_id);
+        let asked = GetAllowanceRequest { person, year: 2022, min_position, as_of: None };
+        assert_eq!(allowances.get_allowance(asked).await.is_ok(), is_theirs);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

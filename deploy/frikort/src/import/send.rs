@@ -6,7 +6,7 @@ use frikort_proto::{
     v1::{
         CancelPaymentRequest, Card, CorrectPaymentRequest, DeactivateCardRequest, ErrorReason,
         GrantCardRequest, LedgerPosition, Payment, ReactivateCardRequest, RecordControlRequest,
-        RejectApplicationRequest, ReportPaymentRequest, ReportPaymentResponse,
+        ReissueCardRequest, RejectApplicationRequest, ReportPaymentRequest, ReportPaymentResponse,
         ReverseDecisionRequest, TransferCardRequest, payment_service_client::PaymentServiceClient,
         visitation_service_client::VisitationServiceClient,
     },
@@ -21,6 +21,7 @@ pub(super) enum Command {
     Reject(RejectApplicationRequest),
     Deactivate(DeactivateCardRequest),
     Reactivate(ReactivateCardRequest),
+    Reissue(ReissueCardRequest),
     Reverse(ReverseDecisionRequest),
     Transfer(TransferCardRequest),
     Control(RecordControlRequest),
@@ -102,6 +103,10 @@ async fn call(ledger: &Service, command: &Command) -> Result<Answer, CallError> 
         }
         Command::Reactivate(request) => {
             let a = call!(ledger, request, VisitationServiceClient, reactivate_card);
+            Answer::recorded(a.replayed, holder(a.card), a.position)
+        }
+        Command::Reissue(request) => {
+            let a = call!(ledger, request, VisitationServiceClient, reissue_card);
             Answer::recorded(a.replayed, holder(a.card), a.position)
         }
         Command::Reverse(request) => {

@@ -194,6 +194,29 @@ async fn transfers_and_controls_have_columns_of_their_own() {
 }
 
 #[tokio::test]
+async fn rejections_reissues_and_reversals_have_columns_of_their_own() {
+    let text = "cpr,frikort_id,municipality,decision,decided_on,effective_from,reference,\
+                ansøgt,reversed_reference,reversed_municipality\n\
+                0311665493,,751,rejected,2022-07-27,,SAG-4,2022-07-01,,\n\
+                0311665493,54321,751,reissued,2022-07-27,,SAG-5,,,\n\
+                0311665493,12345,751,reversed,2022-07-27,,SAG-6,,SAG-2,101\n\
+                0311665493,12345,751,granted,2022-07-27,2022-07-27,SAG-7,2022-07-01,,\n";
+    let rows = read_all(&visitation::FORM, text.as_bytes()).await;
+    let Ok(Command::Reject(rejection)) = &rows[0].command else { panic!("no rejection") };
+    assert_eq!(rejection.application_date.map(|day| (day.month, day.day)), Some((7, 1)));
+    let Ok(Command::Reissue(reissue)) = &rows[1].command else { panic!("no reissue") };
+    let person = reissue.person.as_ref().unwrap();
+    assert_eq!((reissue.frikort_id.as_str(), person.frikort_id.as_str()), ("54321", ""));
+    let Ok(Command::Reverse(reversal)) = &rows[2].command else { panic!("no reversal") };
+    let reversed = (&*reversal.reversed_reference, &*reversal.reversed_municipality_code);
+    assert_eq!(reversed, ("SAG-2", "101"));
+    assert_eq!(reversal.person.as_ref().unwrap().frikort_id, "12345");
+    assert!(
+        matches!(&rows[3].command, Ok(Command::Grant(r)) if r.application_date == rejection.application_date)
+    );
+}
+
+#[tokio::test]
 async fn a_missing_column_is_named_before_anything_is_sent() {
     let room = tempfile::tempdir().unwrap();
     let path = room.path().join("rows.csv");

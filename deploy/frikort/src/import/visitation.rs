@@ -3,8 +3,8 @@
 use frikort_proto::{
     Date,
     v1::{
-        Criterion, DeactivateCardRequest, GrantCardRequest, ReactivateCardRequest,
-        RecordControlRequest, RejectApplicationRequest, ReverseDecisionRequest,
+        Criterion, DeactivateCardRequest, GrantCardRequest, PersonRef, ReactivateCardRequest,
+        RecordControlRequest, ReissueCardRequest, RejectApplicationRequest, ReverseDecisionRequest,
         TransferCardRequest,
     },
 };
@@ -35,94 +35,141 @@ pub(super) const FORM: Form = Form {
     parse,
 };
 
+/// What every decision has.
+struct Decision {
+    /// By the CPR number and the Frikort-ID.
+    person: Option<PersonRef>,
+    /// By the CPR number alone: where the row's Frikort-ID is a new one, or there is none yet.
+    person_alone: Option<PersonRef>,
+    municipality_code: String,
+    reference: String,
+    decision_date: Option<Date>,
+    effective_date: Option<Date>,
+}
+
 fn parse(fields: &mut Fields<'_>) -> Option<Command> {
-    let decision_date = fields.date("decided_on");
-    let effective_date = fields.optional_date("effective_from");
-    let municipality_code = fields.text("municipality");
-    let reference = fields.text("reference");
-    let person = Some(fields.person());
+    let decision = Decision {
+        decision_date: fields.date("decided_on"),
+        effective_date: fields.optional_date("effective_from"),
+        municipality_code: fields.text("municipality"),
+        reference: fields.text("reference"),
+        person: Some(fields.person()),
+        person_alone: Some(wire::by_cpr(fields.text("cpr"), String::new())),
+    };
     match fields.required("decision")?.as_str() {
-        "granted" => Some(Command::Grant(GrantCardRequest {
-            // A grant gives the Frikort-ID; it does not identify by it.
-            person: Some(wire::by_cpr(fields.text("cpr"), String::new())),
-            municipality_code,
-            reference,
+        "granted" => decision.grant(fields),
+        "rejected" => decision.reject(fields),
+        "deactivated" => decision.deactivate(fields),
+        "reactivated" => Some(decision.reactivate()),
+        "reissued" => Some(decision.reissue(fields)),
+        "reversed" => Some(decision.reverse(fields)),
+        "transferred" => Some(decision.transfer(fields)),
+        "controlled" => decision.control(fields),
+        _ => fields.fault(
+            "decision",
+            "must be granted, rejected, deactivated, reactivated, reissued, reversed, transferred \
+             or controlled",
+        ),
+    }
+}
+
+impl Decision {
+    fn grant(self, fields: &mut Fields<'_>) -> Option<Command> {
+        Some(Command::Grant(GrantCardRequest {
+            person: self.person_alone,
+            municipality_code: self.municipality_code,
+            reference: self.reference,
             frikort_id: fields.text("frikort_id"),
-            decision_date,
-            effective_date,
+            decision_date: self.decision_date,
+            effective_date: self.effective_date,
             validate_only: false,
             criteria: criteria(fields)?,
             application_date: fields.optional_date("applied_on"),
-        })),
-        "rejected" => reject(fields, municipality_code, reference, decision_date),
-        "deactivated" => Some(Command::Deactivate(DeactivateCardRequest {
-            person,
-            municipality_code,
-            reference,
-            decision_date,
-            effective_date,
+        }))
+    }
+
+    fn reject(self, fields: &mut Fields<'_>) -> Option<Command> {
+        Some(Command::Reject(RejectApplicationRequest {
+            person: self.person_alone,
+            municipality_code: self.municipality_code,
+            reference: self.reference,
+            application_date: fields.optional_date("applied_on"),
+            decision_date: self.decision_date,
+            criteria: criteria(fields)?,
+            validate_only: false,
+        }))
+    }
+
+    fn deactivate(self, fields: &mut Fields<'_>) -> Option<Command> {
+        Some(Command::Deactivate(DeactivateCardRequest {
+            person: self.person,
+            municipality_code: self.municipality_code,
+            reference: self.reference,
+            decision_date: self.decision_date,
+            effective_date: self.effective_date,
             validate_only: false,
             criteria: criteria(fields)?,
-        })),
-        "reactivated" => Some(Command::Reactivate(ReactivateCardRequest {
-            person,
-            municipality_code,
-            reference,
-            decision_date,
-            effective_date,
+        }))
+    }
+
+    fn reactivate(self) -> Command {
+        Command::Reactivate(ReactivateCardRequest {
+            person: self.person,
+            municipality_code: self.municipality_code,
+            reference: self.reference,
+            decision_date: self.decision_date,
+            effective_date: self.effective_date,
             validate_only: false,
-        })),
-        "reversed" => Some(Command::Reverse(ReverseDecisionRequest {
-            person,
-            municipality_code,
-            reference,
-            decision_date,
+        })
+    }
+
+    fn reissue(self, fields: &mut Fields<'_>) -> Command {
+        Command::Reissue(ReissueCardRequest {
+            person: self.person_alone,
+            municipality_code: self.municipality_code,
+            reference: self.reference,
+            decision_date: self.decision_date,
+            frikort_id: fields.text("frikort_id"),
+            validate_only: false,
+        })
+    }
+
+    fn reverse(self, fields: &mut Fields<'_>) -> Command {
+        Command::Reverse(ReverseDecisionRequest {
+            person: self.person,
+            municipality_code: self.municipality_code,
+            reference: self.reference,
+            decision_date: self.decision_date,
             reversed_reference: fields.text("reversed_reference"),
             reversed_municipality_code: fields
                 .optional("reversed_municipality")
                 .unwrap_or_default(),
             validate_only: false,
-        })),
-        "transferred" => Some(Command::Transfer(TransferCardRequest {
-            person,
-            municipality_code,
-            reference,
-            decision_date,
+        })
+    }
+
+    fn transfer(self, fields: &mut Fields<'_>) -> Command {
+        Command::Transfer(TransferCardRequest {
+            person: self.person,
+            municipality_code: self.municipality_code,
+            reference: self.reference,
+            decision_date: self.decision_date,
             to_municipality_code: fields.text("to_municipality"),
             validate_only: false,
-        })),
-        "controlled" => Some(Command::Control(RecordControlRequest {
-            person,
-            municipality_code,
-            reference,
-            control_date: decision_date,
+        })
+    }
+
+    fn control(self, fields: &mut Fields<'_>) -> Option<Command> {
+        Some(Command::Control(RecordControlRequest {
+            person: self.person,
+            municipality_code: self.municipality_code,
+            reference: self.reference,
+            control_date: self.decision_date,
             dispensation: dispensation(fields)?,
             criteria: criteria(fields)?,
             validate_only: false,
-        })),
-        _ => fields.fault(
-            "decision",
-            "must be granted, rejected, deactivated, reactivated, reversed, transferred or controlled",
-        ),
+        }))
     }
-}
-
-/// There is no card whose Frikort-ID could be named.
-fn reject(
-    fields: &mut Fields<'_>,
-    municipality_code: String,
-    reference: String,
-    decision_date: Option<Date>,
-) -> Option<Command> {
-    Some(Command::Reject(RejectApplicationRequest {
-        person: Some(wire::by_cpr(fields.text("cpr"), String::new())),
-        municipality_code,
-        reference,
-        application_date: fields.optional_date("applied_on"),
-        decision_date,
-        criteria: criteria(fields)?,
-        validate_only: false,
-    }))
 }
 
 fn dispensation(fields: &mut Fields<'_>) -> Option<bool> {

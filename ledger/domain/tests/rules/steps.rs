@@ -3,8 +3,8 @@
 use frikort_domain::{
     Amount, CancelPayment, CancelReason, ChangeCprNumber, Command, CorrectPayment, Criteria,
     Criterion, DeactivateCard, DecisionKey, Facts, FrikortTag, GrantCard, LimitEntry, NumberTag,
-    PaymentKey, Period, ReactivateCard, RecordControl, RejectApplication, ReportPayment,
-    ReverseDecision, TransferCard,
+    PaymentKey, Period, ReactivateCard, RecordControl, ReissueCard, RejectApplication,
+    ReportPayment, ReverseDecision, TransferCard,
 };
 use time::{Date, macros::date};
 
@@ -73,6 +73,16 @@ pub(crate) fn reverse(reference: &str, reversed: &str, decided_on: Date) -> Step
         frikort: None,
         decided_on,
         reversed: decision("751", reversed),
+    }))
+}
+
+/// A new Frikort-ID for the holder.
+pub(crate) fn reissue(reference: &str, reissued: FrikortTag, decided_on: Date) -> Step {
+    Step::Do(Command::ReissueCard(ReissueCard {
+        key: decision("751", reference),
+        frikort: None,
+        decided_on,
+        reissued,
     }))
 }
 
@@ -211,6 +221,7 @@ impl Step {
             Command::TransferCard(command) => command.frikort = Some(tag),
             Command::RecordControl(command) => command.frikort = Some(tag),
             Command::ReverseDecision(command) => command.frikort = Some(tag),
+            Command::ReissueCard(command) => command.frikort = Some(tag),
             Command::ChangeCprNumber(command) => command.frikort = Some(tag),
             other => panic!("no card is named in {other:?}"),
         })
@@ -235,6 +246,7 @@ impl Step {
             Command::ChangeCprNumber(command) => command.key.municipality = municipality,
             Command::RejectApplication(command) => command.key.municipality = municipality,
             Command::ReverseDecision(command) => command.key.municipality = municipality,
+            Command::ReissueCard(command) => command.key.municipality = municipality,
             other => panic!("no decision about a card: {other:?}"),
         })
     }

@@ -6,7 +6,7 @@ use time::{Date, macros::date};
 use crate::scenario::{
     BAKERY, CARD, GARDEN, OTHER_CARD, Then, card_recorded, control, deactivate, given, grant,
     holder, key, limit, moment, not_covered, nothing_recorded, reactivate, recorded, refused,
-    reject, renumber, report, reverse, transfer,
+    reissue, reject, renumber, report, reverse, transfer,
 };
 
 fn reused(fields: &[&'static str]) -> Rejection {
@@ -477,4 +477,33 @@ fn c10_a_rejected_application_gives_no_card_and_is_answered_again() {
         .then(card_recorded)
         .when(reject("a2", applied, decided))
         .then(refused(Rejection::CardAlreadyActive { effective_from: date!(2019 - 03 - 01) }));
+}
+
+#[test]
+fn n4_a_reissued_frikort_id_names_the_holder_beside_the_one_before() {
+    let day = date!(2019 - 05 - 01);
+    let paid = |reference, tag| report(BAKERY, reference, "100.00").naming(tag);
+    given([holder()])
+        .when(paid("a", OTHER_CARD))
+        .then(refused(Rejection::NoCard))
+        .when(reissue("n1", OTHER_CARD, day).by("101"))
+        .then(refused(Rejection::NotResponsible))
+        .when(reissue("n1", OTHER_CARD, day))
+        .then(card_recorded)
+        .and(|then| assert_eq!(then.before.account.card(), then.after.account.card()))
+        .when(paid("a", OTHER_CARD))
+        .then(recorded("100.00", "0.00"))
+        .when(paid("b", CARD))
+        .then(recorded("100.00", "0.00"))
+        .when(reissue("n1", OTHER_CARD, day))
+        .then(card_replayed(2, CardStatus::Active, &[(date!(2019 - 01 - 01), None)]))
+        .when(reissue("n1", CARD, day))
+        .then(refused(reused(&["frikort_id"])))
+        .when(deactivate("d1", date!(2019 - 06 - 01)))
+        .then(card_recorded)
+        .when(reissue("n2", CARD, date!(2019 - 07 - 01)))
+        .then(refused(Rejection::NoActiveCard));
+    given([limit(2019, "20000.00")])
+        .when(reissue("n1", CARD, day))
+        .then(refused(Rejection::NoCard));
 }
