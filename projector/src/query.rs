@@ -454,14 +454,13 @@ fn statement_of(
 ) -> Result<GetStatementResponse, Failure> {
     let Told { at, day, limits, years, mut payments } = told;
     let mut allowances = Vec::new();
-    for (of, total, count) in &years.totals {
+    let wanted = |of: i32| year.is_none_or(|year| year == of);
+    for (of, total, count) in years.totals.iter().filter(|(of, ..)| wanted(*of)) {
         let limit = limit_of(&limits, *of, day)?;
         settle_year(&mut payments, *of, limit);
         allowances.push(allowance(person.id, *of, limit, *total, *count));
     }
     allowances.sort_by_key(|allowance| allowance.year);
-    let wanted = |of: i32| year.is_none_or(|year| year == of);
-    allowances.retain(|allowance| wanted(allowance.year));
     let hours = summary::hours(payments.iter(), hours_through);
     payments.retain(|payment| wanted(payment.year));
     Ok(GetStatementResponse {

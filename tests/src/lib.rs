@@ -8,6 +8,8 @@ pub mod client;
 pub mod database;
 pub mod files;
 pub mod load;
+pub mod model;
 pub mod process;
 pub mod proxy;
+pub mod simulation;
 pub mod stack;

@@ -49,10 +49,12 @@ pub struct Service {
     settings: Vec<(&'static str, String)>,
 }
 
-/// A program of this workspace, as cargo has built it for this test run.
+/// A program of this workspace, as cargo has built it for this run: of a test, which lies in
+/// `deps`, or of a program beside it.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
-    let test = env::current_exe()?;
-    let built = test.parent().and_then(Path::parent).context("no target directory")?.join(name);
+    let own = env::current_exe()?;
+    let dir = own.ancestors().skip(1).find(|dir| !dir.ends_with("deps"));
+    let built = dir.context("no target directory")?.join(name);
     if !built.exists() {
         bail!("{} is not built: run `cargo test --workspace`", built.display());
     }
