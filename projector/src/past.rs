@@ -9,9 +9,7 @@ use std::{
     iter,
 };
 
-use frikort_domain::{
-    Account, Amount, Event, FrikortTag, LimitSchedule, PaymentKey, PersonId, Record,
-};
+use frikort_domain::{Account, Amount, Event, LimitSchedule, PaymentKey, PersonId, Record};
 use frikort_event_store::{EventStore, PARTITION_STREAM, StoreError, StoredEvent};
 use frikort_proto::{
     timestamp,
@@ -43,7 +41,6 @@ pub(crate) enum Unread {
 #[derive(Debug, Default)]
 pub(crate) struct Past {
     account: Account,
-    tags: Vec<FrikortTag>,
     /// Every year in which a payment was ever recorded.
     years: BTreeSet<i32>,
     /// By payment, oldest first; only where it is asked for.
@@ -86,9 +83,6 @@ pub(crate) fn decode(event: &StoredEvent) -> Result<Record, Poison> {
 impl Past {
     fn fold(&mut self, record: &Record, with_history: bool) -> Result<(), Poison> {
         self.account.apply(&record.event, record.version, record.position, record.recorded_at)?;
-        if let Event::CardGranted(grant) = &record.event {
-            self.tags.push(grant.frikort);
-        }
         let Some(effect) = Effect::of(&record.event) else { return Ok(()) };
         self.years.extend(effect.years.iter().map(|totals| totals.year));
         if with_history {
@@ -121,7 +115,7 @@ impl Past {
 
     /// What the payments that count add up to, year by year.
     pub(crate) fn years(&self, moment: &Moment) -> Years {
-        let mut years = Years { tags: self.tags.clone(), totals: Vec::new() };
+        let mut years = Years { tags: self.account.frikort_tags().collect(), totals: Vec::new() };
         for &year in self.years.iter().filter(|year| moment.includes_year(**year)) {
             let counting = self.account.payments().map(|(_, payment)| payment).filter(|payment| {
                 payment.year == year

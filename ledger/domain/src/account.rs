@@ -59,6 +59,11 @@ impl Account {
         self.visitation.knows(frikort)
     }
 
+    /// The Frikort-IDs that the person was given, as tags; none without a card.
+    pub fn frikort_tags(&self) -> impl Iterator<Item = crate::FrikortTag> {
+        self.visitation.frikort_tags()
+    }
+
     /// Every decision about the person, in order of recording.
     pub fn decisions(&self) -> impl Iterator<Item = RecordedDecision> {
         self.visitation.decisions()

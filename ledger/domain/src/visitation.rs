@@ -446,10 +446,15 @@ impl Visitation {
     /// Whether the person has, or had, a card, and the Frikort-ID (if given) is one of the
     /// person's (N4).
     pub(crate) fn knows(&self, frikort: Option<FrikortTag>) -> bool {
-        self.0.iter().any(|recorded| match &recorded.content {
-            Content::Granted(grant) => frikort.is_none_or(|tag| tag == grant.frikort),
-            Content::Reissued(card) => frikort.is_none_or(|tag| tag == card.frikort),
-            _ => false,
+        self.frikort_tags().any(|tag| frikort.is_none_or(|named| named == tag))
+    }
+
+    /// The Frikort-IDs that the person was given, as tags.
+    pub(crate) fn frikort_tags(&self) -> impl Iterator<Item = FrikortTag> {
+        self.0.iter().filter_map(|recorded| match &recorded.content {
+            Content::Granted(grant) => Some(grant.frikort),
+            Content::Reissued(card) => Some(card.frikort),
+            _ => None,
         })
     }
 
