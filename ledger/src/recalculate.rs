@@ -13,7 +13,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use frikort_domain::{Actor, Amount, Command, LimitSchedule, PersonId, Role, copenhagen_date};
+use frikort_domain::{Actor, Amount, Command, PersonId, Role, copenhagen_date};
 use frikort_event_store::EventStore;
 use frikort_process::clock::Clock;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -23,7 +23,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::sequencer::{Ask, Body, Handle, Refused};
+use crate::{
+    limits::Limits,
+    sequencer::{Ask, Body, Handle, Refused},
+};
 
 /// Persons read at a time.
 const PAGE: i64 = 500;
@@ -65,40 +68,65 @@ pub(crate) struct Recalculation {
     pub(crate) sequencer: Handle,
     pub(crate) clock: Clock,
     /// The schedule on record, told by the sequencer.
-    pub(crate) limits: watch::Receiver<LimitSchedule>,
+    pub(crate) limits: watch::Receiver<Limits>,
+}
+
+/// What splits should follow: the limits in force, and how many limits were ever recorded. A limit
+/// that is changed and changed back is in force as before, and splits moved in between.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Target {
+    version: i64,
+    in_force: InForce,
+}
+
+/// How far a target is followed.
+#[derive(Debug)]
+struct Progress {
+    target: Target,
+    since: Instant,
+    /// Nobody is left.
+    done: bool,
+}
+
+impl Progress {
+    /// Aims at a target; whether somebody may be left.
+    fn aim(&mut self, target: &Target, now: Instant) -> bool {
+        if self.target != *target {
+            *self = Self { target: target.clone(), since: now, done: false };
+        }
+        !self.done
+    }
+
+    /// A pass that had begun at `begun` has asked everybody; how long to wait for the next.
+    fn passed(&mut self, begun: Instant) -> Duration {
+        let after = begun.duration_since(self.since);
+        self.done = after >= SECOND_LOOK;
+        SECOND_LOOK.saturating_sub(after)
+    }
 }
 
 impl Recalculation {
     /// Follows changed limits for ever.
     pub(crate) async fn run(mut self) {
-        // What everybody is known to follow, and what a change is being followed to since when.
-        let mut followed = InForce::new();
-        let mut following = (InForce::new(), Instant::now());
+        let nothing = Target::default();
+        let mut progress = Progress { target: nothing, since: Instant::now(), done: true };
         loop {
-            let in_force = self.in_force();
-            if in_force == followed {
-                // Either may come; a closed channel means that the ledger stops.
-                if let Ok(Err(_)) = timeout(LOOK, self.limits.changed()).await {
-                    return;
-                }
-                continue;
-            }
-            if in_force != following.0 {
-                following = (in_force.clone(), Instant::now());
-            }
-            let begun = Instant::now();
-            match self.pass(&in_force).await {
-                Ok(()) if begun.duration_since(following.1) >= SECOND_LOOK => followed = in_force,
-                Ok(()) => {
-                    let rest = SECOND_LOOK.saturating_sub(following.1.elapsed());
-                    if let Ok(Err(_)) = timeout(rest, self.limits.changed()).await {
-                        return;
+            let target = self.target();
+            let pause = if progress.aim(&target, Instant::now()) {
+                let begun = Instant::now();
+                match self.pass(&target.in_force).await {
+                    Ok(()) => progress.passed(begun),
+                    Err(fault) => {
+                        self.tell(&fault);
+                        RETRY_PAUSE
                     }
                 }
-                Err(fault) => {
-                    self.tell(&fault);
-                    sleep(RETRY_PAUSE).await;
-                }
+            } else {
+                LOOK
+            };
+            // Either may come; a closed channel means that the ledger stops.
+            if let Ok(Err(_)) = timeout(pause, self.limits.changed()).await {
+                return;
             }
         }
     }
@@ -108,11 +136,14 @@ impl Recalculation {
         tracing::warn!(partition = self.partition, error, "recalculation begins again");
     }
 
-    fn in_force(&mut self) -> InForce {
+    fn target(&mut self) -> Target {
         let today = copenhagen_date(self.clock.now());
         let limits = self.limits.borrow_and_update();
-        let years = limits.entries().iter().map(|entry| entry.year);
-        years.filter_map(|year| Some((year, limits.limit_on(year, today)?))).collect()
+        let schedule = &limits.schedule;
+        let years = schedule.entries().iter().map(|entry| entry.year);
+        let in_force =
+            years.filter_map(|year| Some((year, schedule.limit_on(year, today)?))).collect();
+        Target { version: limits.version, in_force }
     }
 
     /// Asks about everybody whose splits a limit may move.
@@ -181,5 +212,43 @@ impl Recalculation {
         let answer = self.sequencer.ask_in_turn(ask, actor).await.map_err(Fault::Refused)?;
         debug_assert!(matches!(answer.body, Body::Settled));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(version: i64, kroner: i64) -> Target {
+        let limit = Amount::from_oere(kroner * 100).unwrap();
+        Target { version, in_force: InForce::from([(2025, limit)]) }
+    }
+
+    #[test]
+    fn a_limit_that_is_changed_and_changed_back_is_followed_back() {
+        let start = Instant::now();
+        let mut progress = Progress { target: Target::default(), since: start, done: true };
+        assert!(progress.aim(&target(1, 20_000), start));
+        progress.passed(start + SECOND_LOOK);
+        assert!(!progress.aim(&target(1, 20_000), start));
+        assert!(progress.aim(&target(2, 12_000), start));
+        // Before everybody had followed the mistake it was corrected.
+        assert!(progress.aim(&target(3, 20_000), start));
+        progress.passed(start + SECOND_LOOK);
+        // Both changes may also come between two looks.
+        assert!(progress.aim(&target(5, 20_000), start));
+    }
+
+    #[test]
+    fn a_change_is_followed_twice_and_then_no_more() {
+        let start = Instant::now();
+        let mut progress = Progress { target: Target::default(), since: start, done: true };
+        assert!(progress.aim(&target(1, 20_000), start));
+        assert_eq!(progress.passed(start), SECOND_LOOK);
+        assert!(progress.aim(&target(1, 20_000), start + SECOND_LOOK));
+        assert_eq!(progress.passed(start + SECOND_LOOK), Duration::ZERO);
+        assert!(!progress.aim(&target(1, 20_000), start + SECOND_LOOK));
+        // A new day puts another limit in force.
+        assert!(progress.aim(&target(1, 40_000), start + SECOND_LOOK));
     }
 }

@@ -21,7 +21,7 @@ mod question;
 
 use std::{thread, time::Duration};
 
-use frikort_domain::{Account, Contradiction, Event, LimitSchedule, Record, RecordError};
+use frikort_domain::{Account, Contradiction, Event, Record, RecordError};
 use frikort_event_store::{
     Appended, Appender, Batch, Direction, EventStore, Head, PARTITION_STREAM, StoreError,
 };
@@ -103,7 +103,7 @@ pub(crate) struct Sequencer {
     /// Told after each commit.
     committed: watch::Sender<i64>,
     /// Told when a limit is on record.
-    schedule: watch::Sender<LimitSchedule>,
+    told_limits: watch::Sender<Limits>,
 }
 
 /// A sequencer's handle, and what the sequencer tells.
@@ -114,7 +114,7 @@ pub(crate) struct Told {
     /// The position after each commit.
     pub(crate) commits: watch::Receiver<i64>,
     /// The limits on record.
-    pub(crate) limits: watch::Receiver<LimitSchedule>,
+    pub(crate) limits: watch::Receiver<Limits>,
 }
 
 impl Sequencer {
@@ -129,7 +129,7 @@ impl Sequencer {
         let (handle, queue) = Handle::new();
         let (sound, is_sound) = watch::channel(false);
         let (committed, commits) = watch::channel(0);
-        let (schedule, told_limits) = watch::channel(LimitSchedule::default());
+        let (told_limits, limits) = watch::channel(Limits::default());
         let sequencer = Self {
             partition,
             store,
@@ -145,9 +145,9 @@ impl Sequencer {
             open_call: true,
             sound,
             committed,
-            schedule,
+            told_limits,
         };
-        (sequencer, Told { handle, sound: is_sound, commits, limits: told_limits })
+        (sequencer, Told { handle, sound: is_sound, commits, limits })
     }
 
     /// Runs until every [`Handle`] is dropped and the queue is empty.
@@ -306,10 +306,10 @@ impl Sequencer {
     }
 
     fn tell_limits(&self) {
-        self.schedule.send_if_modified(|told| {
-            let is_new = *told != self.limits.schedule;
+        self.told_limits.send_if_modified(|told| {
+            let is_new = told.version != self.limits.version;
             if is_new {
-                told.clone_from(&self.limits.schedule);
+                told.clone_from(&self.limits);
             }
             is_new
         });
