@@ -38,11 +38,14 @@ pub(crate) struct PageToken<Filter, Place> {
 
 impl<Filter, Place> PageToken<Filter, Place>
 where
-    Filter: Serialize + DeserializeOwned + PartialEq,
+    Filter: Serialize + DeserializeOwned,
     Place: Serialize + DeserializeOwned,
 {
     /// Reads a token that was given for the same list; `None` where there is none.
-    pub(crate) fn read(text: &str, filter: &Filter) -> Result<Option<Self>, Failure> {
+    pub(crate) fn read(
+        text: &str,
+        is_same: impl FnOnce(&Filter) -> bool,
+    ) -> Result<Option<Self>, Failure> {
         if text.is_empty() {
             return Ok(None);
         }
@@ -54,7 +57,7 @@ where
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let token =
             token.ok_or_else(|| refused("must be the next_page_token of the page before"))?;
-        if token.filter != *filter {
+        if !is_same(&token.filter) {
             return Err(refused("is of another list: all else must be unchanged"));
         }
         Ok(Some(token))
@@ -79,9 +82,9 @@ mod tests {
 
     #[test]
     fn a_token_is_read_as_it_was_written() {
-        let read = Token::read(&token().write(), &(751, 2024)).unwrap().unwrap();
+        let read = Token::read(&token().write(), |of| *of == (751, 2024)).unwrap().unwrap();
         assert_eq!((read.as_of, read.after), (token().as_of, token().after));
-        assert!(Token::read("", &(751, 2024)).unwrap().is_none());
+        assert!(Token::read("", |_| true).unwrap().is_none());
     }
 
     #[test]
@@ -90,11 +93,11 @@ mod tests {
         for (text, filter) in
             [(token.as_str(), (101, 2024)), ("x", (751, 2024)), ("{}", (751, 2024))]
         {
-            let failure = Token::read(text, &filter).unwrap_err();
+            let failure = Token::read(text, |of| *of == filter).unwrap_err();
             assert_eq!(failure.fields[0].0, "page_token");
         }
         let long = "A".repeat(LONGEST + 1);
-        assert!(Token::read(&long, &(751, 2024)).is_err());
+        assert!(Token::read(&long, |_| true).is_err());
     }
 
     #[test]

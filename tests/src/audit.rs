@@ -112,7 +112,13 @@ pub async fn assert_projection_is_the_fold(pool: &PgPool) {
     .await
     .unwrap();
     assert_eq!(wrong, [], "years whose total is not the sum of the payments");
-    let unsplit: i64 = sqlx::query_scalar(
+    assert_eq!(unsettled(pool).await, 0, "years whose exempt parts do not add up to what is used");
+}
+
+/// How many persons' years have exempt parts that do not add up to what is used by the limit last
+/// in force: whom a changed limit has still to reach.
+pub async fn unsettled(pool: &PgPool) -> i64 {
+    sqlx::query_scalar(
         "SELECT count(*) FROM projection.annual_total AS t
          JOIN LATERAL (
              SELECT l.amount FROM projection.annual_limit AS l
@@ -124,6 +130,19 @@ pub async fn assert_projection_is_the_fold(pool: &PgPool) {
     )
     .fetch_one(pool)
     .await
+    .unwrap()
+}
+
+/// Whether the projection stands at the head, and a changed limit has nobody left to reach: then
+/// nothing is recorded any more by itself.
+pub async fn is_at_rest(pool: &PgPool) -> bool {
+    let behind: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM ledger.partition_head AS h
+         LEFT JOIN projection.checkpoint AS c ON c.partition = h.partition
+         WHERE h.position <> coalesce(c.position, 0)",
+    )
+    .fetch_one(pool)
+    .await
     .unwrap();
-    assert_eq!(unsplit, 0, "years whose exempt parts do not add up to what is used");
+    behind == 0 && unsettled(pool).await == 0
 }

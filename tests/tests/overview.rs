@@ -204,6 +204,22 @@ fn bad<T: std::fmt::Debug>(answer: Result<T, tonic::Status>) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn w3_whom_an_employer_has_never_paid_is_nobody_to_it_with_a_card_or_without() {
+    let (stack, mut ledger, mut overview) = ground().await;
+    let holder = new_cpr();
+    ledger.grant(&holder).await.unwrap();
+    ledger.payments.report_payment(by_other(report(&holder, "b", 100))).await.unwrap();
+    let min_position = latest(&stack).await;
+    let mut told = Vec::new();
+    for person in [by_cpr(&holder), by_cpr(&new_cpr())] {
+        let request = ListPaymentsRequest { person, ..listing(CVR, min_position) };
+        told.push(overview.list_payments(request).await.unwrap().into_inner());
+    }
+    assert_eq!(told[0].payments, []);
+    assert_eq!(told[0], told[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_question_is_refused_by_field() {
     let (_stack, _ledger, mut overview) = ground().await;
     let request = ListPaymentsRequest {
@@ -230,9 +246,15 @@ async fn a_bad_question_is_refused_by_field() {
     assert_eq!(bad(overview.list_payments(request).await), expected);
     let unreadable = ListPaymentsRequest { page_token: "x".to_owned(), ..listing(CVR, 0) };
     assert_eq!(bad(overview.list_payments(unreadable).await), ["page_token"]);
-    let nobody = ListPaymentsRequest { person: by_cpr(&new_cpr()), ..listing(CVR, 0) };
-    let status = overview.list_payments(nobody).await.unwrap_err();
-    assert_eq!(Failure::from_status(&status).unwrap().reason, ErrorReason::NoCard);
+    let of_year = ListPaymentsRequest {
+        year: 2022,
+        changed_after: vec![LedgerPosition::default()],
+        ..listing(CVR, 0)
+    };
+    assert_eq!(bad(overview.list_payments(of_year).await), ["year"]);
+    let end = LedgerPosition { position: i64::MAX, ..LedgerPosition::default() };
+    let nothing = ListPaymentsRequest { changed_after: vec![end], ..listing(CVR, 0) };
+    assert_eq!(list(&mut overview, nothing).await.0, []);
 
     let request = ListDueControlsRequest {
         municipality_code: "411".to_owned(),

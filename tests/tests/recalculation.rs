@@ -16,7 +16,7 @@ use frikort_proto::v1::{
     AnnualLimit, AsOf, GetStatementRequest, SetAnnualLimitRequest, as_of::KnownAt,
 };
 use frikort_tests::{
-    audit::{assert_projection_is_the_fold, assert_sound},
+    audit::{assert_projection_is_the_fold, assert_sound, is_at_rest, unsettled},
     client::{Ledger, by_cpr, cpr, date, report},
     stack::Stack,
 };
@@ -73,20 +73,6 @@ async fn recalculated(pool: &PgPool) -> i64 {
                  WHERE position > (SELECT max(position) FROM projection.annual_limit)
                    AND record LIKE '%\"type\":\"allowance_recalculated\"%'";
     sqlx::query_scalar(count).fetch_one(pool).await.unwrap()
-}
-
-/// Years whose stored splits are not what the limit last recorded makes them.
-async fn unsettled(pool: &PgPool) -> i64 {
-    sqlx::query_scalar(
-        "SELECT count(*) FROM projection.annual_total AS t
-         JOIN projection.annual_limit AS l USING (partition, year)
-         WHERE least(t.total, l.amount) <> (
-             SELECT coalesce(sum(p.exempt), 0) FROM projection.payment AS p
-             WHERE p.partition = t.partition AND p.person_id = t.person_id AND p.year = t.year)",
-    )
-    .fetch_one(pool)
-    .await
-    .unwrap()
 }
 
 #[expect(clippy::print_stdout, reason = "shows whether the kill came in the middle")]
@@ -162,12 +148,7 @@ async fn a5_a_limit_raised_under_load_reaches_everybody_once_through_kills_of_bo
     stop.store(true, Ordering::Relaxed);
     load.await.unwrap();
 
-    let at_head = "SELECT h.position = c.position FROM ledger.partition_head AS h
-                   JOIN projection.checkpoint AS c USING (partition)";
-    wait_until("the projection is at the head", async || {
-        sqlx::query_scalar(at_head).fetch_one(&pool).await.unwrap()
-    })
-    .await;
+    wait_until("all is projected", async || is_at_rest(&pool).await).await;
     // At every position what is used is the limit or the sum: the history is decided anew.
     let events = assert_sound(&pool).await;
     assert_projection_is_the_fold(&pool).await;
@@ -200,7 +181,7 @@ async fn a6_a_mistake_that_is_corrected_takes_back_from_the_last_registered_firs
         }
         set_limit(&mut ledger, 12_000).await;
         wait_until("everybody is reached", async || times(&pool).await == [1; 20]).await;
-        wait_until("it is projected", async || unsettled(&pool).await == 0).await;
+        wait_until("it is projected", async || is_at_rest(&pool).await).await;
         let splits: BTreeSet<(String, i64)> =
             sqlx::query_as("SELECT reference, (exempt * 100)::bigint FROM projection.payment")
                 .fetch_all(&pool)
@@ -223,6 +204,6 @@ async fn a6_a_mistake_that_is_corrected_takes_back_from_the_last_registered_firs
         ledger.policies.set_annual_limit(request).await.unwrap();
         set_limit(&mut ledger, 20_000).await;
         wait_until("everybody is reached again", async || times(&pool).await == [2; 20]).await;
-        wait_until("it is projected", async || unsettled(&pool).await == 0).await;
+        wait_until("it is projected", async || is_at_rest(&pool).await).await;
     }
 }

@@ -19,13 +19,13 @@ use std::{
 use frikort_proto::{
     error::Failure,
     v1::{
-        Allowance, CaughtUp, ErrorReason, GetAllowanceRequest, LedgerPosition, PersonRef,
-        ReportPaymentsRequest, WatchAllowancesRequest, person_ref::Person,
-        watch_allowances_response::Item,
+        Allowance, CaughtUp, ErrorReason, GetAllowanceRequest, GetStatementRequest, LedgerPosition,
+        PaymentChangeKind, PersonRef, ReportPaymentsRequest, WatchAllowancesRequest,
+        person_ref::Person, watch_allowances_response::Item,
     },
 };
 use frikort_tests::{
-    audit::events,
+    audit::{events, is_at_rest},
     client::{Ledger, allowances, by_cpr, cancel, correct, date, new_cpr, paid_on, report},
     database::Database,
     files::frikort,
@@ -85,7 +85,8 @@ async fn recorded(pool: &PgPool) -> Vec<Seen> {
              FROM (SELECT partition, position, person_id, record::json AS r,
                           record::json #> '{outcome,year}' AS y,
                           record::json #> '{outcome,left_year}' AS l FROM ledger.event) AS e
-             WHERE r ->> 'type' LIKE 'payment_%' OR r ->> 'type' = 'annual_limit_set') AS e
+             WHERE r ->> 'type' LIKE 'payment_%'
+                OR r ->> 'type' IN ('annual_limit_set', 'allowance_recalculated')) AS e
          ORDER BY partition, position",
     )
     .fetch_all(pool)
@@ -252,9 +253,9 @@ async fn a_watcher_that_is_cut_off_and_resumes_sees_every_change_once_and_in_ord
         match round {
             0 | 2 => stack.projector.kill_and_restart().unwrap(),
             1 => stack.ledger.kill_and_restart().unwrap(),
-            // A limit that changes everybody's allowance.
+            // A limit that changes everybody's allowance, and the splits of those who have more.
             3 => Ledger::new(stack.ledger.channel().await.unwrap())
-                .set_limit(2022, 15_000)
+                .set_limit(2022, 20)
                 .await
                 .unwrap(),
             4 => {
@@ -298,6 +299,49 @@ async fn until_mark(
             Err(mark) => return (all, mark),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a5_what_a_limit_did_by_itself_is_watched_and_stands_in_histories() {
+    let stack = Stack::start(1).await.unwrap();
+    let mut ledger = stack.ledger().await.unwrap();
+    let mut client = stack.allowances().await.unwrap();
+    ledger.set_limit(2022, 20_000).await.unwrap();
+    let cpr = new_cpr();
+    let person_id = ledger.grant(&cpr).await.unwrap();
+    for reference in ["a", "b"] {
+        ledger.payments.report_payment(report(&cpr, reference, 100)).await.unwrap();
+    }
+    ledger.set_limit(2022, 1).await.unwrap();
+    let pool = stack.database.pool().await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !is_at_rest(&pool).await {
+        assert!(Instant::now() < deadline, "the limit reaches nobody");
+        sleep(Duration::from_millis(5)).await;
+    }
+    // The limit, the grant, two payments, the limit, and what it did.
+    let watching = client.watch_allowances(WatchAllowancesRequest::default()).await.unwrap();
+    let (all, mark) = until_mark(&mut watching.into_inner()).await;
+    assert_eq!(mark.position, 6);
+    assert_eq!(all, recorded(&pool).await);
+    assert_eq!(all.last(), Some(&(0, 6, format!("{person_id} 2022 100 200 2"))));
+
+    let asked = GetStatementRequest {
+        person: by_cpr(&cpr),
+        with_history: true,
+        ..GetStatementRequest::default()
+    };
+    let told = client.get_statement(asked).await.unwrap().into_inner();
+    let histories: Vec<Vec<_>> = told
+        .payments
+        .iter()
+        .map(|payment| {
+            let links = payment.history.iter();
+            links.map(|link| (link.kind(), link.position, link.taxable_oere)).collect()
+        })
+        .collect();
+    let (reported, moved) = (PaymentChangeKind::Reported, PaymentChangeKind::SplitChanged);
+    assert_eq!(histories, [vec![(reported, 3, 0)], vec![(reported, 4, 0), (moved, 6, 100)]]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,7 +52,7 @@ pub use redecide::redecide;
 pub use visitation::{
     Card, CardAnswer, CardStatus, ChangeCprNumber, Criteria, Criterion, DeactivateCard,
     DecisionKey, GrantCard, ReactivateCard, RecordControl, RecordedDecision, ReissueCard,
-    RejectApplication, ReverseDecision, TransferCard,
+    RejectApplication, ReverseDecision, TransferCard, control_due,
 };
 
 /// The first day of the scheme (Y4; LOV 689 af 8/6/2018): nothing is dated before it.

@@ -522,6 +522,11 @@ pub(crate) fn comes_of_age(born: Date) -> Option<Date> {
     birthday.or_else(|_| Date::from_calendar_date(year, Month::March, 1)).ok()
 }
 
+/// The last day on which the control after a grant or control of that year is in time (C9).
+pub fn control_due(controlled_in: i32) -> Option<Date> {
+    Date::from_calendar_date(controlled_in + 2, Month::December, 31).ok()
+}
+
 impl Card {
     fn new(municipality: MunicipalityCode) -> Self {
         Self { municipality, status: CardStatus::Active, periods: Vec::new(), controlled_in: 0 }
@@ -530,8 +535,7 @@ impl Card {
     /// The last day on which the next control is in time: the end of the second year after the
     /// last grant or control (C9). `None` while the card is deactivated.
     pub fn control_due(&self) -> Option<Date> {
-        let due = Date::from_calendar_date(self.controlled_in + 2, Month::December, 31).ok();
-        due.filter(|_| self.status == CardStatus::Active)
+        control_due(self.controlled_in).filter(|_| self.status == CardStatus::Active)
     }
 
     /// What is open already, since a deactivation in between was reversed, stays one period.

@@ -1,7 +1,10 @@
 //! Whatever was answered then is answered again: every plain answer while things happen is asked
 //! for later, by position and by instant, and must be the same to the letter.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use frikort_proto::{
     Timestamp,
@@ -13,9 +16,11 @@ use frikort_proto::{
     },
 };
 use frikort_tests::{
+    audit::is_at_rest,
     client::{Ledger, by_cpr, cancel, correct, date, new_cpr, paid_on, report},
     stack::Stack,
 };
+use sqlx::PgPool;
 use tonic::transport::Channel;
 
 use super::{at, on};
@@ -81,8 +86,8 @@ struct World {
 }
 
 impl World {
-    /// Something happens; where and when it was recorded.
-    async fn step(&mut self, number: usize) -> Vec<LedgerPosition> {
+    /// Something happens.
+    async fn step(&mut self, number: usize) {
         let (year, month) = (2022 + self.chance.small(2), 1 + self.chance.small(12));
         let facts = paid_on(date(year, month, 10), 100 + self.chance.below(900_000));
         let chosen = self.chance.below(i64::try_from(self.payments.len()).unwrap().max(1));
@@ -90,7 +95,8 @@ impl World {
         let place = match self.chance.below(10) {
             0 => {
                 let kroner = 15_000 + self.chance.below(20_000);
-                return self.set_limit(kroner).await;
+                self.set_limit(kroner).await;
+                return;
             }
             1..=3 if !self.payments.is_empty() => {
                 let (person, reference, revision) = &mut self.payments[chosen];
@@ -112,7 +118,7 @@ impl World {
                 self.ledger.payments.report_payment(request).await.unwrap().into_inner().position
             }
         };
-        vec![place.unwrap()]
+        assert!(place.is_some());
     }
 
     async fn set_limit(&mut self, kroner: i64) -> Vec<LedgerPosition> {
@@ -128,6 +134,27 @@ impl World {
         let places = told.positions.clone();
         self.limits.push(Limit { places, month, oere: kroner * 100 });
         told.positions
+    }
+
+    /// Waits until a limit that was changed has reached everybody, since that is recorded too; when
+    /// the last event was recorded.
+    async fn rest(&mut self, pool: &PgPool) -> Timestamp {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_at_rest(pool).await {
+            assert!(Instant::now() < deadline, "it does not come to rest");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let heads: Vec<(i32, i64, i64)> = sqlx::query_as(
+            "SELECT partition, position, (extract(epoch FROM recorded_at) * 1000000)::bigint
+             FROM ledger.partition_head",
+        )
+        .fetch_all(pool)
+        .await
+        .unwrap();
+        self.heads.extend(heads.iter().map(|(partition, position, _)| (*partition, *position)));
+        let micros = heads.iter().map(|(.., micros)| *micros).max().unwrap();
+        let nanos = i32::try_from(micros % 1_000_000 * 1000).unwrap();
+        Timestamp { seconds: micros / 1_000_000, nanos }
     }
 
     /// Asks about everybody, as things are now.
@@ -210,14 +237,11 @@ async fn what_was_answered_then_is_answered_again() {
     let stack = Stack::start(2).await.unwrap();
     let mut world = world(&stack).await;
     let mut moments = Vec::new();
+    let pool = stack.database.pool().await.unwrap();
     for number in 0..STEPS {
-        let places = world.step(number).await;
-        world.heads.extend(places.iter().map(|at| (at.partition, at.position)));
-        let time = places
-            .iter()
-            .filter_map(|at| at.recorded_time)
-            .max_by_key(|time| (time.seconds, time.nanos));
-        moments.push(world.ask(time.unwrap()).await);
+        world.step(number).await;
+        let time = world.rest(&pool).await;
+        moments.push(world.ask(time).await);
     }
     for moment in &moments {
         for answer in &moment.answers {
