@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use frikort_domain::{Cpr, Record};
+use frikort_domain::Record;
 use frikort_proto::v1::{EventRecord, PersonRef, ReadEventsRequest, read_events_response::Item};
 use serde::Serialize;
 
@@ -46,7 +46,7 @@ pub(crate) struct Args {
     dir: PathBuf,
     /// Only this person's records, by CPR number; an extract.
     #[arg(long, value_name = "N")]
-    cpr: Option<Cpr>,
+    cpr: Option<String>,
     /// Only up to this position, in each partition.
     #[arg(long, value_name = "POSITION", value_parser = clap::value_parser!(i64).range(1..))]
     until: Option<i64>,
@@ -73,8 +73,7 @@ struct Written {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<Ending> {
     let ledger = args.ledger.service()?;
-    let person =
-        args.cpr.as_ref().map(|cpr| wire::by_cpr(cpr.expose_digits().to_owned(), String::new()));
+    let person = args.cpr.map(|cpr| wire::by_cpr(cpr, String::new()));
     let heads = events::heads(&ledger, person.clone()).await?;
     fs::create_dir_all(&args.dir).with_context(|| args.dir.display().to_string())?;
     refuse_mixture(&args.dir, person.is_some())?;

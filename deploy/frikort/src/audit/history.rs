@@ -81,6 +81,8 @@ pub(super) struct Partition {
     pub(super) head: i64,
     at: Option<OffsetDateTime>,
     limits_version: i64,
+    /// A record of the partition itself could not be read: the limits may be others.
+    limits_lost: bool,
     /// The limits on record.
     pub(super) limits: LimitSchedule,
 }
@@ -213,9 +215,12 @@ impl History {
             place.first = position;
         }
         place.head = position;
-        let person = line.get("person_id").cloned().map(serde_json::from_value::<PersonId>);
-        if let Some(Ok(person)) = person {
-            self.persons.insert(person, Person { partition, state: State::Lost });
+        match line.get("person_id").cloned().map(serde_json::from_value::<PersonId>) {
+            Some(Ok(person)) => {
+                self.persons.insert(person, Person { partition, state: State::Lost });
+            }
+            Some(Err(_)) => {}
+            None => place.limits_lost = true,
         }
         Some((partition, position))
     }
@@ -251,11 +256,11 @@ impl History {
     fn follow(&mut self, record: &Record, faults: &mut Vec<Fault>) {
         let partition = self.partitions.entry(record.partition).or_default();
         // Where the beginning is missing, so are limits: nothing can be decided.
-        let whole = partition.first == 1 && !self.extract;
+        let whole = partition.first == 1 && !self.extract && !partition.limits_lost;
         let Some(person_id) = record.person_id else {
             if let Event::AnnualLimitSet(entry) = &record.event {
                 let next = partition.limits_version + 1;
-                if record.version != next && (whole || next > 1) {
+                if record.version != next && !partition.limits_lost && (whole || next > 1) {
                     let what = not_next(record.version, next);
                     faults.push(Fault { check: Check::Versions, what });
                     self.counts.contradicting += 1;

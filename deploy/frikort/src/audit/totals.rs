@@ -45,7 +45,7 @@ Members are only ever added.
 Exit codes: 0 all are equal; 1 a record contradicts the history, or a total differs; 2 it could not
 be finished, or the ledger was too busy to be met at one position.
 
-Memory: about 1,2 kB a payment and 1 kB a person.";
+Memory: about 0,5 kB a payment, persons included.";
 
 /// Persons in one question.
 const CHUNK: usize = 1000;

@@ -53,7 +53,7 @@ Members are only ever added.
 
 Exit codes: 0 all of it is verified; 1 a contradiction; 2 not everything could be checked.
 
-Memory: about 1,2 kB a payment and 1 kB a person, however long the files are.";
+Memory: about 0,5 kB a payment, persons included, since a decision needs the whole account.";
 
 /// Options of `frikort audit verify`.
 #[derive(clap::Args, Debug)]
