@@ -40,7 +40,7 @@ has a limit: limit, total, exempt part and number of payments must be what the r
                  replayed and as answered (null: the projector does not know the person);
                  at most 100
   positions      of each partition as of which it was compared
-Members are only ever added.
+Members are only ever added. A record that contradicts the history ends it at once, named on stderr.
 
 Exit codes: 0 all are equal; 1 a record contradicts the history, or a total differs; 2 it could not
 be finished, or the ledger was too busy to be met at one position.
