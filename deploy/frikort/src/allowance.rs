@@ -4,7 +4,8 @@
 use std::io::{BufWriter, Stdout};
 
 use frikort_proto::v1::{
-    Allowance, AsOf, BatchGetAllowancesRequest, allowance_service_client::AllowanceServiceClient,
+    Allowance, AsOf, BatchGetAllowancesRequest, BatchGetAllowancesResponse,
+    allowance_service_client::AllowanceServiceClient,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -102,12 +103,20 @@ pub(crate) async fn batch(
     projector: &Service,
     request: BatchGetAllowancesRequest,
 ) -> anyhow::Result<Vec<(usize, Allowance)>> {
+    let results = batch_at(projector, request).await?.results.into_iter();
+    Ok(results.filter_map(|r| Some((usize::try_from(r.index).ok()?, r.allowance?))).collect())
+}
+
+/// The same as it was answered, with the positions.
+pub(crate) async fn batch_at(
+    projector: &Service,
+    request: BatchGetAllowancesRequest,
+) -> anyhow::Result<BatchGetAllowancesResponse> {
     let call = projector.call(request, |channel, request| async move {
         let client = AllowanceServiceClient::new(channel);
         client.max_decoding_message_size(MAX_ANSWER_BYTES).batch_get_allowances(request).await
     });
-    let results = call.await?.results.into_iter();
-    Ok(results.filter_map(|r| Some((usize::try_from(r.index).ok()?, r.allowance?))).collect())
+    Ok(call.await?)
 }
 
 /// Rows as CSV at once, or gathered into a table.

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     Ending, allowance,
     as_of::AsOf,
+    audit,
     client::{GaveUp, QUERY_PATIENCE, Service},
     demo, events, import, limits, output, stack, statement, watch,
 };
@@ -16,6 +17,7 @@ Exit codes:
   0   done (a refused payment is a result, not a failure)
   1   not everything: a malformed row, a person without a card, or an error that is named
   2   gave up: a service could not be reached, or kept saying that it cannot answer now
+      (audit: 1 is a contradiction, 2 means that not everything could be checked)
   64  the command line makes no sense
 
 Examples:
@@ -26,7 +28,8 @@ Examples:
   frikort allowance --cpr 0101605001 --year 2023 --known-at 2023-05-31T12:00:00Z
   frikort statement --cpr-file persons.txt --csv > splits.csv
   frikort statement --cpr 0101605001 --history --paid-through 2023-05-31
-  frikort events --follow | jq .type";
+  frikort events --follow | jq .type
+  frikort audit export history && frikort audit verify history";
 
 /// Register of payments on the Danish "socialt frikort": runs it on this machine, and asks it.
 #[derive(Parser, Debug)]
@@ -52,6 +55,9 @@ enum Command {
     Watch(watch::Args),
     /// The history as it was recorded: one line of JSON an event
     Events(events::Args),
+    /// The history as files, verified from them alone, and held against the projector
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// The yearly limits on record
     Limits(Limits),
     /// The ledger service on its own.
@@ -131,7 +137,8 @@ pub fn main() -> ExitCode {
     };
     match runtime.block_on(run(cli.command)) {
         Ok(Ending::Done) => ExitCode::SUCCESS,
-        Ok(Ending::Incomplete) => ExitCode::FAILURE,
+        Ok(Ending::Incomplete | Ending::Contradicted) => ExitCode::FAILURE,
+        Ok(Ending::Unchecked) => ExitCode::from(2),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::note(&format!("frikort: {error:#}"));
@@ -149,6 +156,7 @@ async fn run(command: Command) -> anyhow::Result<Ending> {
         Command::Statement(args) => statement::run(args).await,
         Command::Watch(args) => watch::run(args).await,
         Command::Events(args) => events::run(args).await,
+        Command::Audit(command) => Ok(audit::run(command).await),
         Command::Limits(args) => {
             limits::run(&args.ledger.service()?, args.load.as_deref()).await?;
             Ok(Ending::Done)

@@ -10,9 +10,10 @@ use std::{
 };
 
 use anyhow::Context;
+use tokio::time::Instant;
 
 use crate::{
-    Ending,
+    Ending, audit,
     client::Service,
     import::{self, Files},
     output,
@@ -20,7 +21,6 @@ use crate::{
 };
 
 mod explain;
-mod replay;
 
 const VISITATIONS: &str = include_str!("../sample/visitations.csv");
 const PAYMENTS: &str = include_str!("../sample/payments.csv");
@@ -41,7 +41,7 @@ async fn show_and_stay(stack: &Stack) -> anyhow::Result<()> {
     import_sample(&ledger, &projector, &sample).await?;
     let allowances = explain::years(&projector, &sample.cprs).await?;
     explain::one_year(&projector, &allowances).await?;
-    replay::check(&ledger, &projector).await?;
+    check(&ledger, &projector).await?;
     output::line(&next_steps(stack, &sample))?;
     std::future::pending().await
 }
@@ -99,6 +99,24 @@ async fn import_sample(
     import::wait_for_projector(projector, &summary.reached).await
 }
 
+/// Every event decided anew, and all totals held against the projector's: `frikort audit totals`.
+async fn check(ledger: &Service, projector: &Service) -> anyhow::Result<()> {
+    output::line(
+        "\n4. Replay: every event from the first on, decided anew, against the projector",
+    )?;
+    let start = Instant::now();
+    let compared = audit::compare(ledger, projector).await?.verified()?;
+    output::line(&format!(
+        "{} events of {} persons decided anew as they were recorded, in {} ms; all {} yearly \
+         totals equal the projector's.",
+        compared.records,
+        compared.persons,
+        start.elapsed().as_millis(),
+        compared.compared
+    ))?;
+    Ok(())
+}
+
 fn next_steps(stack: &Stack, sample: &Sample) -> String {
     let program = env::args().next().unwrap_or_else(|| "frikort".to_owned());
     let persons = sample.persons.display();
@@ -107,6 +125,7 @@ fn next_steps(stack: &Stack, sample: &Sample) -> String {
         "\nIt stays up until Ctrl-C. Try next, in another terminal:\n  \
          {program} allowance --cpr-file {persons} --year 2023{projector}\n  \
          {program} statement --cpr-file {persons} --csv{projector}\n  \
-         {program} events --follow{ledger}"
+         {program} events --follow{ledger}\n  \
+         {program} audit export history{ledger} && {program} audit verify history"
     )
 }

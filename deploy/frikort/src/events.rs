@@ -1,12 +1,12 @@
 //! `frikort events`: the records as they are stored, one JSON line each. The bytes are passed on
 //! untouched, since they are what is hashed.
 
-use std::io::Write;
+use std::{collections::BTreeMap, io::Write};
 
 use frikort_proto::{
     error::Failure,
     v1::{
-        EventRecord, ReadEventsRequest, audit_service_client::AuditServiceClient,
+        EventRecord, PersonRef, ReadEventsRequest, audit_service_client::AuditServiceClient,
         read_events_response::Item,
     },
 };
@@ -61,6 +61,24 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Ending> {
     }
     out.flush()?;
     Ok(Ending::Done)
+}
+
+/// The head of each partition; of a person, only that partition's.
+pub(crate) async fn heads(
+    ledger: &Service,
+    person: Option<PersonRef>,
+) -> anyhow::Result<BTreeMap<i32, i64>> {
+    // Nothing stands there, so only the marks come.
+    let request =
+        ReadEventsRequest { person, from_position: i64::MAX, ..ReadEventsRequest::default() };
+    let mut marks = Events::read(ledger, request).await?;
+    let mut heads = BTreeMap::new();
+    while let Some(item) = marks.next().await? {
+        if let Item::CaughtUp(mark) = item {
+            heads.insert(mark.partition, mark.position);
+        }
+    }
+    Ok(heads)
 }
 
 /// A stream of records under way.

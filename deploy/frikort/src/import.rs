@@ -16,7 +16,9 @@ use tokio::task::JoinSet;
 use crate::{
     Ending,
     client::{CallError, Service},
-    output, stack,
+    output,
+    progress::Progress,
+    stack,
 };
 
 mod answers;
@@ -24,7 +26,6 @@ mod catch_up;
 mod dialect;
 mod payment;
 mod plan;
-mod progress;
 mod rows;
 mod send;
 mod summary;
@@ -35,7 +36,6 @@ use answers::Answers;
 use catch_up::Reached;
 pub(crate) use catch_up::wait as wait_for_projector;
 use dialect::Dialect;
-use progress::Progress;
 use rows::{Entry, Form, Row};
 use send::Answer;
 use summary::Summary;

@@ -6,6 +6,7 @@
 
 mod allowance;
 mod as_of;
+mod audit;
 pub mod cli;
 mod client;
 mod danish;
@@ -18,6 +19,7 @@ mod money;
 mod output;
 mod persons;
 pub mod postgres;
+mod progress;
 mod stack;
 mod statement;
 mod table;
@@ -31,4 +33,8 @@ enum Ending {
     Done,
     /// Something was left out, and said so: a malformed row, a person without a card.
     Incomplete,
+    /// An audit found what must not be.
+    Contradicted,
+    /// An audit could not check everything, and said what; never a pass.
+    Unchecked,
 }

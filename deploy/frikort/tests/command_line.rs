@@ -29,6 +29,9 @@ fn bad_usage_is_told_apart_from_failure() {
         &["allowance", "--year", "2023"],
         &["statement", "--cpr", "0101605001", "--cpr-file", "x"],
         &["import", "--payments", "p.csv", "--in-flight", "0"],
+        &["audit"],
+        &["audit", "verify"],
+        &["audit", "export", "history", "--until", "0"],
         &["nonsense"],
     ] {
         let output = frikort(arguments);
@@ -52,4 +55,34 @@ fn nobody_there_is_exit_code_2_and_one_line() {
     let said = text(&output.stderr);
     assert!(said.contains("127.0.0.1:1 does not answer"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn an_audit_says_how_it_ends_and_never_passes_what_it_could_not_read() {
+    for of in [&["audit", "--help"][..], &["audit", "export", "--help"], &["audit", "totals", "-h"]]
+    {
+        assert!(text(&frikort(of).stdout).contains("Exit codes"), "{of:?}");
+    }
+    let help = frikort(&["audit", "verify", "--help"]);
+    for part in ["0 all of it is verified", "1 a contradiction", "2 not everything", "verdict"] {
+        assert!(text(&help.stdout).contains(part), "{part}");
+    }
+    let nothing =
+        frikort(&["audit", "verify", "--without-checkpoint", "/nowhere/partition-0.jsonl"]);
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(nothing.stdout.is_empty() && text(&nothing.stderr).contains("/nowhere"));
+    let nobody = frikort(&["audit", "export", "/nowhere", "--ledger", "127.0.0.1:1"]);
+    assert_eq!(nobody.status.code(), Some(2));
+}
+
+#[test]
+fn the_golden_lines_read_and_are_no_history() {
+    // Each is a record in its form; together they never happened.
+    let golden =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../ledger/domain/tests/golden/records.jsonl");
+    let found = frikort(&["audit", "verify", "--json", "--without-checkpoint", golden]);
+    assert_eq!(found.status.code(), Some(1));
+    let told: serde_json::Value = serde_json::from_slice(&found.stdout).expect("JSON");
+    let form = &told["checks"][0];
+    assert_eq!((&form["check"], &form["contradictions"]), (&"form".into(), &0.into()), "{told}");
 }

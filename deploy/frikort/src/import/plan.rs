@@ -22,13 +22,13 @@ use super::{
     Files, Import, Summary,
     dialect::Dialect,
     payment,
-    progress::Progress,
     rows::{self, Entry, Row},
     send::{Answer, Command, refusal},
 };
 use crate::{
     client::Service,
     money, output,
+    progress::Progress,
     table::{self, Align},
 };
 

@@ -13,8 +13,11 @@ use crate::output;
 /// Without a terminal, a line so often.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Rows between two looks at whether to show it.
+const STEPS: u64 = 1024;
+
 /// How far one file is.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     name: &'static str,
     bytes: u64,
     rows: u64,
@@ -26,9 +29,9 @@ pub(super) struct Progress {
 
 impl Progress {
     /// How often [`Self::show`] should be called.
-    pub(super) const INTERVAL: Duration = Duration::from_millis(100);
+    pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
 
-    pub(super) fn new(name: &'static str, bytes: u64) -> Self {
+    pub(crate) fn new(name: &'static str, bytes: u64) -> Self {
         let now = Instant::now();
         let bar = io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{prefix:12} {bar:32} {percent:>3} %  {msg}");
@@ -38,14 +41,22 @@ impl Progress {
         Self { name, bytes, rows: 0, end_byte: 0, start: now, last_line: now, bar }
     }
 
-    /// One more row was answered; it ended there in the file.
-    pub(super) fn advance(&mut self, end_byte: u64) {
+    /// One more row is done; it ended there in the file.
+    pub(crate) fn advance(&mut self, end_byte: u64) {
         self.rows += 1;
         self.end_byte = self.end_byte.max(end_byte);
     }
 
+    /// The same for work that waits for nobody: shows it now and then by itself.
+    pub(crate) fn step(&mut self, end_byte: u64) {
+        self.advance(end_byte);
+        if self.rows.is_multiple_of(STEPS) {
+            self.show(0);
+        }
+    }
+
     /// Shows it; `repeating` calls got no answer yet and are repeated.
-    pub(super) fn show(&mut self, repeating: usize) {
+    pub(crate) fn show(&mut self, repeating: usize) {
         let waiting = match repeating {
             0 => String::new(),
             n => format!(", {n} calls are repeated"),
@@ -62,7 +73,7 @@ impl Progress {
     }
 
     /// A remark that does not tear the bar apart.
-    pub(super) fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| output::note(text)),
             None => output::note(text),
@@ -70,7 +81,7 @@ impl Progress {
     }
 
     /// The last line.
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         match &self.bar {
             Some(bar) => {
                 bar.set_position(self.end_byte);

@@ -1,0 +1,60 @@
+//! `frikort audit`: the history as files, and what can be shown of it without believing the program
+//! that wrote it.
+//!
+//! What is decided anew is decided by the domain; what could not be checked is said, and is never
+//! a pass. What must stay out: the database, and the projector's own fold.
+
+use crate::{Ending, output};
+
+mod export;
+mod history;
+mod lines;
+mod report;
+mod totals;
+mod verify;
+
+pub(crate) use totals::compare;
+
+const AFTER: &str = "\
+Exit codes of each:
+  0   all of it is verified (exported)
+  1   a contradiction; the first one is named by file, line, partition and position
+  2   not everything could be checked (exported), and it is said what
+  64  the command line makes no sense
+
+Examples:
+  frikort audit export history              one file a partition; again to go on
+  frikort audit verify history              needs the files and nothing else
+  frikort audit verify --json history | jq .first_contradiction
+  frikort audit totals                      the projector against a replay of everything";
+
+/// What of an audit is asked for.
+#[derive(clap::Subcommand, Debug)]
+#[command(after_help = AFTER)]
+pub(crate) enum Command {
+    /// Write the history to files, byte for byte as it is stored; goes on where it stopped
+    Export(export::Args),
+    /// Verify exported files, offline: places, form, and every outcome decided anew
+    Verify(verify::Args),
+    /// Replay the whole history and hold the projector's totals against it
+    Totals(totals::Args),
+}
+
+/// The history, or a file of it, is not what it must be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Contradicted(String);
+
+/// Runs one. Whatever keeps it from an end leaves something unchecked, and that is not a pass,
+/// also when it is only that nobody reads our output any more.
+pub(crate) async fn run(command: Command) -> Ending {
+    let ended = match command {
+        Command::Export(args) => export::run(args).await,
+        Command::Verify(args) => verify::run(&args),
+        Command::Totals(args) => totals::run(args).await,
+    };
+    ended.unwrap_or_else(|error| {
+        output::note(&format!("frikort: {error:#}"));
+        if error.is::<Contradicted>() { Ending::Contradicted } else { Ending::Unchecked }
+    })
+}
