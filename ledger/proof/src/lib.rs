@@ -6,8 +6,8 @@
 //! stay out: I/O, clock, database, and what a record says; here it is bytes.
 //!
 //! Why not the crates `tlog_tiles` and `signed_note`: what is needed of them is some two hundred
-//! lines, against a URL parser, its Unicode tables and a second JSON model in every verifier; and
-//! they read hashes by a synchronous trait, where ours come from a database. The formats are open:
+//! lines, against JSON, and a URL parser with its Unicode tables, in every verifier; and they read
+//! hashes by a synchronous trait, where ours come from a database. The formats are open:
 //! the tests hold these lines against the RFC's vectors and against plain recomputation.
 
 mod edge;

@@ -212,12 +212,12 @@ fn three_levels_of_tiles_have_the_root_of_the_plain_tree() {
 proptest! {
     #[test]
     fn a_proof_that_is_changed_anywhere_shows_nothing(
-        size in 2_u64..SIZES, at in any::<proptest::sample::Index>(),
+        size in 2_u64..SIZES, at in any::<u64>(),
         part in any::<proptest::sample::Index>(), bit in 0_usize..256,
     ) {
         let mut log = Log::default();
         (0..size).for_each(|index| log.push(&record(index)));
-        let (index, root) = (at.index(size as usize) as u64, log.edge.root());
+        let (index, root) = (at % size, log.edge.root());
         let leaf = leaf_hash(&record(index));
         let proof = log.hashes(&inclusion_ranges(index, size));
         prop_assert!(verify_inclusion(&proof, index, size, &leaf, &root));
