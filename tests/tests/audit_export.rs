@@ -19,6 +19,7 @@ use frikort_tests::{
     stack::Stack,
 };
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 
 /// Runs `frikort audit verify --json` and gives its exit code and what it says.
@@ -189,6 +190,21 @@ async fn assert_same_totals(file: &Path, pool: &PgPool) {
     assert!(from_file.len() > 1000 && from_file == from_projector, "other totals");
 }
 
+/// The tree's root as RFC 6962 defines it, in hex.
+fn root(records: &[String]) -> String {
+    fn hash(records: &[String]) -> Vec<u8> {
+        match records {
+            [record] => Sha256::new().chain_update([0]).chain_update(record).finalize().to_vec(),
+            _ => {
+                let (left, right) = records.split_at(records.len().next_power_of_two() / 2);
+                let node = Sha256::new().chain_update([1]).chain_update(hash(left));
+                node.chain_update(hash(right)).finalize().to_vec()
+            }
+        }
+    }
+    hash(records).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_of_the_sample_is_verified_and_each_change_of_it_is_found() {
     let dir = tempfile::tempdir().unwrap();
@@ -228,6 +244,7 @@ async fn an_export_of_the_sample_is_verified_and_each_change_of_it_is_found() {
     assert_eq!((pass, &told["verdict"]), (0, &Value::from("verified_without_checkpoint")));
     assert_eq!(told["outcomes"]["decided_anew"], SAMPLE_EVENTS);
     assert_eq!(told["partitions"][0]["last_position"], 8 + SAMPLE_EVENTS);
+    assert_eq!(told["partitions"][0]["root"], root(&records));
 
     assert_same_totals(&file, &pool).await;
     let compared = audit(services, &["totals", "--json"]);

@@ -1,8 +1,13 @@
 //! What a verification came to, for people and for programs. What must stay out: checks.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    path::Path,
+};
 
 use frikort_domain::Amount;
+use frikort_proof::{Edge, Hash, leaf_hash};
 use serde::{Serialize, Serializer};
 
 use super::history::{Check, Counts, History, Taken};
@@ -33,6 +38,9 @@ pub(super) struct Report {
     years: Vec<YearReport>,
     #[serde(skip)]
     unknown: u64,
+    /// Of each partition, the tree of the lines so far.
+    #[serde(skip)]
+    trees: HashMap<i32, Edge>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -56,6 +64,7 @@ struct PartitionReport {
     partition: i32,
     first_position: i64,
     last_position: i64,
+    root: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -121,6 +130,20 @@ impl FileReport {
 }
 
 impl Report {
+    /// Adds a line to its partition's tree.
+    pub(super) fn hash(&mut self, place: Option<(i32, i64)>, line: &[u8]) {
+        if let Some((partition, _)) = place {
+            self.trees.entry(partition).or_default().push(leaf_hash(line));
+        }
+    }
+
+    /// The root over a partition's records, if all of them up to `last` are there.
+    fn root(&self, partition: i32, last: i64) -> Option<String> {
+        let tree = self.trees.get(&partition).filter(|tree| i64::try_from(tree.size()) == Ok(last));
+        let hex = |root: Hash| root.iter().map(|byte| format!("{byte:02x}")).collect();
+        tree.filter(|_| self.contradictions == 0).map(|tree| hex(tree.root()))
+    }
+
     /// Notes what came of a line.
     pub(super) fn note(&mut self, file: &FileReport, line: u64, taken: Taken) {
         if let Some(error) = taken.unknown {
@@ -163,7 +186,9 @@ impl Report {
         self.persons = history.persons();
         for (&partition, state) in &history.partitions {
             let (first_position, last_position) = (state.first, state.head);
-            self.partitions.push(PartitionReport { partition, first_position, last_position });
+            let root = self.root(partition, last_position).filter(|_| first_position == 1);
+            let told = PartitionReport { partition, first_position, last_position, root };
+            self.partitions.push(told);
             if extract {
                 continue;
             }
@@ -262,6 +287,9 @@ impl fmt::Display for Report {
         for p in &self.partitions {
             let (first, last) = (p.first_position, p.last_position);
             writeln!(f, "partition {}: positions {first} to {last}", p.partition)?;
+            if let Some(root) = &p.root {
+                writeln!(f, "  root {root}")?;
+            }
         }
         writeln!(f, "{} records of {} persons\n", self.records, self.persons)?;
         for check in &self.checks {

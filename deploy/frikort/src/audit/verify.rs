@@ -33,14 +33,16 @@ decided anew, and persons whose first record is there are only added up. The sam
 --extract, such as one person's records, where positions may be missing too. Both end with 2.
 
 Files alone cannot show that they are all there is, nor that nobody has written the whole history
-anew: that takes a checkpoint from elsewhere. Without one it ends with 2, unless
+anew: that takes a checkpoint from elsewhere. Whoever notes a root can hold the same records against it
+later: as many lines as there were then must have the same root. Without one it ends with 2, unless
 --without-checkpoint says that this is known; everything else must then be verified.
 
 --json prints one object with
   verdict              verified_without_checkpoint, contradiction or incomplete
   records, persons     how many were read
   files                of each: file, records
-  partitions           of each: partition, first_position, last_position
+  partitions           of each: partition, first_position, last_position, root (RFC 6962, in hex, of
+                       its records from the first to the last; null where they are not all there)
   checks               of each: check, contradictions
   outcomes             records by what was done: decided_anew, limits, added_up, without_begin,
                        contradicting, after_contradiction, unknown
@@ -117,6 +119,7 @@ fn read(
             break;
         };
         let taken: Taken = history.take(line);
+        report.hash(taken.place, line);
         file.records += 1;
         report.note(&file, lines.number, taken);
         progress.step(before + lines.end);
