@@ -4,6 +4,7 @@
 //! that users run. What must stay out: expectations, which belong to the tests.
 
 pub mod audit;
+pub mod chance;
 pub mod client;
 pub mod database;
 pub mod files;

@@ -16,6 +16,7 @@ use std::{
 use frikort::postgres::{Cluster, Options};
 use frikort_tests::{
     audit::{assert_projection_is_the_fold, assert_sound},
+    chance::Chance,
     database::Database,
     files::{
         SAMPLE_EVENTS, assert_expected_totals_and_splits, import, lines, load_limits, sample,
@@ -41,32 +42,13 @@ const VICTIMS: [&str; 12] = [
     "projector",
 ];
 
-/// A small generator for the moments: the seed is printed, and `FRIKORT_SEED` sets it.
-struct Moments(u64);
-
-impl Moments {
-    #[expect(clippy::print_stdout, reason = "who sees it fail needs the seed")]
-    fn new() -> Self {
-        let seed = std::env::var("FRIKORT_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
-        println!("FRIKORT_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-
-    /// As many numbers of events as there are victims, ascending, over the whole import.
-    fn choose(&mut self) -> Vec<i64> {
-        let all = u64::try_from(SAMPLE_EVENTS).unwrap();
-        let mut moments: Vec<i64> =
-            VICTIMS.iter().map(|_| i64::try_from(self.below(all * 9 / 10)).unwrap()).collect();
-        moments.sort_unstable();
-        moments
-    }
+/// As many numbers of events as there are victims, ascending, over the whole import.
+fn moments(mut chance: Chance) -> Vec<i64> {
+    let all = u64::try_from(SAMPLE_EVENTS).unwrap();
+    let mut moments: Vec<i64> =
+        VICTIMS.iter().map(|_| i64::try_from(chance.below(all * 9 / 10)).unwrap()).collect();
+    moments.sort_unstable();
+    moments
 }
 
 /// Waits until so many events are recorded. The database may be away meanwhile; the import may
@@ -131,7 +113,7 @@ async fn killed_at_random_moments_nothing_is_lost_and_nothing_is_there_twice() {
     let (answers, log) = (dir.path().join("answers.csv"), dir.path().join("import.log"));
     let mut running = start_import(&ledger, &projector, &answers, &log).unwrap();
     let mut acknowledged: HashMap<String, String> = HashMap::new();
-    for (victim, moment) in VICTIMS.iter().zip(Moments::new().choose()) {
+    for (victim, moment) in VICTIMS.iter().zip(moments(Chance::printed())) {
         wait_for_events(&pool, moment, (&mut running, &log), &ledger).await;
         match *victim {
             "ledger" => ledger.kill_and_restart().unwrap(),

@@ -26,6 +26,7 @@ use frikort_proto::{
 };
 use frikort_tests::{
     audit::{events, is_at_rest},
+    chance::Chance,
     client::{Ledger, allowances, by_cpr, cancel, correct, date, new_cpr, paid_on, report},
     database::Database,
     files::frikort,
@@ -117,25 +118,6 @@ async fn watch(
 /// A cut connection, or an answer that says so itself.
 fn may_repeat(status: &tonic::Status) -> bool {
     Failure::from_status(status).is_none_or(|failure| failure.retry_delay().is_some())
-}
-
-/// A small generator; `FRIKORT_SEED` repeats a run.
-struct Chance(u64);
-
-impl Chance {
-    #[expect(clippy::print_stdout, reason = "who sees it fail needs the seed")]
-    fn new() -> Self {
-        let seed = std::env::var("FRIKORT_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
-        println!("FRIKORT_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
 }
 
 /// Watches until the marks say that all of `until` was sent, cut off at random, by itself or by
@@ -232,9 +214,9 @@ async fn a_watcher_that_is_cut_off_and_resumes_sees_every_change_once_and_in_ord
     }
     let (told, until) = tokio::sync::watch::channel(None);
     let address = stack.projector.address();
-    let mut chance = Chance::new();
+    let mut chance = Chance::printed();
     let watchers: Vec<_> = (0..3)
-        .map(|_| Chance(chance.below(u64::from(u32::MAX))))
+        .map(|_| chance.fork())
         .map(|chance| tokio::spawn(watch_and_be_cut_off(address, chance, until.clone())))
         .collect();
     let stop = Arc::new(AtomicBool::new(false));

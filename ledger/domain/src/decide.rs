@@ -5,24 +5,22 @@
 //!
 //! The order in which refusals are tried is part of the contract (P9).
 
+mod card;
+mod shares;
+
 use time::Date;
 
 use crate::{
-    Account, AllowanceRecalculated, Amount, ApplicationRejected, Card, CardAnswer, CardDeactivated,
-    CardGranted, CardReactivated, CardReissued, CardTransferred, ControlRecorded, CprNumberChanged,
-    DeactivationOutcome, DecisionReversed, Event, FrikortTag, LimitSchedule, PaymentAnswer,
-    PaymentKey, RecalculationOutcome, ReversalOutcome,
-    allocation::{Slot, settle},
-    event::{
-        PaymentCancelled, PaymentCorrected, PaymentOutcome, PaymentReported, SplitChange,
-        YearTotals,
-    },
+    Account, AllowanceRecalculated, Amount, Card, CardAnswer, Event, FrikortTag, LimitSchedule,
+    PaymentAnswer, PaymentKey, RecalculationOutcome,
+    event::{PaymentCancelled, PaymentCorrected, PaymentOutcome, PaymentReported},
     payment::{CancelPayment, CorrectPayment, PaymentState, ReportPayment},
     visitation::{
-        CardStatus, ChangeCprNumber, Content, DeactivateCard, GrantCard, ReactivateCard,
-        RecordControl, ReissueCard, RejectApplication, ReverseDecision, TransferCard, comes_of_age,
+        ChangeCprNumber, DeactivateCard, GrantCard, ReactivateCard, RecordControl, ReissueCard,
+        RejectApplication, ReverseDecision, TransferCard,
     },
 };
+use shares::Shares;
 
 /// What somebody wants recorded about one person.
 #[derive(Clone, Debug)]
@@ -184,15 +182,15 @@ pub fn decide(
         Command::ReportPayment(command) => report(account, limits, command),
         Command::CorrectPayment(command) => correct(account, limits, command),
         Command::CancelPayment(command) => cancel(account, limits, command),
-        Command::GrantCard(command) => grant(account, command),
-        Command::RejectApplication(command) => reject(account, command),
-        Command::DeactivateCard(command) => deactivate(account, command),
-        Command::ReactivateCard(command) => reactivate(account, command),
-        Command::ReissueCard(command) => reissue(account, command),
-        Command::TransferCard(command) => transfer(account, command),
-        Command::ReverseDecision(command) => reverse(account, command),
-        Command::RecordControl(command) => control(account, command),
-        Command::ChangeCprNumber(command) => renumber(account, command),
+        Command::GrantCard(command) => card::grant(account, command),
+        Command::RejectApplication(command) => card::reject(account, command),
+        Command::DeactivateCard(command) => card::deactivate(account, command),
+        Command::ReactivateCard(command) => card::reactivate(account, command),
+        Command::ReissueCard(command) => card::reissue(account, command),
+        Command::TransferCard(command) => card::transfer(account, command),
+        Command::ReverseDecision(command) => card::reverse(account, command),
+        Command::RecordControl(command) => card::control(account, command),
+        Command::ChangeCprNumber(command) => card::renumber(account, command),
         Command::Recalculate { year } => recalculate(account, limits, *year),
     }
 }
@@ -396,156 +394,6 @@ fn check_revision(state: &PaymentState, expected: u32) -> Result<(), Rejection> 
     Ok(())
 }
 
-fn grant(account: &Account, command: &GrantCard) -> Result<Decision, Rejection> {
-    let data = CardGranted {
-        municipality: command.key.municipality,
-        reference: command.key.reference.clone(),
-        frikort: command.frikort,
-        decided_on: command.decided_on,
-        effective_from: command.effective_from,
-        criteria: command.criteria.clone(),
-        applied_on: command.applied_on,
-    };
-    if let Some(before) = account.visitation.replay(&Content::Granted(data.clone())) {
-        return before.map(Decision::ReplayCard);
-    }
-    if comes_of_age(command.born).is_none_or(|day| command.effective_from < day) {
-        return Err(Rejection::UnderAge);
-    }
-    if let Some(effective_from) =
-        account.card().and_then(|card| card.overlapping(command.effective_from))
-    {
-        return Err(Rejection::CardAlreadyActive { effective_from });
-    }
-    Ok(Decision::Record(Event::CardGranted(data)))
-}
-
-/// Whoever has an active card has nothing to apply for (C6).
-fn reject(account: &Account, command: &RejectApplication) -> Result<Decision, Rejection> {
-    let data = ApplicationRejected {
-        municipality: command.key.municipality,
-        reference: command.key.reference.clone(),
-        applied_on: command.applied_on,
-        decided_on: command.decided_on,
-        criteria: command.criteria.clone(),
-    };
-    if let Some(before) = account.visitation.replay(&Content::Rejected(data.clone())) {
-        return before.map(Decision::ReplayCard);
-    }
-    match account.card().and_then(|card| card.open_since()) {
-        Some(effective_from) => Err(Rejection::CardAlreadyActive { effective_from }),
-        None => Ok(Decision::Record(Event::ApplicationRejected(data))),
-    }
-}
-
-fn deactivate(account: &Account, command: &DeactivateCard) -> Result<Decision, Rejection> {
-    let data = CardDeactivated {
-        municipality: command.key.municipality,
-        reference: command.key.reference.clone(),
-        decided_on: command.decided_on,
-        last_day: command.last_day,
-        criteria: command.criteria.clone(),
-    };
-    let content = Content::Deactivated(data.clone(), DeactivationOutcome::default());
-    about_card(account, command.frikort, &content, |card| {
-        card.open_since().ok_or(Rejection::NoActiveCard)?;
-        let after = |state: &PaymentState| {
-            !state.cancelled && state.facts.work_days().last > command.last_day
-        };
-        let payments_after =
-            account.payments.iter().filter(|(_, s)| after(s)).map(|(key, _)| key.clone()).collect();
-        Ok(Event::CardDeactivated(data, DeactivationOutcome { payments_after }))
-    })
-}
-
-fn reactivate(account: &Account, command: &ReactivateCard) -> Result<Decision, Rejection> {
-    let data = CardReactivated {
-        municipality: command.key.municipality,
-        reference: command.key.reference.clone(),
-        decided_on: command.decided_on,
-        effective_from: command.effective_from,
-    };
-    about_card(account, command.frikort, &Content::Reactivated(data.clone()), |card| {
-        match card.overlapping(command.effective_from) {
-            Some(effective_from) => Err(Rejection::CardNotDeactivated { effective_from }),
-            None => Ok(Event::CardReactivated(data)),
-        }
-    })
-}
-
-/// Whoever has no active card has nothing to be issued anew.
-fn reissue(account: &Account, command: &ReissueCard) -> Result<Decision, Rejection> {
-    let data = CardReissued {
-        municipality: command.key.municipality,
-        reference: command.key.reference.clone(),
-        frikort: command.reissued,
-        decided_on: command.decided_on,
-    };
-    about_card(account, command.frikort, &Content::Reissued(data.clone()), |card| {
-        card.open_since().ok_or(Rejection::NoActiveCard)?;
-        Ok(Event::CardReissued(data))
-    })
-}
-
-/// Also a card that is not active is handed over: the new municipality may reactivate it (C7).
-fn transfer(account: &Account, command: &TransferCard) -> Result<Decision, Rejection> {
-    let data = CardTransferred {
-        municipality: command.key.municipality,
-        reference: command.key.reference.clone(),
-        decided_on: command.decided_on,
-        to: command.to,
-    };
-    about_card(account, command.frikort, &Content::Transferred(data.clone()), |_| {
-        Ok(Event::CardTransferred(data))
-    })
-}
-
-/// Only a deactivation is reversed: what follows from another decision reversed on appeal is a
-/// decision of its own, as a grant is that follows from a rejection.
-fn reverse(account: &Account, command: &ReverseDecision) -> Result<Decision, Rejection> {
-    let data = DecisionReversed {
-        municipality: command.key.municipality,
-        reference: command.key.reference.clone(),
-        decided_on: command.decided_on,
-        reversed: command.reversed.clone(),
-    };
-    let content = Content::Reversed(data.clone(), ReversalOutcome { active: true });
-    about_card(account, command.frikort, &content, |_| {
-        account.visitation.check_reversible(&command.reversed)?;
-        let after = account.visitation.card_without(&command.reversed);
-        let active = after.is_some_and(|card| card.status == CardStatus::Active);
-        Ok(Event::DecisionReversed(data, ReversalOutcome { active }))
-    })
-}
-
-/// A control of a card that is not active has no object.
-fn control(account: &Account, command: &RecordControl) -> Result<Decision, Rejection> {
-    let data = ControlRecorded {
-        municipality: command.key.municipality,
-        reference: command.key.reference.clone(),
-        decided_on: command.decided_on,
-        dispensation: command.dispensation,
-        criteria: command.criteria.clone(),
-    };
-    about_card(account, command.frikort, &Content::Controlled(data.clone()), |card| {
-        card.open_since().ok_or(Rejection::NoActiveCard)?;
-        Ok(Event::ControlRecorded(data))
-    })
-}
-
-/// Only that it happened is recorded; the register finds the person by either number.
-fn renumber(account: &Account, command: &ChangeCprNumber) -> Result<Decision, Rejection> {
-    let data = CprNumberChanged {
-        municipality: command.key.municipality,
-        reference: command.key.reference.clone(),
-        decided_on: command.decided_on,
-        number: command.number,
-    };
-    about_card(account, command.frikort, &Content::Renumbered(data.clone()), |_| {
-        Ok(Event::CprNumberChanged(data))
-    })
-}
-
 /// Lets a person's splits follow a limit that changed after the year's last event (A5, A6).
 fn recalculate(account: &Account, limits: Limits<'_>, year: i32) -> Result<Decision, Rejection> {
     let (year_totals, changed) = Shares::of(account, year, limits.of(year)?, None).finish()?;
@@ -554,119 +402,4 @@ fn recalculate(account: &Account, limits: Limits<'_>, year: i32) -> Result<Decis
     }
     let outcome = RecalculationOutcome { year: year_totals, changed };
     Ok(Decision::Record(Event::AllowanceRecalculated(AllowanceRecalculated { year }, outcome)))
-}
-
-/// A decision about a card that was granted: what is on record is answered as it was (C11), and
-/// what is new is for the responsible municipality alone (C7).
-fn about_card(
-    account: &Account,
-    frikort: Option<FrikortTag>,
-    content: &Content,
-    record: impl FnOnce(&Card) -> Result<Event, Rejection>,
-) -> Result<Decision, Rejection> {
-    let card = known_card(account, frikort)?;
-    if let Some(before) = account.visitation.replay(content) {
-        return before.map(Decision::ReplayCard);
-    }
-    if content.municipality() != card.municipality {
-        return Err(Rejection::NotResponsible);
-    }
-    record(&card).map(Decision::Record)
-}
-
-/// One year's shares while a decision is made: which payments, in which order, with which part.
-///
-/// As long as nothing frees or takes back allowance, the sums are enough and no payment is
-/// looked at; so a report costs the same with ten payments and with ten thousand.
-struct Shares<'a> {
-    account: &'a Account,
-    totals: YearTotals,
-    /// Sum of the exempt parts.
-    used: Amount,
-    /// The payments in order of drawing; empty while the sums are enough.
-    slots: Vec<(&'a PaymentKey, Slot)>,
-    /// The payment that the decision is about: its split is not among the changed ones.
-    own: Option<&'a PaymentKey>,
-}
-
-impl<'a> Shares<'a> {
-    fn of(account: &'a Account, year: i32, limit: Amount, own: Option<&'a PaymentKey>) -> Self {
-        let sums = account.years.get(&year).copied().unwrap_or_default();
-        let totals = YearTotals { year, limit, total: sums.total, payments: sums.payments };
-        let mut shares = Self { account, totals, used: sums.exempt, slots: Vec::new(), own };
-        // A limit that changed since the last event of this year is settled first.
-        if own.is_some() || sums.exempt != limit.min(sums.total) {
-            shares.load();
-            shares.settle();
-        }
-        shares
-    }
-
-    fn load(&mut self) {
-        let in_year = |state: &PaymentState| state.year == self.totals.year && !state.cancelled;
-        let mut states: Vec<_> =
-            self.account.payments.iter().filter(|(_, state)| in_year(state)).collect();
-        states.sort_by_key(|(_, state)| state.order);
-        let slot = |state: &PaymentState| Slot { amount: state.amount(), exempt: state.exempt };
-        self.slots = states.into_iter().map(|(key, state)| (key, slot(state))).collect();
-    }
-
-    fn settle(&mut self) {
-        let mut slots: Vec<Slot> = self.slots.iter().map(|(_, slot)| *slot).collect();
-        settle(self.totals.limit, &mut slots);
-        for ((_, old), new) in self.slots.iter_mut().zip(slots) {
-            *old = new;
-        }
-        self.used = self.totals.limit.min(self.totals.total);
-    }
-
-    /// A payment that draws last (A1, A3); its exempt part.
-    fn add(&mut self, amount: Amount) -> Amount {
-        let exempt = amount.min(self.totals.limit.saturating_sub(self.used));
-        self.used = self.used + exempt;
-        self.totals.total = self.totals.total + amount;
-        self.totals.payments += 1;
-        exempt
-    }
-
-    /// A new amount for a payment of this year (A4); its exempt part.
-    fn change(&mut self, key: &PaymentKey, amount: Amount) -> Amount {
-        let Some(at) = self.slots.iter().position(|(k, _)| *k == key) else {
-            return self.add(amount);
-        };
-        let slot = &mut self.slots[at].1;
-        self.totals.total = self.totals.total.saturating_sub(slot.amount) + amount;
-        *slot = Slot { amount, exempt: slot.exempt.min(amount) };
-        self.settle();
-        self.slots[at].1.exempt
-    }
-
-    /// A payment that no longer draws on this year; what it held is free (A5).
-    fn remove(&mut self, key: &PaymentKey) {
-        if let Some(at) = self.slots.iter().position(|(k, _)| *k == key) {
-            let (_, slot) = self.slots.remove(at);
-            self.totals.total = self.totals.total.saturating_sub(slot.amount);
-            self.totals.payments = self.totals.payments.saturating_sub(1);
-            self.settle();
-        }
-    }
-
-    /// The year after the event, and the other payments' splits that changed.
-    fn finish(self) -> Result<(YearTotals, Vec<SplitChange>), Rejection> {
-        if self.totals.total > Amount::MAX_TOTAL {
-            return Err(Rejection::TotalTooLarge);
-        }
-        let before = |key: &PaymentKey| self.account.payments.get(key).map(|state| state.exempt);
-        let moved = self
-            .slots
-            .iter()
-            .filter(|(key, slot)| Some(*key) != self.own && before(key) != Some(slot.exempt));
-        let changed = moved.map(|(key, slot)| SplitChange {
-            employer_cvr: key.employer_cvr,
-            reference: key.reference.clone(),
-            exempt: slot.exempt,
-            taxable: slot.amount.saturating_sub(slot.exempt),
-        });
-        Ok((self.totals, changed.collect()))
-    }
 }

@@ -17,6 +17,7 @@ use frikort_proto::{
 };
 use frikort_tests::{
     audit::is_at_rest,
+    chance::Chance,
     client::{Ledger, by_cpr, cancel, correct, date, new_cpr, paid_on, report},
     stack::Stack,
 };
@@ -29,29 +30,6 @@ use super::{at, on};
 const STEPS: usize = 70;
 
 const YEARS: [i32; 2] = [2022, 2023];
-
-/// A small generator; `FRIKORT_SEED` repeats a run.
-struct Chance(u64);
-
-impl Chance {
-    #[expect(clippy::print_stdout, reason = "who sees it fail needs the seed")]
-    fn new() -> Self {
-        let seed = std::env::var("FRIKORT_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
-        println!("FRIKORT_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, bound: i64) -> i64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        i64::try_from(self.0 >> 33).unwrap() % bound
-    }
-
-    fn small(&mut self, bound: i32) -> i32 {
-        i32::try_from(self.below(bound.into())).unwrap()
-    }
-}
 
 /// What one person was told after a step.
 struct Answer {
@@ -86,15 +64,23 @@ struct World {
 }
 
 impl World {
+    fn below(&mut self, bound: i64) -> i64 {
+        i64::try_from(self.chance.below(u64::try_from(bound).unwrap())).unwrap()
+    }
+
+    fn small(&mut self, bound: i32) -> i32 {
+        i32::try_from(self.below(bound.into())).unwrap()
+    }
+
     /// Something happens.
     async fn step(&mut self, number: usize) {
-        let (year, month) = (2022 + self.chance.small(2), 1 + self.chance.small(12));
-        let facts = paid_on(date(year, month, 10), 100 + self.chance.below(900_000));
-        let chosen = self.chance.below(i64::try_from(self.payments.len()).unwrap().max(1));
+        let (year, month) = (2022 + self.small(2), 1 + self.small(12));
+        let facts = paid_on(date(year, month, 10), 100 + self.below(900_000));
+        let chosen = self.below(i64::try_from(self.payments.len()).unwrap().max(1));
         let chosen = usize::try_from(chosen).unwrap();
-        let place = match self.chance.below(10) {
+        let place = match self.below(10) {
             0 => {
-                let kroner = 15_000 + self.chance.below(20_000);
+                let kroner = 15_000 + self.below(20_000);
                 self.set_limit(kroner).await;
                 return;
             }
@@ -122,7 +108,7 @@ impl World {
     }
 
     async fn set_limit(&mut self, kroner: i64) -> Vec<LedgerPosition> {
-        let month = if self.chance.below(2) == 0 { 1 } else { 7 };
+        let month = if self.below(2) == 0 { 1 } else { 7 };
         let limit = AnnualLimit {
             year: 2022,
             limit_oere: kroner * 100,
@@ -211,7 +197,7 @@ async fn world(stack: &Stack) -> World {
     ledger.set_limit(2023, 20_000).await.unwrap();
     let persons: Vec<String> = (0..4).map(|_| new_cpr()).collect();
     let mut world = World {
-        chance: Chance::new(),
+        chance: Chance::printed(),
         ledger,
         allowances,
         persons,
@@ -270,7 +256,7 @@ async fn what_was_answered_then_is_answered_again() {
 /// Paid through a day, as known then: what the payments known then add up to, up to that day.
 async fn assert_adds_up(world: &mut World, answer: &Answer) {
     let place = answer.statement.position.unwrap();
-    let month = 1 + world.chance.small(12);
+    let month = 1 + world.small(12);
     let day = date(2022, month, 28);
     let known_at = Some(KnownAt::KnownPosition(place.position));
     let as_of = AsOf { known_at, paid_through: Some(day) };

@@ -1,0 +1,194 @@
+//! Decisions about a card. What must stay out: payments and their shares, except that a
+//! deactivation lists the payments that lie after it (C3).
+
+use super::{Decision, Rejection, known_card};
+use crate::{
+    Account, ApplicationRejected, Card, CardDeactivated, CardGranted, CardReactivated,
+    CardReissued, CardTransferred, ControlRecorded, CprNumberChanged, DeactivationOutcome,
+    DecisionReversed, Event, FrikortTag, ReversalOutcome,
+    payment::PaymentState,
+    visitation::{
+        CardStatus, ChangeCprNumber, Content, DeactivateCard, GrantCard, ReactivateCard,
+        RecordControl, ReissueCard, RejectApplication, ReverseDecision, TransferCard, comes_of_age,
+    },
+};
+
+pub(super) fn grant(account: &Account, command: &GrantCard) -> Result<Decision, Rejection> {
+    let data = CardGranted {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        frikort: command.frikort,
+        decided_on: command.decided_on,
+        effective_from: command.effective_from,
+        criteria: command.criteria.clone(),
+        applied_on: command.applied_on,
+    };
+    if let Some(before) = account.visitation.replay(&Content::Granted(data.clone())) {
+        return before.map(Decision::ReplayCard);
+    }
+    if comes_of_age(command.born).is_none_or(|day| command.effective_from < day) {
+        return Err(Rejection::UnderAge);
+    }
+    if let Some(effective_from) =
+        account.card().and_then(|card| card.overlapping(command.effective_from))
+    {
+        return Err(Rejection::CardAlreadyActive { effective_from });
+    }
+    Ok(Decision::Record(Event::CardGranted(data)))
+}
+
+/// Whoever has an active card has nothing to apply for (C6).
+pub(super) fn reject(
+    account: &Account,
+    command: &RejectApplication,
+) -> Result<Decision, Rejection> {
+    let data = ApplicationRejected {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        applied_on: command.applied_on,
+        decided_on: command.decided_on,
+        criteria: command.criteria.clone(),
+    };
+    if let Some(before) = account.visitation.replay(&Content::Rejected(data.clone())) {
+        return before.map(Decision::ReplayCard);
+    }
+    match account.card().and_then(|card| card.open_since()) {
+        Some(effective_from) => Err(Rejection::CardAlreadyActive { effective_from }),
+        None => Ok(Decision::Record(Event::ApplicationRejected(data))),
+    }
+}
+
+pub(super) fn deactivate(
+    account: &Account,
+    command: &DeactivateCard,
+) -> Result<Decision, Rejection> {
+    let data = CardDeactivated {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        decided_on: command.decided_on,
+        last_day: command.last_day,
+        criteria: command.criteria.clone(),
+    };
+    let content = Content::Deactivated(data.clone(), DeactivationOutcome::default());
+    about_card(account, command.frikort, &content, |card| {
+        card.open_since().ok_or(Rejection::NoActiveCard)?;
+        let after = |state: &PaymentState| {
+            !state.cancelled && state.facts.work_days().last > command.last_day
+        };
+        let payments_after =
+            account.payments.iter().filter(|(_, s)| after(s)).map(|(key, _)| key.clone()).collect();
+        Ok(Event::CardDeactivated(data, DeactivationOutcome { payments_after }))
+    })
+}
+
+pub(super) fn reactivate(
+    account: &Account,
+    command: &ReactivateCard,
+) -> Result<Decision, Rejection> {
+    let data = CardReactivated {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        decided_on: command.decided_on,
+        effective_from: command.effective_from,
+    };
+    about_card(account, command.frikort, &Content::Reactivated(data.clone()), |card| {
+        match card.overlapping(command.effective_from) {
+            Some(effective_from) => Err(Rejection::CardNotDeactivated { effective_from }),
+            None => Ok(Event::CardReactivated(data)),
+        }
+    })
+}
+
+/// Whoever has no active card has nothing to be issued anew.
+pub(super) fn reissue(account: &Account, command: &ReissueCard) -> Result<Decision, Rejection> {
+    let data = CardReissued {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        frikort: command.reissued,
+        decided_on: command.decided_on,
+    };
+    about_card(account, command.frikort, &Content::Reissued(data.clone()), |card| {
+        card.open_since().ok_or(Rejection::NoActiveCard)?;
+        Ok(Event::CardReissued(data))
+    })
+}
+
+/// Also a card that is not active is handed over: the new municipality may reactivate it (C7).
+pub(super) fn transfer(account: &Account, command: &TransferCard) -> Result<Decision, Rejection> {
+    let data = CardTransferred {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        decided_on: command.decided_on,
+        to: command.to,
+    };
+    about_card(account, command.frikort, &Content::Transferred(data.clone()), |_| {
+        Ok(Event::CardTransferred(data))
+    })
+}
+
+/// Only a deactivation is reversed: what follows from another decision reversed on appeal is a
+/// decision of its own, as a grant is that follows from a rejection.
+pub(super) fn reverse(account: &Account, command: &ReverseDecision) -> Result<Decision, Rejection> {
+    let data = DecisionReversed {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        decided_on: command.decided_on,
+        reversed: command.reversed.clone(),
+    };
+    let content = Content::Reversed(data.clone(), ReversalOutcome { active: true });
+    about_card(account, command.frikort, &content, |_| {
+        account.visitation.check_reversible(&command.reversed)?;
+        let after = account.visitation.card_without(&command.reversed);
+        let active = after.is_some_and(|card| card.status == CardStatus::Active);
+        Ok(Event::DecisionReversed(data, ReversalOutcome { active }))
+    })
+}
+
+/// A control of a card that is not active has no object.
+pub(super) fn control(account: &Account, command: &RecordControl) -> Result<Decision, Rejection> {
+    let data = ControlRecorded {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        decided_on: command.decided_on,
+        dispensation: command.dispensation,
+        criteria: command.criteria.clone(),
+    };
+    about_card(account, command.frikort, &Content::Controlled(data.clone()), |card| {
+        card.open_since().ok_or(Rejection::NoActiveCard)?;
+        Ok(Event::ControlRecorded(data))
+    })
+}
+
+/// Only that it happened is recorded; the register finds the person by either number.
+pub(super) fn renumber(
+    account: &Account,
+    command: &ChangeCprNumber,
+) -> Result<Decision, Rejection> {
+    let data = CprNumberChanged {
+        municipality: command.key.municipality,
+        reference: command.key.reference.clone(),
+        decided_on: command.decided_on,
+        number: command.number,
+    };
+    about_card(account, command.frikort, &Content::Renumbered(data.clone()), |_| {
+        Ok(Event::CprNumberChanged(data))
+    })
+}
+
+/// A decision about a card that was granted: what is on record is answered as it was (C11), and
+/// what is new is for the responsible municipality alone (C7).
+fn about_card(
+    account: &Account,
+    frikort: Option<FrikortTag>,
+    content: &Content,
+    record: impl FnOnce(&Card) -> Result<Event, Rejection>,
+) -> Result<Decision, Rejection> {
+    let card = known_card(account, frikort)?;
+    if let Some(before) = account.visitation.replay(content) {
+        return before.map(Decision::ReplayCard);
+    }
+    if content.municipality() != card.municipality {
+        return Err(Rejection::NotResponsible);
+    }
+    record(&card).map(Decision::Record)
+}
