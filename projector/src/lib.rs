@@ -24,6 +24,7 @@ mod statement;
 mod summary;
 mod tables;
 mod watch;
+mod wire;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 

@@ -29,9 +29,10 @@ use uuid::Uuid;
 
 use crate::{
     page::{PageToken, page_size},
-    query::{Allowances, check_position, check_year, deadline, place, unread},
+    query::Allowances,
     statement::{PaymentRow, StatedPayment},
     tables::{self, Checkpoint, municipality},
+    wire::{check_position, check_year, deadline, place, positions, unread},
 };
 
 pub(crate) struct Overviews(pub(crate) Arc<Allowances>);
@@ -164,7 +165,8 @@ impl PaymentsAsked {
         } else if request.year != 0 {
             check_year(&mut faults, request.year);
         }
-        let changed_after = changed_after(&mut faults, &request.changed_after, partitions);
+        let changed_after =
+            positions(&mut faults, "changed_after", &request.changed_after, partitions);
         let size = page_size(&mut faults, request.page_size);
         check_position(&mut faults, request.min_position);
         let (page_token, min_position) = (request.page_token, request.min_position);
@@ -178,27 +180,6 @@ impl PaymentsAsked {
             Some(Self { employer, person, year, changed_after, size, page_token, min_position })
         })())
     }
-}
-
-/// Positions by partition, each once.
-fn changed_after(
-    faults: &mut Faults,
-    wire: &[LedgerPosition],
-    partitions: &[i32],
-) -> BTreeMap<i32, i64> {
-    let mut after = BTreeMap::new();
-    for (index, place) in wire.iter().enumerate() {
-        let field = |name: &str| format!("changed_after[{index}].{name}");
-        if !partitions.contains(&place.partition) {
-            faults.note(&field("partition"), format!("must be one of {partitions:?}"));
-        } else if after.insert(place.partition, place.position).is_some() {
-            faults.note(&field("partition"), "must be named once");
-        }
-        if place.position < 0 {
-            faults.note(&field("position"), "must be 0 or more");
-        }
-    }
-    after
 }
 
 impl Overviews {

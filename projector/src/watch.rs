@@ -28,10 +28,9 @@ use crate::{
     effect::Effect,
     fold::Poison,
     past::decode,
-    query::{
-        Allowances, Found, allowance, check_optional_year, internal, parse_persons, unread, untold,
-    },
+    query::{Allowances, Found},
     tables::Checkpoint,
+    wire::{allowance, check_optional_year, internal, parse_persons, positions, unread, untold},
 };
 
 /// Events read at a time.
@@ -118,18 +117,7 @@ pub(crate) async fn start(
 
 fn parse(request: WatchAllowancesRequest, partitions: &[i32]) -> Result<Wish, Failure> {
     let mut faults = Faults::default();
-    let mut after = BTreeMap::new();
-    for (index, at) in request.after.iter().enumerate() {
-        if !partitions.contains(&at.partition) {
-            let field = format!("after[{index}].partition");
-            faults.note(&field, format!("must be one of {partitions:?}"));
-        } else if after.insert(at.partition, at.position).is_some() {
-            faults.note(&format!("after[{index}].partition"), "must be named once");
-        }
-        if at.position < 0 {
-            faults.note(&format!("after[{index}].position"), "must be 0 or more");
-        }
-    }
+    let after = positions(&mut faults, "after", &request.after, partitions);
     let named = parse_persons(&mut faults, request.persons, 0);
     check_optional_year(&mut faults, request.year);
     faults.finish(named.map(|named| Wish { after, named, year: request.year }))

@@ -1,0 +1,147 @@
+//! What the projector's services share of the wire: parts of requests that several of them have, and
+//! what callers are told when there is no answer. What must stay out: reading, and what is asked of
+//! one service alone.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use frikort_domain::{Amount, LimitSchedule, PersonId, SCHEME_START};
+use frikort_proto::{
+    error::{Failure, Faults},
+    v1::{self, ErrorReason, LedgerPosition, PersonRef},
+};
+use frikort_register::Named;
+use time::Date;
+use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
+
+use crate::{past::Unread, tables::Checkpoint};
+
+/// Persons of one question.
+const BATCH: usize = 1000;
+
+/// How long an answer waits for `min_position` at most.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// Reads positions by partition, each partition once.
+pub(crate) fn positions(
+    faults: &mut Faults,
+    name: &str,
+    wire: &[LedgerPosition],
+    partitions: &[i32],
+) -> BTreeMap<i32, i64> {
+    let mut positions = BTreeMap::new();
+    for (index, place) in wire.iter().enumerate() {
+        let field = |part: &str| format!("{name}[{index}].{part}");
+        if !partitions.contains(&place.partition) {
+            faults.note(&field("partition"), format!("must be one of {partitions:?}"));
+        } else if positions.insert(place.partition, place.position).is_some() {
+            faults.note(&field("partition"), "must be named once");
+        }
+        if place.position < 0 {
+            faults.note(&field("position"), "must be 0 or more");
+        }
+    }
+    positions
+}
+
+/// Reads the persons of a question about many.
+pub(crate) fn parse_persons(
+    faults: &mut Faults,
+    persons: Vec<PersonRef>,
+    at_least: usize,
+) -> Option<Vec<Named>> {
+    if !(at_least..=BATCH).contains(&persons.len()) {
+        faults.note("persons", format!("must be {at_least} to {BATCH}"));
+        return None;
+    }
+    let mut named = Vec::with_capacity(persons.len());
+    for (index, person) in persons.into_iter().enumerate() {
+        named.push(Named::parse(faults, &format!("persons[{index}]"), Some(person)));
+    }
+    named.into_iter().collect()
+}
+
+pub(crate) fn check_year(faults: &mut Faults, year: i32) {
+    let first = SCHEME_START.year();
+    if !(first..=9999).contains(&year) {
+        faults.note("year", format!("must be from {first} to 9999"));
+    }
+}
+
+/// A year, or 0 for all.
+pub(crate) fn check_optional_year(faults: &mut Faults, year: i32) {
+    if year != 0 {
+        check_year(faults, year);
+    }
+}
+
+pub(crate) fn check_position(faults: &mut Faults, min_position: i64) {
+    if min_position < 0 {
+        faults.note("min_position", "must be 0 or more");
+    }
+}
+
+/// Until when this caller waits: nine tenths of its deadline, so that it gets our answer and not
+/// its own time-out. gRPC over HTTP/2: `grpc-timeout: <digits><unit>`.
+pub(crate) fn deadline(metadata: &MetadataMap) -> Instant {
+    let given = metadata.get("grpc-timeout").and_then(|value| {
+        let (digits, unit) = value.to_str().ok()?.split_at_checked(value.len().checked_sub(1)?)?;
+        let amount: u64 = digits.parse().ok()?;
+        Some(match unit {
+            "H" => Duration::from_secs(amount.saturating_mul(3600)),
+            "M" => Duration::from_secs(amount.saturating_mul(60)),
+            "S" => Duration::from_secs(amount),
+            "m" => Duration::from_millis(amount),
+            "u" => Duration::from_micros(amount),
+            "n" => Duration::from_nanos(amount),
+            _ => return None,
+        })
+    });
+    Instant::now() + given.map_or(WAIT, |given| (given / 10 * 9).min(WAIT))
+}
+
+pub(crate) fn limit_of(limits: &LimitSchedule, year: i32, day: Date) -> Result<Amount, Failure> {
+    limits.limit_on(year, day).ok_or_else(|| {
+        let message = format!("no limit is on record for the calendar year {year}");
+        Failure::new(ErrorReason::LimitNotSet, message).with("year", year)
+    })
+}
+
+pub(crate) fn nobody() -> Failure {
+    Failure::new(ErrorReason::NoCard, "no card is known for this person")
+}
+
+pub(crate) fn unread(error: &(dyn std::error::Error + 'static)) -> Failure {
+    tracing::warn!(error, "the projection cannot be read");
+    Failure::new(ErrorReason::StoreUnavailable, "the database cannot be reached; repeat the call")
+}
+
+/// What the past cannot be told for.
+pub(crate) fn untold(error: &Unread) -> Failure {
+    match error {
+        Unread::Store(error) => unread(error),
+        Unread::Poison(_) => {
+            tracing::error!(error = error as &dyn std::error::Error, "the past cannot be told");
+            internal()
+        }
+    }
+}
+
+/// A fault of ours; what it is stands in the log.
+pub(crate) fn internal() -> Failure {
+    Failure::new(ErrorReason::Internal, "a fault of the server; its log has the cause")
+}
+
+pub(crate) fn allowance(
+    person: PersonId,
+    year: i32,
+    limit: Amount,
+    total: Amount,
+    payments: u32,
+) -> v1::Allowance {
+    v1::Allowance::new(person.to_string(), year, limit.oere(), total.oere(), payments)
+}
+
+pub(crate) fn place(partition: i32, at: Checkpoint) -> LedgerPosition {
+    LedgerPosition::new(partition, at.position, at.recorded_at)
+}
