@@ -106,9 +106,10 @@ pub async fn serve(
     let ledger = Arc::new(ledger);
     let (mut routes, health) = serve::routes().await?;
     services::add(&mut routes, &ledger);
-    tokio::spawn(serve::tell_health(health, services::NAMES.to_vec(), sound));
+    tokio::spawn(serve::tell_health(health.clone(), services::NAMES.to_vec(), sound.clone()));
+    tokio::spawn(serve::tell_health(health, vec![services::AUDIT], sound));
     tracing::info!(listen = %listener.local_addr()?, "the ledger listens");
-    serve::serve(listener, routes, stop).await?;
+    serve::serve(listener, routes.routes(), stop).await?;
 
     // The last handle goes with the services; the sequencers finish their queues and end.
     drop(ledger);

@@ -17,13 +17,17 @@ use tonic::{server::NamedService, service::RoutesBuilder};
 
 use crate::ledger::Ledger;
 
-/// The names under which health is told.
+/// The names under which health is told: the process over all, and what records.
 pub(crate) const NAMES: [&str; 4] = [
+    "",
     PaymentServiceServer::<payment::Payments>::NAME,
     VisitationServiceServer::<visitation::Visitations>::NAME,
     PolicyServiceServer::<policy::Policies>::NAME,
-    AuditServiceServer::<audit::Audits>::NAME,
 ];
+
+/// The name under which health is told of the history: it is not serving, too, while it is not
+/// what was signed. Payments go on meanwhile.
+pub(crate) const AUDIT: &str = AuditServiceServer::<audit::Audits>::NAME;
 
 /// Adds the services.
 pub(crate) fn add(routes: &mut RoutesBuilder, ledger: &Arc<Ledger>) {

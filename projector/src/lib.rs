@@ -99,11 +99,14 @@ pub async fn serve(
     routes.add_service(
         OverviewServiceServer::new(overviews).max_decoding_message_size(serve::MAX_MESSAGE),
     );
-    let names =
-        vec![AllowanceServiceServer::<Allowances>::NAME, OverviewServiceServer::<Overviews>::NAME];
+    let names = vec![
+        "",
+        AllowanceServiceServer::<Allowances>::NAME,
+        OverviewServiceServer::<Overviews>::NAME,
+    ];
     tokio::spawn(serve::tell_health(health, names, sound));
     tracing::info!(listen = %listener.local_addr()?, "the projector listens");
-    serve::serve(listener, routes, stop).await?;
+    serve::serve(listener, routes.routes(), stop).await?;
     // A fold that is cut off here is rolled back, and done again from the checkpoint.
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     tracing::info!("the projector has stopped");

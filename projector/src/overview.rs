@@ -67,6 +67,18 @@ struct ControlFilter {
 
 #[tonic::async_trait]
 impl OverviewService for Overviews {
+    type ListAnnualTotalsStream = futures::stream::BoxStream<
+        'static,
+        Result<frikort_proto::v1::ListAnnualTotalsResponse, Status>,
+    >;
+
+    async fn list_annual_totals(
+        &self,
+        _request: Request<frikort_proto::v1::ListAnnualTotalsRequest>,
+    ) -> Result<Response<Self::ListAnnualTotalsStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn list_payments(
         &self,
         request: Request<ListPaymentsRequest>,

@@ -162,9 +162,11 @@ fn code(reason: ErrorReason) -> Code {
         | ErrorReason::NotResponsible
         | ErrorReason::DecisionAlreadyReversed
         | ErrorReason::UnderAge
-        | ErrorReason::PlanMismatch => Code::FailedPrecondition,
+        | ErrorReason::PlanMismatch
+        | ErrorReason::NotSigning => Code::FailedPrecondition,
         ErrorReason::Overloaded => Code::ResourceExhausted,
         ErrorReason::ProjectionBehind
+        | ErrorReason::ProofBehind
         | ErrorReason::StoreUnavailable
         | ErrorReason::ShuttingDown => Code::Unavailable,
         ErrorReason::Internal | ErrorReason::Unspecified => Code::Internal,

@@ -113,6 +113,35 @@ async fn the_owner_is_told_by_name_what_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_changes_or_removes_what_was_hashed_or_signed() {
+    let database = Database::create(1).await.unwrap();
+    let enter = [
+        "INSERT INTO ledger.tile VALUES (0, 0, 0, decode(repeat('00', 32), 'hex'),
+                                         decode(repeat('00', 8192), 'hex'))",
+        "INSERT INTO ledger.checkpoint VALUES (0, 1, 'note')",
+    ];
+    let changes = [
+        "UPDATE ledger.tile SET root = root WHERE false",
+        "DELETE FROM ledger.tile WHERE false",
+        "TRUNCATE ledger.tile",
+        "UPDATE ledger.checkpoint SET note = '' WHERE false",
+        "DELETE FROM ledger.checkpoint WHERE false",
+        "TRUNCATE ledger.checkpoint",
+    ];
+    for role in SERVICES.into_iter().chain([OWNER]) {
+        denied(&database, role, &changes).await;
+    }
+    allowed(&database, "frikort_ledger", &enter).await;
+    for role in ["frikort_projector", "frikort_auditor"] {
+        denied(&database, role, &enter).await;
+    }
+    let read = ["SELECT FROM ledger.tile", "SELECT FROM ledger.checkpoint"];
+    for role in SERVICES {
+        allowed(&database, role, &read).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_the_ledger_appends() {
     let database = with_an_event().await;
     let append = "SELECT ledger.append(0, 1, 0, ARRAY[gen_random_uuid()], ARRAY[1::bigint],

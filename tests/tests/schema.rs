@@ -152,6 +152,12 @@ async fn no_trigger_is_there_but_the_one_that_refuses() {
           FROM pg_trigger AS g
           JOIN pg_class AS t ON t.oid = g.tgrelid
           JOIN pg_namespace AS n ON n.oid = t.relnamespace
-         WHERE n.nspname IN $ours AND NOT g.tgisinternal";
-    assert_eq!(rows(&database, triggers).await, ["ledger.event: event_append_only"]);
+         WHERE n.nspname IN $ours AND NOT g.tgisinternal
+         ORDER BY 1";
+    let expected = [
+        "ledger.checkpoint: checkpoint_append_only",
+        "ledger.event: event_append_only",
+        "ledger.tile: tile_append_only",
+    ];
+    assert_eq!(rows(&database, triggers).await, expected);
 }

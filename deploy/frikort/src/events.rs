@@ -43,6 +43,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Ending> {
         partition: args.partition,
         from_position: args.from,
         follow: args.follow,
+        ..ReadEventsRequest::default()
     };
     let mut events = Events::read(&args.ledger.service()?, request).await?;
     let mut out = output::bulk();

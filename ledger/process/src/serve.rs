@@ -71,13 +71,13 @@ pub async fn bind(listen: SocketAddr, allow_remote: bool) -> anyhow::Result<TcpL
 }
 
 /// Serves until `stop`, then finishes what is under way, within [`DRAIN`]. Connections are dealt
-/// out in turn to as many lanes as there are processors, and stay there.
+/// out in turn to as many lanes as there are processors, and stay there. HTTP/1.1 is served too, for
+/// what is read with plain GET.
 pub async fn serve(
     listener: TcpListener,
-    routes: RoutesBuilder,
+    routes: Routes,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let routes = routes.routes();
     let lanes = thread::available_parallelism().map_or(1, usize::from);
     let mut feeds = Vec::with_capacity(lanes);
     let mut serving = JoinSet::new();
@@ -145,6 +145,7 @@ async fn serve_lane(
 ) -> Result<(), tonic::transport::Error> {
     let incoming = ReceiverStream::new(connections).map(TcpStream::from_std);
     Server::builder()
+        .accept_http1(true)
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
         .max_concurrent_streams(u32::try_from(CALLS_PER_CONNECTION).ok())
         .initial_stream_window_size(512 * 1024)
@@ -157,8 +158,8 @@ async fn serve_lane(
         .await
 }
 
-/// Tells health: serving while every one of `sound` is true, overall and under each name. Ends,
-/// not serving, with the first of them that ends.
+/// Tells health: serving while every one of `sound` is true, under each name; the empty one is the
+/// process over all. Ends, not serving, with the first of them that ends.
 pub async fn tell_health(
     health: HealthReporter,
     names: Vec<&'static str>,
@@ -168,7 +169,6 @@ pub async fn tell_health(
     loop {
         let all = !ended && sound.iter_mut().all(|is_sound| *is_sound.borrow_and_update());
         let status = if all { ServingStatus::Serving } else { ServingStatus::NotServing };
-        health.set_service_status("", status).await;
         for name in &names {
             health.set_service_status(name, status).await;
         }

@@ -24,9 +24,9 @@ async fn what_has_ended_is_not_serving() {
     let address = listener.local_addr().unwrap();
     let (routes, health) = serve::routes().await.unwrap();
     let (sound, is_sound) = watch::channel(true);
-    let telling = tokio::spawn(serve::tell_health(health, Vec::new(), vec![is_sound]));
+    let telling = tokio::spawn(serve::tell_health(health, vec![""], vec![is_sound]));
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(serve::serve(listener, routes, stop.clone()));
+    let serving = tokio::spawn(serve::serve(listener, routes.routes(), stop.clone()));
     let channel = Channel::from_shared(format!("http://{address}")).unwrap();
     let mut client = HealthClient::new(channel.connect().await.unwrap());
     let until_serving = async {

@@ -8,7 +8,7 @@ use std::{pin::Pin, sync::Arc};
 use frikort_event_store::{StoreError, StoredEvent, Subscription};
 use frikort_process::feed::{Items, feed};
 use frikort_proto::v1::{
-    CaughtUp, EventRecord, ReadEventsRequest, ReadEventsResponse,
+    self, CaughtUp, EventRecord, ReadEventsRequest, ReadEventsResponse,
     audit_service_server::AuditService, read_events_response::Item,
 };
 use frikort_register::Person;
@@ -58,6 +58,44 @@ impl AuditService for Audits {
             tokio::spawn(feed(items.clone(), self.0.stop.clone(), read));
         }
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn get_checkpoint(
+        &self,
+        _request: Request<v1::GetCheckpointRequest>,
+    ) -> Result<Response<v1::GetCheckpointResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_inclusion_proof(
+        &self,
+        _request: Request<v1::GetInclusionProofRequest>,
+    ) -> Result<Response<v1::GetInclusionProofResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_consistency_proof(
+        &self,
+        _request: Request<v1::GetConsistencyProofRequest>,
+    ) -> Result<Response<v1::GetConsistencyProofResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_receipt(
+        &self,
+        _request: Request<v1::GetReceiptRequest>,
+    ) -> Result<Response<v1::GetReceiptResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    type CheckLedgerStream =
+        Pin<Box<dyn Stream<Item = Result<v1::CheckLedgerResponse, Status>> + Send>>;
+
+    async fn check_ledger(
+        &self,
+        _request: Request<v1::CheckLedgerRequest>,
+    ) -> Result<Response<Self::CheckLedgerStream>, Status> {
+        Err(Status::unimplemented(""))
     }
 }
 

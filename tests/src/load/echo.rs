@@ -28,8 +28,8 @@ pub(super) async fn serve(listen: SocketAddr, stop: CancellationToken) -> anyhow
     routes.add_service(PaymentServiceServer::new(Echo));
     routes.add_service(AllowanceServiceServer::new(Echo));
     let (_sound, is_sound) = watch::channel(true);
-    tokio::spawn(serve::tell_health(health, Vec::new(), vec![is_sound]));
-    serve::serve(listener, routes, stop).await
+    tokio::spawn(serve::tell_health(health, vec![""], vec![is_sound]));
+    serve::serve(listener, routes.routes(), stop).await
 }
 
 struct Echo;

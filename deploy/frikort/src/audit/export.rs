@@ -177,7 +177,7 @@ impl Target {
             partition: Some(self.partition),
             // Once more, so that it can be held against the file.
             from_position: self.last,
-            follow: false,
+            ..ReadEventsRequest::default()
         };
         let mut events = Events::read(ledger, request).await?;
         if self.last > 0 {
