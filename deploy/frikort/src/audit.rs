@@ -6,10 +6,17 @@
 
 use crate::{Ending, output};
 
+mod claims;
 mod export;
+mod files;
+mod findings;
 mod history;
+mod keys;
 mod lines;
+mod proved;
 mod report;
+mod spool;
+mod tiles;
 mod totals;
 mod verify;
 

@@ -116,6 +116,11 @@ impl VerifierKey {
         let key = ed25519_dalek::VerifyingKey::from_bytes(public).map_err(|_| NoteError::Key)?;
         Ok(Self { name, key })
     }
+
+    /// The log that it signs.
+    pub fn name(&self) -> &KeyName {
+        &self.name
+    }
 }
 
 impl fmt::Display for VerifierKey {

@@ -6,16 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use frikort_domain::{PersonId, copenhagen_date};
 use frikort_process::clock::Clock;
-use frikort_proto::v1::{Allowance, BatchGetAllowancesRequest, ReadEventsRequest};
+use frikort_proto::v1::{Allowance, BatchGetAllowancesRequest, EventRecord, ReadEventsRequest};
 use serde::Serialize;
 use time::Date;
 
 use super::{
     Contradicted,
-    history::{History, Taken},
+    history::{self, Order, Persons},
 };
 use crate::{
     Ending, allowance,
@@ -164,7 +164,7 @@ impl Compared {
 
 /// Replays all there is, and compares.
 pub(crate) async fn compare(ledger: &Service, projector: &Service) -> anyhow::Result<Compared> {
-    let mut history = History::new(false);
+    let mut history = History::default();
     let wanted: i64 = events::heads(ledger, None).await?.values().sum();
     let mut progress = Progress::new("replay", wanted.unsigned_abs());
     replay(ledger, &mut history, &mut progress).await?;
@@ -202,40 +202,69 @@ pub(crate) async fn compare(ledger: &Service, projector: &Service) -> anyhow::Re
     differing.truncate(MOST_DIFFERING);
     Ok(Compared {
         verdict,
-        records: history.counts.records(),
-        persons: history.persons(),
+        records: history.records(),
+        persons: history.persons.len(),
         compared,
         differing,
-        positions: history.partitions.iter().map(|(&n, p)| (n, p.head)).collect(),
+        positions: history.order.partitions.iter().map(|(&n, p)| (n, p.head)).collect(),
     })
 }
 
-/// Takes what the ledger has beyond the history; anything that contradicts it is an error.
+/// The whole history, replayed.
+#[derive(Default)]
+struct History {
+    order: Order,
+    persons: Persons,
+}
+
+impl History {
+    fn records(&self) -> u64 {
+        let mut counts = self.order.counts;
+        counts += self.persons.counts;
+        counts.records()
+    }
+
+    fn head(&self, partition: i32) -> i64 {
+        self.order.partitions.get(&partition).map_or(0, |partition| partition.head)
+    }
+
+    /// Takes the next record; anything that contradicts the history is an error.
+    fn take(&mut self, event: &EventRecord) -> anyhow::Result<()> {
+        let at = || format!("partition {}, position {}", event.partition, event.position);
+        let record = match history::read(&event.record) {
+            Ok(record) => record,
+            Err(unread) if unread.unknown => bail!("{}: {}", at(), unread.what),
+            Err(unread) => {
+                return Err(Contradicted(format!("{}: {}", at(), unread.what)).into());
+            }
+        };
+        if (record.partition, record.position) != (event.partition, event.position) {
+            return Err(Contradicted(format!("{}: the record names another place", at())).into());
+        }
+        let mut faults = history::form(&event.record, &record).into_iter().collect::<Vec<_>>();
+        faults.extend(self.order.take(&record));
+        faults.extend(self.persons.take(&record, self.order.begins(record.partition)));
+        match faults.first() {
+            Some(fault) => Err(Contradicted(format!("{}: {}", at(), fault.what)).into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Takes what the ledger has beyond the history.
 async fn replay(
     ledger: &Service,
     history: &mut History,
     progress: &mut Progress,
 ) -> anyhow::Result<()> {
-    let next = history.partitions.values().map(|p| p.head + 1).min().unwrap_or(1);
+    let next = history.order.partitions.values().map(|p| p.head + 1).min().unwrap_or(1);
     let request = ReadEventsRequest { from_position: next, ..ReadEventsRequest::default() };
     let mut events = Events::read(ledger, request).await?;
     while let Some(event) = events.next_event().await? {
-        let known = history.partitions.get(&event.partition).map_or(0, |p| p.head);
-        if event.position <= known {
-            continue;
+        if event.position > history.head(event.partition) {
+            history.take(&event)?;
+            progress.step(history.records());
         }
-        let Taken { faults, unknown, place } = history.take(&event.record);
-        let at = || format!("partition {}, position {}", event.partition, event.position);
-        if let Some(unknown) = unknown {
-            return Err(unknown).with_context(at);
-        }
-        if let Some(fault) = faults.first() {
-            return Err(Contradicted(format!("{}: {}", at(), fault.what)).into());
-        }
-        if place != Some((event.partition, event.position)) {
-            return Err(Contradicted(format!("{}: the record names another place", at())).into());
-        }
-        progress.step(history.counts.records());
     }
     Ok(())
 }
@@ -257,11 +286,15 @@ struct Answer {
 /// Everybody with a card, and every year with a limit.
 fn questions(history: &History, today: Date) -> Vec<Question> {
     let mut questions = Vec::new();
-    for (&partition, state) in &history.partitions {
-        let mut years: Vec<i32> = state.limits.entries().iter().map(|entry| entry.year).collect();
+    for &partition in history.order.partitions.keys() {
+        let Some(limits) = history.persons.limits(partition) else { continue };
+        let mut years: Vec<i32> = limits.entries().iter().map(|entry| entry.year).collect();
         years.dedup();
-        years.retain(|&year| state.limits.limit_on(year, today).is_some());
-        let mut persons: Vec<PersonId> = history.holders(partition).map(|(id, _)| id).collect();
+        years.retain(|&year| limits.limit_on(year, today).is_some());
+        let holders = history.persons.accounts().filter_map(|(person, within, account)| {
+            (within == partition && account.card().is_some()).then_some(person)
+        });
+        let mut persons: Vec<PersonId> = holders.collect();
         persons.sort_unstable();
         for chunk in persons.chunks(CHUNK) {
             let of_year = |&year| Question { partition, year, persons: chunk.to_vec() };
@@ -279,26 +312,28 @@ impl Question {
         history: &History,
         today: Date,
     ) -> anyhow::Result<Answer> {
-        let partition = history.partitions.get(&self.partition).context("a partition is gone")?;
+        let head = history.head(self.partition);
         let request = BatchGetAllowancesRequest {
             persons: self.persons.iter().map(|id| wire::by_id(id.to_string())).collect(),
             year: self.year,
-            min_position: partition.head,
+            min_position: head,
             ..BatchGetAllowancesRequest::default()
         };
         let response = allowance::batch_at(projector, request).await?;
         let at = response.positions.iter().find(|at| at.partition == self.partition);
-        let at_head = at.is_some_and(|at| at.position == partition.head);
+        let at_head = at.is_some_and(|at| at.position == head);
         let mut answers: BTreeMap<usize, Allowance> = BTreeMap::new();
         for result in response.results {
             if let (Ok(index), Some(allowance)) = (result.index.try_into(), result.allowance) {
                 answers.insert(index, allowance);
             }
         }
-        let limit = partition.limits.limit_on(self.year, today).context("a year lost its limit")?;
+        let limits = history.persons.limits(self.partition);
+        let limit = limits.and_then(|limits| limits.limit_on(self.year, today));
+        let limit = limit.context("a year lost its limit")?;
         let mut differing = Vec::new();
         for (index, &person_id) in self.persons.iter().enumerate() {
-            let account = history.account(person_id).context("a person is gone")?;
+            let account = history.persons.account(person_id).context("a person is gone")?;
             let (total, payments) = account.year_total(self.year);
             let replayed = Totals {
                 limit_oere: limit.oere(),
