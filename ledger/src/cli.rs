@@ -1,13 +1,16 @@
 //! The command `ledger`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{io::Write, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
 use frikort_process::{clock::Clock, config, database, stop};
 use frikort_register::Keys;
 use serde::Deserialize;
 
-use crate::Settings;
+use crate::{Settings, Signer, SigningKeys};
+
+/// Whose the proof logs are unless a name is set.
+const OPERATOR: &str = "local";
 
 /// Payments whose accounts are kept in memory unless set otherwise. The ledger takes about 245 MB
 /// when it is full of them (measured, with 10.000 persons).
@@ -20,6 +23,35 @@ pub enum Command {
     Serve(ServeArgs),
     /// Create or update the database schema. Safe to repeat.
     Migrate(MigrateArgs),
+    /// Make, rotate or show the key that signs checkpoints of the history.
+    #[command(subcommand)]
+    SigningKey(SigningKeyCommand),
+}
+
+/// What is done with the signing key.
+#[derive(clap::Subcommand, Debug)]
+pub enum SigningKeyCommand {
+    /// Make the file with a new key, mode 0600, if it is not there; print the verifier keys.
+    Create(SigningKeyArgs),
+    /// Put a new key into the file. What the old one signed stays verifiable, since its public half
+    /// is kept; ledgers sign with the new one once they are started again. Print the verifier keys.
+    Rotate(SigningKeyArgs),
+    /// Print the verifier keys, to be published where auditors find them without asking the ledger.
+    Show(SigningKeyArgs),
+}
+
+/// Which signing key, and whose.
+#[derive(clap::Args, Debug)]
+pub struct SigningKeyArgs {
+    /// The file.
+    #[arg(long, env = "FRIKORT_SIGNING_KEY_FILE", value_name = "FILE")]
+    signing_key_file: PathBuf,
+    /// The name that the logs' names begin with.
+    #[arg(long, env = "FRIKORT_OPERATOR", default_value = OPERATOR)]
+    operator: String,
+    /// Of how many partitions the verifier keys are printed.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=1024))]
+    partitions: i32,
 }
 
 /// Options of `ledger serve`. What is not given here is taken from the environment, then from the
@@ -42,6 +74,17 @@ pub struct ServeArgs {
     /// Make the keys file, with new random keys and mode 0600, if it is not there.
     #[arg(long)]
     create_keys: bool,
+    /// The key that signs checkpoints of the history: `sign=<64 hex digits>`. The last checkpoint of
+    /// each partition is kept beside it, and the history is held against that: keep both away from
+    /// the database. Without it this process signs nothing.
+    #[arg(long, env = "FRIKORT_SIGNING_KEY_FILE", value_name = "FILE")]
+    signing_key_file: Option<PathBuf>,
+    /// Make the signing key's file, with a new random key and mode 0600, if it is not there.
+    #[arg(long)]
+    create_signing_key: bool,
+    /// The name that the proof logs' names begin with, such as a domain [default: local].
+    #[arg(long, env = "FRIKORT_OPERATOR")]
+    operator: Option<String>,
     /// Payments whose accounts are kept in memory [default: 400000].
     #[arg(long, env = "FRIKORT_CACHED_PAYMENTS")]
     cached_payments: Option<usize>,
@@ -58,6 +101,8 @@ struct File {
     allow_remote_without_authentication: bool,
     database_url: Option<String>,
     keys_file: Option<PathBuf>,
+    signing_key_file: Option<PathBuf>,
+    operator: Option<String>,
     cached_payments: Option<usize>,
 }
 
@@ -85,12 +130,37 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
             let pool = frikort_event_store::pool(options, 1);
             Ok(frikort_event_store::migrate(&pool, args.partitions).await?)
         }
+        Command::SigningKey(command) => signing_key(command),
     }
+}
+
+fn signing_key(command: SigningKeyCommand) -> anyhow::Result<()> {
+    let (args, create) = match command {
+        SigningKeyCommand::Create(args) => (args, true),
+        SigningKeyCommand::Show(args) => (args, false),
+        SigningKeyCommand::Rotate(args) => {
+            SigningKeys::rotate(&args.signing_key_file)?;
+            (args, false)
+        }
+    };
+    let signer = Signer::load(&args.signing_key_file, create, args.operator)?;
+    let mut out = std::io::stdout().lock();
+    for partition in 0..args.partitions {
+        for key in signer.verifiers(partition)?.1 {
+            writeln!(out, "{key}")?;
+        }
+    }
+    Ok(())
 }
 
 fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
     let file: File = config::load(args.config.as_deref())?;
     let keys_file = args.keys_file.or(file.keys_file);
+    let operator = args.operator.or(file.operator).unwrap_or_else(|| OPERATOR.to_owned());
+    let signer = args
+        .signing_key_file
+        .or(file.signing_key_file)
+        .map(|key_file| Signer::load(&key_file, args.create_signing_key, operator));
     Ok(Settings {
         listen: args.listen.or(file.listen).unwrap_or(([127, 0, 0, 1], 50051).into()),
         allow_remote: args.allow_remote_without_authentication
@@ -100,6 +170,7 @@ fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
             .or(file.database_url)
             .context("no database: set DATABASE_URL, or database_url in the settings file")?,
         keys: Keys::load(keys_file.as_deref(), args.create_keys)?,
+        signer: signer.transpose()?,
         cached_payments: args.cached_payments.or(file.cached_payments).unwrap_or(CACHED_PAYMENTS),
     })
 }

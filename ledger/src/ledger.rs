@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::{
     fail::{internal, store_unavailable},
     parse::Parsed,
+    proof::Log,
     sequencer::{Answer, Ask, Handle, Refused, body},
 };
 
@@ -28,6 +29,8 @@ pub(crate) struct Ledger {
     pub(crate) register: Register,
     pub(crate) seal: SealKey,
     pub(crate) sequencers: BTreeMap<i32, Handle>,
+    /// The proof log of each partition.
+    pub(crate) logs: BTreeMap<i32, Log>,
     pub(crate) clock: Clock,
     /// Rises when something was appended, by whichever ledger.
     pub(crate) appended: Signal,

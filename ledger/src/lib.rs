@@ -18,6 +18,7 @@ mod limits;
 mod parse;
 mod pay_run;
 mod plan;
+mod proof;
 mod recalculate;
 mod render;
 mod sequencer;
@@ -37,7 +38,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{ledger::Ledger, recalculate::Recalculation, sequencer::Sequencer};
+use crate::{ledger::Ledger, proof::Log, recalculate::Recalculation, sequencer::Sequencer};
+
+pub use proof::{Signer, SigningKeys, SigningKeysError};
 
 /// Connections for look-ups and reads; each partition's sequencer has two of its own besides.
 const CONNECTIONS: u32 = 16;
@@ -57,6 +60,8 @@ pub struct Settings {
     pub database_url: String,
     /// The register's keys; the one that seals is required.
     pub keys: Keys,
+    /// Who signs checkpoints of the history; without it this process signs none.
+    pub signer: Option<Signer>,
     /// Payments whose accounts are kept in memory, over all partitions.
     pub cached_payments: usize,
 }
@@ -73,9 +78,10 @@ pub async fn serve(
     let store = EventStore::open_when_there(pool.clone()).await?;
     let partitions = store.partitions().await?;
 
-    let (mut tasks, mut recalculations) = (JoinSet::new(), JoinSet::new());
-    let mut sequencers = BTreeMap::new();
-    let mut sound = Vec::new();
+    // What works beside the calls, and stops with them.
+    let (mut tasks, mut beside) = (JoinSet::new(), JoinSet::new());
+    let (mut sequencers, mut logs) = (BTreeMap::new(), BTreeMap::new());
+    let (mut sound, mut proved) = (Vec::new(), Vec::new());
     let cached_payments = settings.cached_payments / partitions.len().max(1);
     for partition in partitions {
         let appender = Appender::new(options.clone(), partition);
@@ -92,7 +98,11 @@ pub async fn serve(
             clock: clock.clone(),
             limits: told.limits,
         };
-        recalculations.spawn(recalculation.run());
+        beside.spawn(recalculation.run());
+        logs.insert(
+            partition,
+            proof_log(partition, &store, settings.signer.as_ref(), &mut beside, &mut proved)?,
+        );
         sequencers.insert(partition, told.handle);
         sound.push(told.sound);
     }
@@ -102,18 +112,22 @@ pub async fn serve(
     let seal = settings.keys.seal.context("the ledger needs the register's key `seal`")?;
     let register = Register::new(pool, settings.keys.find);
     let stopping = stop.clone();
-    let ledger = Ledger { store, register, seal, sequencers, clock, appended, stop: stopping };
+    let ledger =
+        Ledger { store, register, seal, sequencers, logs, clock, appended, stop: stopping };
     let ledger = Arc::new(ledger);
     let (mut routes, health) = serve::routes().await?;
     services::add(&mut routes, &ledger);
     tokio::spawn(serve::tell_health(health.clone(), services::NAMES.to_vec(), sound.clone()));
-    tokio::spawn(serve::tell_health(health, vec![services::AUDIT], sound));
+    proved.extend(sound);
+    tokio::spawn(serve::tell_health(health, vec![services::AUDIT], proved));
     tracing::info!(listen = %listener.local_addr()?, "the ledger listens");
-    serve::serve(listener, routes.routes(), stop).await?;
+    let files = services::files::routes(ledger.clone());
+    let routes = routes.routes().into_axum_router().merge(files).into();
+    serve::serve(listener, routes, stop).await?;
 
     // The last handle goes with the services; the sequencers finish their queues and end.
     drop(ledger);
-    recalculations.shutdown().await;
+    beside.shutdown().await;
     listening.abort();
     let finished = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(frikort_process::stop::DRAIN, finished).await.is_err() {
@@ -121,6 +135,25 @@ pub async fn serve(
     }
     tracing::info!("the ledger has stopped");
     Ok(())
+}
+
+/// The proof log of a partition; its follower is set to work, where this process signs.
+fn proof_log(
+    partition: i32,
+    store: &EventStore,
+    signer: Option<&Signer>,
+    beside: &mut JoinSet<()>,
+    proved: &mut Vec<watch::Receiver<bool>>,
+) -> anyhow::Result<Log> {
+    let Some(signer) = signer else {
+        return Ok(Log::read_only(partition, store.clone()));
+    };
+    let log = Log::signed(partition, store.clone(), signer);
+    let (log, follow, is_proved) =
+        log.with_context(|| format!("the operator's name {:?}", signer.operator))?;
+    beside.spawn(follow);
+    proved.push(is_proved);
+    Ok(log)
 }
 
 /// A sequencer works on a thread of its own: each of its steps is waited for by everybody, so it

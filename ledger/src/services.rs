@@ -1,8 +1,10 @@
 //! The gRPC services: each method parses, finds the person, asks the partition, and renders.
 
 mod audit;
+pub(crate) mod files;
 mod payment;
 mod policy;
+mod proof;
 mod stream;
 mod visitation;
 

@@ -12,6 +12,7 @@ use std::{
 use frikort_domain::{
     Cvr, MunicipalityCode, Period, PersonId, SCHEME_START, control_due, format_date,
 };
+use frikort_process::serve::deadline;
 use frikort_proto::{
     Date as WireDate,
     error::{Failure, Faults},
@@ -32,7 +33,7 @@ use crate::{
     query::Allowances,
     statement::{PaymentRow, StatedPayment},
     tables::{self, Checkpoint, municipality},
-    wire::{check_position, check_year, deadline, place, positions, unread},
+    wire::{check_position, check_year, place, positions, unread},
 };
 
 pub(crate) struct Overviews(pub(crate) Arc<Allowances>);

@@ -12,7 +12,7 @@ use frikort_domain::{
     settle,
 };
 use frikort_event_store::EventStore;
-use frikort_process::clock::Clock;
+use frikort_process::{clock::Clock, serve::deadline};
 use frikort_proto::{
     error::{Failure, Faults},
     v1::{
@@ -38,8 +38,8 @@ use crate::{
     tables::{self, Checkpoint, Years},
     watch::{self, Watching},
     wire::{
-        allowance, check_optional_year, check_position, check_year, deadline, internal, limit_of,
-        nobody, parse_persons, place, unread, untold,
+        allowance, check_optional_year, check_position, check_year, internal, limit_of, nobody,
+        parse_persons, place, unread, untold,
     },
 };
 

@@ -2,7 +2,7 @@
 //! what callers are told when there is no answer. What must stay out: reading, and what is asked of
 //! one service alone.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use frikort_domain::{Amount, LimitSchedule, PersonId, SCHEME_START};
 use frikort_proto::{
@@ -11,16 +11,11 @@ use frikort_proto::{
 };
 use frikort_register::Named;
 use time::Date;
-use tokio::time::Instant;
-use tonic::metadata::MetadataMap;
 
 use crate::{past::Unread, tables::Checkpoint};
 
 /// Persons of one question.
 const BATCH: usize = 1000;
-
-/// How long an answer waits for `min_position` at most.
-const WAIT: Duration = Duration::from_secs(5);
 
 /// Reads positions by partition, each partition once.
 pub(crate) fn positions(
@@ -79,25 +74,6 @@ pub(crate) fn check_position(faults: &mut Faults, min_position: i64) {
     if min_position < 0 {
         faults.note("min_position", "must be 0 or more");
     }
-}
-
-/// Until when this caller waits: nine tenths of its deadline, so that it gets our answer and not
-/// its own time-out. gRPC over HTTP/2: `grpc-timeout: <digits><unit>`.
-pub(crate) fn deadline(metadata: &MetadataMap) -> Instant {
-    let given = metadata.get("grpc-timeout").and_then(|value| {
-        let (digits, unit) = value.to_str().ok()?.split_at_checked(value.len().checked_sub(1)?)?;
-        let amount: u64 = digits.parse().ok()?;
-        Some(match unit {
-            "H" => Duration::from_secs(amount.saturating_mul(3600)),
-            "M" => Duration::from_secs(amount.saturating_mul(60)),
-            "S" => Duration::from_secs(amount),
-            "m" => Duration::from_millis(amount),
-            "u" => Duration::from_micros(amount),
-            "n" => Duration::from_nanos(amount),
-            _ => return None,
-        })
-    });
-    Instant::now() + given.map_or(WAIT, |given| (given / 10 * 9).min(WAIT))
 }
 
 pub(crate) fn limit_of(limits: &LimitSchedule, year: i32, day: Date) -> Result<Amount, Failure> {

@@ -45,7 +45,7 @@ pub struct Service {
     log: PathBuf,
     keys: PathBuf,
     url: String,
-    /// Settings beside the usual ones, as its environment.
+    /// Settings beside the usual ones, as its environment; an empty one takes a usual one away.
     settings: Vec<(&'static str, String)>,
 }
 
@@ -59,6 +59,11 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
         bail!("{} is not built: run `cargo test --workspace`", built.display());
     }
     Ok(built)
+}
+
+/// The signing key of the ledgers of a directory.
+pub fn signing_key(dir: &Path) -> PathBuf {
+    dir.join("signing.key")
 }
 
 impl Service {
@@ -115,14 +120,18 @@ impl Service {
         command
             .args(["serve", "--listen", &address.to_string(), "--keys-file"])
             .arg(&keys)
+            .env("FRIKORT_SIGNING_KEY_FILE", signing_key(dir))
             .envs(settings.iter().map(|(name, value)| (name, value)))
             .env("DATABASE_URL", url)
             .env("FRIKORT_LOG", "debug,h2=info,hyper=info,tower=info")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?);
+        for (name, _) in settings.iter().filter(|(_, value)| value.is_empty()) {
+            command.env_remove(name);
+        }
         if kind == Kind::Ledger {
-            command.arg("--create-keys");
+            command.args(["--create-keys", "--create-signing-key"]);
         }
         let child = command.spawn()?;
         Ok(Self { kind, child, address, log, keys, url: url.to_owned(), settings })

@@ -44,7 +44,8 @@ a PostgreSQL server on this machine, one is fetched. FRIKORT_PG_BIN names anothe
 server programs; DATABASE_URL names a running server, and then none is started.
 
 In the data directory: postgres/ (the cluster), register.keys (the keys of the identity register: \
-back it up apart from the database), log/ (what the services say).
+back it up apart from the database), signing.key (the key that signs checkpoints of the history, \
+and beside it the last one of each partition), log/ (what the services say).
 
 Ctrl-C stops everything; what was accepted is finished first.";
 

@@ -15,12 +15,14 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Status,
     codegen::{BoxFuture, Service, http},
+    metadata::MetadataMap,
     service::{Routes, RoutesBuilder},
     transport::Server,
 };
@@ -34,6 +36,9 @@ pub const MAX_MESSAGE: usize = 1024 * 1024;
 
 /// Calls that one connection may have under way.
 const CALLS_PER_CONNECTION: usize = 4096;
+
+/// The longest wait of a call that waits for something, and that of a caller without a deadline.
+const WAIT: Duration = Duration::from_secs(5);
 
 /// Connections that may wait for a lane.
 const ACCEPTED: usize = 64;
@@ -156,6 +161,25 @@ async fn serve_lane(
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await
+}
+
+/// Until when this caller waits: nine tenths of its deadline, so that it gets our answer and not
+/// its own time-out. gRPC over HTTP/2: `grpc-timeout: <digits><unit>`.
+pub fn deadline(metadata: &MetadataMap) -> Instant {
+    let given = metadata.get("grpc-timeout").and_then(|value| {
+        let (digits, unit) = value.to_str().ok()?.split_at_checked(value.len().checked_sub(1)?)?;
+        let amount: u64 = digits.parse().ok()?;
+        Some(match unit {
+            "H" => Duration::from_secs(amount.saturating_mul(3600)),
+            "M" => Duration::from_secs(amount.saturating_mul(60)),
+            "S" => Duration::from_secs(amount),
+            "m" => Duration::from_millis(amount),
+            "u" => Duration::from_micros(amount),
+            "n" => Duration::from_nanos(amount),
+            _ => return None,
+        })
+    });
+    Instant::now() + given.map_or(WAIT, |given| (given / 10 * 9).min(WAIT))
 }
 
 /// Tells health: serving while every one of `sound` is true, under each name; the empty one is the

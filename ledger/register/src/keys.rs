@@ -4,13 +4,14 @@
 //! unseals. Text form, in a file of mode 0600 or in `FRIKORT_KEYS`: `find=<64 hex digits>` and
 //! `seal=<64 hex digits>`, separated by white space.
 
-use std::{fmt, fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{fmt, fs, io, path::Path};
 
 use aes_gcm::{
     Aes256Gcm, KeyInit, Nonce,
     aead::{Aead, Payload},
 };
 use frikort_domain::{Cpr, FrikortId, FrikortTag, NumberTag};
+use frikort_process::secret::{self, KEY_BYTES};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use uuid::Uuid;
@@ -34,13 +35,13 @@ pub enum KeysError {
     None,
     /// The file cannot be read or written.
     #[error("the register keys in {0} cannot be read")]
-    File(String, #[source] std::io::Error),
+    File(String, #[source] io::Error),
     /// Not of the documented form. The text is never shown.
     #[error("the register keys are malformed: find=<64 hex digits> seal=<64 hex digits>")]
     Malformed,
     /// No random numbers to be had.
     #[error("the system gave no random bytes")]
-    NoRandom,
+    NoRandom(#[source] io::Error),
 }
 
 impl Keys {
@@ -211,35 +212,13 @@ fn random() -> Uuid {
 }
 
 fn create_file(file: &Path) -> Result<(), KeysError> {
-    let failed = |error| KeysError::File(file.display().to_string(), error);
-    let mut random = Zeroizing::new([0_u8; 64]);
-    getrandom::fill(&mut *random).map_err(|_| KeysError::NoRandom)?;
-    let hex: Zeroizing<String> =
-        Zeroizing::new(random.iter().map(|byte| format!("{byte:02x}")).collect());
-    // Written aside and renamed, so that a half-written file is never taken for the keys.
-    let aside = file.with_extension(format!("new-{}", std::process::id()));
-    let mut options = fs::OpenOptions::new();
-    let mut out =
-        options.write(true).create(true).truncate(true).mode(0o600).open(&aside).map_err(failed)?;
-    writeln!(out, "find={}\nseal={}", &hex[..64], &hex[64..]).map_err(failed)?;
-    out.sync_all().map_err(failed)?;
-    // A link fails where a rename would replace keys that another process just made.
-    match fs::hard_link(&aside, file) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(failed(error)),
-        _ => fs::remove_file(&aside).map_err(failed),
-    }
+    let key = || secret::new_key().map_err(KeysError::NoRandom);
+    let text = Zeroizing::new(format!("find={}\nseal={}\n", *key()?, *key()?));
+    secret::create(file, &text).map_err(|e| KeysError::File(file.display().to_string(), e))
 }
 
-fn unhex(hex: &str) -> Result<Zeroizing<[u8; 32]>, KeysError> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(KeysError::Malformed);
-    }
-    for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
-        let pair = std::str::from_utf8(pair).map_err(|_| KeysError::Malformed)?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| KeysError::Malformed)?;
-    }
-    Ok(bytes)
+fn unhex(hex: &str) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeysError> {
+    secret::unhex(hex).ok_or(KeysError::Malformed)
 }
 
 #[cfg(test)]

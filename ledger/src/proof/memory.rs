@@ -11,6 +11,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use frikort_process::secret;
 use frikort_proof::{Checkpoint, Edge, HASH_BYTES, Hash, VerifierKey};
 
 const FIRST_LINE: &str = "frikort/last-checkpoint@v1";
@@ -20,6 +21,7 @@ const FIRST_LINE: &str = "frikort/last-checkpoint@v1";
 pub(super) struct Memory {
     pub(super) checkpoint: Checkpoint,
     pub(super) edge: Edge,
+    pub(super) note: String,
 }
 
 /// Why there is no saying what was signed last.
@@ -61,11 +63,11 @@ fn parse(text: &str, keys: &[VerifierKey]) -> Option<Memory> {
     let edge = Edge::new(lines.map(level).collect::<Option<Vec<Vec<Hash>>>>()?)?;
     let checkpoint = Checkpoint::verify(note, keys).ok()?;
     let same = (checkpoint.size, checkpoint.root) == (edge.size(), edge.root());
-    same.then_some(Memory { checkpoint, edge })
+    same.then(|| Memory { checkpoint, edge, note: note.to_owned() })
 }
 
-/// Keeps what is about to be published, on disk when this returns. Ledgers may share the file:
-/// what another one has kept meanwhile is not made older.
+/// Keeps what is about to be published, on disk when this returns. Ledgers of one machine share
+/// the file: what another one has kept meanwhile is not made older.
 pub(super) fn write(
     file: &Path,
     keys: &[VerifierKey],
@@ -85,9 +87,43 @@ pub(super) fn write(
         hashes => BASE64_STANDARD.encode(hashes.concat()) + "\n",
     };
     let levels: String = edge.levels().iter().map(level).collect();
-    let text = format!("{FIRST_LINE}\n{levels}\n{note}");
-    let aside = super::keys::write_aside(file, &text).map_err(failed)?;
-    fs::rename(aside, file).map_err(failed)?;
-    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
+    secret::replace(file, &format!("{FIRST_LINE}\n{levels}\n{note}")).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use frikort_proof::{SigningKey, leaf_hash};
+
+    use super::*;
+
+    #[test]
+    fn what_was_signed_is_remembered_and_never_made_older() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = path(&dir.path().join("signing.key"), 3);
+        let key = SigningKey::new(&[7; 32]);
+        let origin: frikort_proof::KeyName = "a/frikort/partition/3".parse().unwrap();
+        let keys = [key.verifier(&origin)];
+        assert!(read(&file, &keys).unwrap().is_none());
+        let mut edge = Edge::default();
+        let mut notes = Vec::new();
+        // 300 leaves, so that there is a level above, and 256, where the lowest level is empty.
+        for size in 1..=300_u64 {
+            edge.push(leaf_hash(&size.to_be_bytes()));
+            if [255, 256, 300].contains(&size) {
+                let origin = origin.clone();
+                let note = key.sign(&Checkpoint { origin, size, root: edge.root() });
+                write(&file, &keys, &note, &edge).unwrap();
+                let kept = read(&file, &keys).unwrap().unwrap();
+                assert_eq!((kept.checkpoint.size, &kept.edge), (size, &edge));
+                notes.push((note, edge.clone()));
+            }
+        }
+        let (note, edge) = &notes[0];
+        write(&file, &keys, note, edge).unwrap();
+        assert_eq!(read(&file, &keys).unwrap().unwrap().checkpoint.size, 300);
+        let other = [SigningKey::new(&[8; 32]).verifier(&origin)];
+        assert!(matches!(read(&file, &other), Err(MemoryError::Unsound(_))));
+        fs::write(&file, "").unwrap();
+        assert!(matches!(read(&file, &keys), Err(MemoryError::Unsound(_))));
+    }
 }

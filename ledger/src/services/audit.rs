@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::proof;
 use crate::{
     ledger::{Caller, Ledger},
     parse,
@@ -62,30 +63,30 @@ impl AuditService for Audits {
 
     async fn get_checkpoint(
         &self,
-        _request: Request<v1::GetCheckpointRequest>,
+        request: Request<v1::GetCheckpointRequest>,
     ) -> Result<Response<v1::GetCheckpointResponse>, Status> {
-        Err(Status::unimplemented(""))
+        Ok(Response::new(proof::checkpoint(&self.0, request).await?))
     }
 
     async fn get_inclusion_proof(
         &self,
-        _request: Request<v1::GetInclusionProofRequest>,
+        request: Request<v1::GetInclusionProofRequest>,
     ) -> Result<Response<v1::GetInclusionProofResponse>, Status> {
-        Err(Status::unimplemented(""))
+        Ok(Response::new(proof::inclusion(&self.0, request).await?))
     }
 
     async fn get_consistency_proof(
         &self,
-        _request: Request<v1::GetConsistencyProofRequest>,
+        request: Request<v1::GetConsistencyProofRequest>,
     ) -> Result<Response<v1::GetConsistencyProofResponse>, Status> {
-        Err(Status::unimplemented(""))
+        Ok(Response::new(proof::consistency(&self.0, request).await?))
     }
 
     async fn get_receipt(
         &self,
-        _request: Request<v1::GetReceiptRequest>,
+        request: Request<v1::GetReceiptRequest>,
     ) -> Result<Response<v1::GetReceiptResponse>, Status> {
-        Err(Status::unimplemented(""))
+        Ok(Response::new(proof::receipt(&self.0, request).await?))
     }
 
     type CheckLedgerStream =

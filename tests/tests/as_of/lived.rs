@@ -42,6 +42,7 @@ impl Then {
             allow_remote: false,
             database_url: database.url("frikort_ledger"),
             keys: Keys::load(Some(keys), true).unwrap(),
+            signer: None,
             cached_payments: 1000,
         };
         let stop = CancellationToken::new();

@@ -48,7 +48,7 @@ impl Role {
     pub(super) fn ledger(listen: SocketAddr, database_url: String) -> Self {
         Self {
             name: "ledger",
-            arguments: &["ledger", "serve", "--create-keys"],
+            arguments: &["ledger", "serve", "--create-keys", "--create-signing-key"],
             listen,
             listen_variable: "FRIKORT_LEDGER_LISTEN",
             database_url,
@@ -69,9 +69,15 @@ impl Role {
 /// A running service.
 pub(super) struct Child {
     role: Role,
-    keys: PathBuf,
+    keys: Keys,
     log: PathBuf,
     process: Process,
+}
+
+/// Where a service finds its keys.
+struct Keys {
+    register: PathBuf,
+    signing: PathBuf,
 }
 
 /// A process, and the end of its stdin that tells it that we are there. Held apart, since waiting
@@ -84,7 +90,8 @@ struct Process {
 impl Child {
     /// Starts a service.
     pub(super) fn spawn(place: &Place, role: Role) -> anyhow::Result<Self> {
-        let (keys, log) = (place.keys(), place.log(role.name));
+        let keys = Keys { register: place.keys(), signing: place.signing_key() };
+        let log = place.log(role.name);
         let process = spawn(&role, &keys, &log)?;
         Ok(Self { role, keys, log, process })
     }
@@ -171,13 +178,14 @@ pub(crate) fn stop_with_parent() {
     });
 }
 
-fn spawn(role: &Role, keys: &Path, log: &Path) -> anyhow::Result<Process> {
+fn spawn(role: &Role, keys: &Keys, log: &Path) -> anyhow::Result<Process> {
     // By environment and not by arguments: these are there for every user to see.
     let mut child = command(log)?
         .args(role.arguments)
         .env("DATABASE_URL", &role.database_url)
         .env(role.listen_variable, role.listen.to_string())
-        .env("FRIKORT_KEYS_FILE", keys)
+        .env("FRIKORT_KEYS_FILE", &keys.register)
+        .env("FRIKORT_SIGNING_KEY_FILE", &keys.signing)
         .env(STOP_AT_EOF, "1")
         .stdin(Stdio::piped())
         .spawn()

@@ -51,6 +51,11 @@ impl Place {
         self.dir.join("register.keys")
     }
 
+    /// The key that signs checkpoints; the last ones are kept beside it.
+    pub(super) fn signing_key(&self) -> PathBuf {
+        self.dir.join("signing.key")
+    }
+
     /// The log of one part.
     pub(super) fn log(&self, part: &str) -> PathBuf {
         self.dir.join("log").join(format!("{part}.log"))

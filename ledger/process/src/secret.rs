@@ -1,0 +1,103 @@
+//! Files that hold keys: mode 0600, written whole or not at all, and keys as hexadecimal text in
+//! them. What must stay out: what the keys are for.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+/// Bytes of a key.
+pub const KEY_BYTES: usize = 32;
+
+/// A new random key as 64 hexadecimal digits. Fails if the system gives no random bytes.
+pub fn new_key() -> io::Result<Zeroizing<String>> {
+    let mut random = Zeroizing::new([0_u8; KEY_BYTES]);
+    getrandom::fill(&mut *random).map_err(io::Error::other)?;
+    Ok(hex(&random))
+}
+
+/// A key as 64 hexadecimal digits.
+pub fn hex(key: &[u8; KEY_BYTES]) -> Zeroizing<String> {
+    Zeroizing::new(key.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The key of 64 hexadecimal digits; `None` of anything else.
+pub fn unhex(hex: &str) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
+    let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+    if hex.len() != 2 * KEY_BYTES || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+/// Makes `file`, unless it is there already: then it stays as it is.
+pub fn create(file: &Path, text: &str) -> io::Result<()> {
+    let aside = write_aside(file, text)?;
+    // A link fails where a rename would replace what another process has just made.
+    let linked = match fs::hard_link(&aside, file) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    };
+    fs::remove_file(&aside)?;
+    linked?;
+    sync_dir(file)
+}
+
+/// Puts `text` into `file` in one step; on disk when this returns.
+pub fn replace(file: &Path, text: &str) -> io::Result<()> {
+    fs::rename(write_aside(file, text)?, file)?;
+    sync_dir(file)
+}
+
+/// Writes a file beside `file`, on disk, so that a half-written one is never taken for it.
+fn write_aside(file: &Path, text: &str) -> io::Result<PathBuf> {
+    let mut name = file.as_os_str().to_owned();
+    name.push(format!(".new-{}", std::process::id()));
+    let aside = PathBuf::from(name);
+    let mut options = fs::OpenOptions::new();
+    let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    out.write_all(text.as_bytes())?;
+    out.sync_all()?;
+    Ok(aside)
+}
+
+fn sync_dir(file: &Path) -> io::Result<()> {
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_made_once_and_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("keys");
+        create(&file, "one").unwrap();
+        create(&file, "two").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "one");
+        replace(&file, "two").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "two");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn only_64_hexadecimal_digits_are_a_key() {
+        let key = new_key().unwrap();
+        assert_eq!(*hex(&unhex(&key).unwrap()), *key);
+        for text in ["", "00", &"g".repeat(64), &"é".repeat(32), &"0".repeat(65)] {
+            assert!(unhex(text).is_none(), "{text}");
+        }
+    }
+}
