@@ -13,12 +13,17 @@ mod findings;
 mod history;
 mod keys;
 mod lines;
+mod mirror;
 mod proved;
+mod published;
+mod receipt;
 mod report;
+mod signed;
 mod spool;
 mod tiles;
 mod totals;
 mod verify;
+mod watch;
 
 pub(crate) use totals::compare;
 
@@ -43,6 +48,13 @@ pub(crate) enum Command {
     Export(export::Args),
     /// Verify exported files, offline: places, form, and every outcome decided anew
     Verify(verify::Args),
+    /// Proof that one record was filed, for whoever filed it
+    #[command(subcommand)]
+    Receipt(receipt::Command),
+    /// Remember the log's checkpoints, and alarm when another history is told
+    Watch(watch::Args),
+    /// Fetch a log's static files, all of it verified: a copy for any tool of the format
+    Mirror(mirror::Args),
     /// Replay the whole history and hold the projector's totals against it
     Totals(totals::Args),
 }
@@ -58,6 +70,9 @@ pub(crate) async fn run(command: Command) -> Ending {
     let ended = match command {
         Command::Export(args) => export::run(args).await,
         Command::Verify(args) => verify::run(&args),
+        Command::Receipt(command) => receipt::run(command).await,
+        Command::Watch(args) => watch::run(args).await,
+        Command::Mirror(args) => mirror::run(args).await,
         Command::Totals(args) => totals::run(args).await,
     };
     ended.unwrap_or_else(|error| {

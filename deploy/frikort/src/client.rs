@@ -61,10 +61,23 @@ pub(crate) enum CallError {
 
 /// The service could not be reached, or kept saying "later". The program ends with code 2.
 #[derive(Debug, thiserror::Error)]
-#[error("{address} does not answer: {last}; is `frikort up` running, and is the address right?")]
-pub(crate) struct GaveUp {
-    address: String,
-    last: String,
+pub(crate) enum GaveUp {
+    /// Nobody is there, or something in between.
+    #[error("{address} does not answer: {last}; is `frikort up` running, and is the address right?")]
+    NoAnswer {
+        /// As the user named it.
+        address: String,
+        /// What was wrong the last time.
+        last: String,
+    },
+    /// The service keeps saying that it cannot yet.
+    #[error("{address} still answers: {last}")]
+    Later {
+        /// As the user named it.
+        address: String,
+        /// The answer, as people are told.
+        last: String,
+    },
 }
 
 impl Service {
@@ -141,8 +154,13 @@ impl Service {
             }
             let delay = named_delay(&status).unwrap_or(backoff);
             if Instant::now() + delay > deadline {
-                let last = innermost(&status);
-                return Err(CallError::GaveUp(GaveUp { address: self.address.clone(), last }));
+                let address = self.address.clone();
+                return Err(CallError::GaveUp(match Failure::from_status(&status) {
+                    Some(failure) => {
+                        GaveUp::Later { address, last: Explained(&failure).to_string() }
+                    }
+                    None => GaveUp::NoAnswer { address, last: innermost(&status) },
+                }));
             }
             let _repeating = Count::one_more(&self.repeating);
             tokio::time::sleep(delay).await;

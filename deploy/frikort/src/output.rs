@@ -18,6 +18,13 @@ pub(crate) fn line(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// A text of result as it is, at once.
+pub(crate) fn text(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
 /// Stdout for much; flush it at the end.
 pub(crate) fn bulk() -> BufWriter<Stdout> {
     BufWriter::new(io::stdout())

@@ -55,6 +55,11 @@ impl Progress {
         }
     }
 
+    /// The same for work that is counted in steps: so many more are done.
+    pub(crate) fn more(&mut self, steps: i64) {
+        self.step(self.end_byte.saturating_add(steps.unsigned_abs()));
+    }
+
     /// Shows it; `repeating` calls got no answer yet and are repeated.
     pub(crate) fn show(&mut self, repeating: usize) {
         let waiting = match repeating {

@@ -1,41 +1,62 @@
-//! `frikort audit export`: the history to files, one line a record, byte for byte as it is stored.
-//!
-//! Memory is a page and a buffer, whatever the length. A file only grows: what stands in it is held
-//! against the ledger where it ends, and gone on from there. What must stay out: any other form.
+//! `frikort audit export`: the history to files, one line a record, byte for byte as it is stored,
+//! and beside it what the ledger and the projector say about it, so that all of it can be verified
+//! later from the files alone. What must stay out: any verdict; `verify` judges.
 
 use std::{
-    fs::{self, File, TryLockError},
-    io::{BufWriter, Read, Seek, SeekFrom, Write},
+    fs,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail, ensure};
-use frikort_domain::Record;
-use frikort_proto::v1::{EventRecord, PersonRef, ReadEventsRequest, read_events_response::Item};
+use anyhow::{Context, ensure};
+use frikort_proto::{timestamp, v1::ReadEventsRequest};
 use serde::Serialize;
+use time::{Date, Month, OffsetDateTime, UtcOffset};
 
-use super::{Contradicted, lines::LONGEST};
 use crate::{
     Ending,
     client::Service,
-    events::{self, Events},
-    output,
+    events, output,
     progress::Progress,
     wire,
 };
 
+mod beside;
+mod records;
+
+use beside::Beside;
+use records::Target;
+
 const AFTER: &str = "\
-Each partition is written to DIR/partition-N.jsonl, one person to DIR/person.jsonl: one record a
-line as ledger/domain/RECORDS.md describes it, up to the ledger's last position when it began.
+Of each partition N it writes into DIR
+  partition-N.jsonl         the records, one a line, as ledger/domain/RECORDS.md describes them
+  partition-N.totals.jsonl  the projector's total of each person and year, as of a position
+  partition-N.tiles/        the hashes that the ledger stored of the records (c2sp.org/tlog-tiles)
+  partition-N.keys          the log's verifier keys, as the server tells them
+  partition-N.checkpoint    the signed checkpoint of exactly these records; last, so that without it
+                            the export is not finished
+It waits up to 15 seconds for a checkpoint that reaches all there was when it began, and writes the
+records up to that. Where the ledger signs nothing, or the projector does not answer, the rest is
+written, it is said, and the exit code is 2.
 
-A file that is there is gone on with: the last whole line must be the ledger's record at that
-position, byte for byte (otherwise: 1), and a line that was cut off is taken away. So what was
-interrupted is run again.
+What is there is gone on with: the last whole line must be the ledger's record at that position, byte
+for byte, the new checkpoint must go on from the one that is there (otherwise: 1), and a line that was
+cut off is taken away. So what was interrupted is run again.
 
---json prints one object: files, each with file, partition, last_position and written (records).
+--cpr writes one person's records to DIR/person.jsonl; --year those that were recorded in that calendar
+year in Copenhagen, whatever year they are about, to DIR/year-Y-partition-N.jsonl. Extracts have
+nothing beside them.
 
-Exit codes: 0 all of it is written; 1 a file is not the beginning of this ledger's history; 2 it
-could not be finished.";
+--json prints one object: files, each with file, partition, last_position, written (records),
+checkpoint (its size), tiles, totals (lines), each null where it was not written; not_written:
+sentences, empty when everything was. Members are only ever added.
+
+Exit codes: 0 all of it is written; 1 what is there is not the beginning of this ledger's history; 2 it
+could not be finished.
+
+Examples:
+  frikort audit export history
+  frikort audit export --year 2025 of-2025
+  frikort audit export --cpr 0101605001 of-one";
 
 /// Options of `frikort audit export`.
 #[derive(clap::Args, Debug)]
@@ -47,20 +68,27 @@ pub(crate) struct Args {
     /// Only this person's records, by CPR number; an extract.
     #[arg(long, value_name = "N")]
     cpr: Option<String>,
-    /// Only up to this position, in each partition.
+    /// Only what was recorded in this calendar year; an extract.
+    #[arg(long, value_name = "Y", value_parser = clap::value_parser!(i32).range(2019..=9998))]
+    year: Option<i32>,
+    /// Only up to this position, in each partition, and nothing beside the records.
     #[arg(long, value_name = "POSITION", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(conflicts_with_all = ["cpr", "year"])]
     until: Option<i64>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     ledger: crate::cli::Ledger,
+    #[command(flatten)]
+    projector: crate::cli::ProjectorAddress,
 }
 
 /// What came of it.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Exported {
     files: Vec<Written>,
+    not_written: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -69,203 +97,143 @@ struct Written {
     partition: i32,
     last_position: i64,
     written: u64,
+    #[serde(flatten)]
+    beside: beside::Written,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<Ending> {
     let ledger = args.ledger.service()?;
-    let person = args.cpr.map(|cpr| wire::by_cpr(cpr, String::new()));
-    let heads = events::heads(&ledger, person.clone()).await?;
+    let extract = Extract::of(&args)?;
+    let heads = events::heads(&ledger, extract.request.person.clone()).await?;
     fs::create_dir_all(&args.dir).with_context(|| args.dir.display().to_string())?;
-    refuse_mixture(&args.dir, person.is_some())?;
+    refuse_mixture(&args.dir, &extract.names)?;
     let mut targets = Vec::new();
     for (partition, head) in heads {
-        let name = match person {
-            Some(_) => "person.jsonl".to_owned(),
-            None => format!("partition-{partition}.jsonl"),
-        };
-        let until = args.until.map_or(head, |until| until.min(head));
-        targets.push(Target::open(args.dir.join(name), partition, head, until)?);
+        let path = args.dir.join(extract.file(partition));
+        targets.push((Target::open(path, partition, head)?, partition, head));
     }
-    let wanted: i64 = targets.iter().map(|target| (target.until - target.last).max(0)).sum();
+    let wanted: i64 = targets.iter().map(|(target, _, head)| head - target.last).sum();
     let mut progress = Progress::new("export", wanted.unsigned_abs());
-    let mut files = Vec::new();
-    let mut done = 0;
-    for target in targets {
-        let written = target.fill(&ledger, person.clone(), &mut done, &mut progress).await?;
-        files.push(written);
+    let mut exported = Exported::default();
+    for (target, partition, head) in targets {
+        let not_written = &mut exported.not_written;
+        let file = if extract.is_whole && args.until.is_none() {
+            let projector = args.projector.service()?;
+            let base = args.dir.join(format!("partition-{partition}"));
+            let beside = Beside { ledger: &ledger, projector, partition, base, not_written };
+            whole(beside, target, head, &mut progress).await?
+        } else {
+            let request = extract.request.clone();
+            records(&ledger, target, request, args.until.map(|until| until.min(head)), &mut progress)
+                .await?
+        };
+        exported.files.push(file);
     }
     progress.finish();
-    if args.json {
-        output::line(&serde_json::to_string_pretty(&Exported { files })?)?;
-        return Ok(Ending::Done);
-    }
-    for Written { file, last_position, written, .. } in files {
-        output::line(&format!("{file}: {written} records more, up to position {last_position}"))?;
-    }
-    Ok(Ending::Done)
+    told(&exported, args.json)?;
+    Ok(if exported.not_written.is_empty() { Ending::Done } else { Ending::Unchecked })
 }
 
-/// A directory holds one export: everybody's, or one person's.
-fn refuse_mixture(dir: &Path, person: bool) -> anyhow::Result<()> {
+/// A partition's records up to a checkpoint, and all that is beside them.
+async fn whole(
+    mut beside: Beside<'_>,
+    mut target: Target,
+    head: i64,
+    progress: &mut Progress,
+) -> anyhow::Result<Written> {
+    // First, since the records must go at least so far.
+    let totals = beside.totals(head).await?;
+    let needed = totals.as_ref().map_or(head, |totals| totals.position.max(head));
+    let signed = beside.checkpoint(needed).await?;
+    let until = signed.as_ref().map_or(needed, |signed| signed.signed.position());
+    // A checkpoint that came too late reaches less far.
+    let totals = totals.filter(|totals| totals.position <= until);
+    let request = ReadEventsRequest { to_position: until, ..ReadEventsRequest::default() };
+    let written = target.fill(beside.ledger, request, Some(until), progress).await?;
+    ensure!(target.last == until, "the ledger has no record at position {}", target.last + 1);
+    let (file, partition) = (target.path.display().to_string(), beside.partition);
+    let beside = beside.finish(totals, signed).await?;
+    Ok(Written { file, partition, last_position: until, written, beside })
+}
+
+/// Records alone.
+async fn records(
+    ledger: &Service,
+    mut target: Target,
+    request: ReadEventsRequest,
+    until: Option<i64>,
+    progress: &mut Progress,
+) -> anyhow::Result<Written> {
+    let written = target.fill(ledger, request, until, progress).await?;
+    let file = target.path.display().to_string();
+    let (partition, last_position) = (target.partition, target.last);
+    let beside = beside::Written::default();
+    Ok(Written { file, partition, last_position, written, beside })
+}
+
+/// Which records are wanted, and how their files are called.
+struct Extract {
+    is_whole: bool,
+    /// What every file's name begins with.
+    names: String,
+    of_one_partition: bool,
+    request: ReadEventsRequest,
+}
+
+impl Extract {
+    fn of(args: &Args) -> anyhow::Result<Self> {
+        let person = args.cpr.as_ref().map(|cpr| wire::by_cpr(cpr.clone(), String::new()));
+        let begins = |year| Some(new_year(year?).map(timestamp));
+        let recorded_from = begins(args.year).transpose()?;
+        let recorded_before = begins(args.year.map(|year| year + 1)).transpose()?;
+        let year = args.year.map(|year| format!("year-{year}"));
+        let names = match (&person, year) {
+            (None, None) => "partition-".to_owned(),
+            (None, Some(year)) => format!("{year}-partition-"),
+            (Some(_), None) => "person.jsonl".to_owned(),
+            (Some(_), Some(year)) => format!("person-{year}.jsonl"),
+        };
+        let is_whole = person.is_none() && args.year.is_none();
+        let of_one_partition = person.is_some();
+        let request =
+            ReadEventsRequest { person, recorded_from, recorded_before, ..Default::default() };
+        Ok(Self { is_whole, names, of_one_partition, request })
+    }
+
+    fn file(&self, partition: i32) -> String {
+        let Self { names, .. } = self;
+        if self.of_one_partition { names.clone() } else { format!("{names}{partition}.jsonl") }
+    }
+}
+
+/// The instant at which a year begins in Copenhagen: winter time is an hour ahead of UTC.
+fn new_year(year: i32) -> anyhow::Result<OffsetDateTime> {
+    let day = Date::from_calendar_date(year, Month::January, 1)?;
+    Ok(day.midnight().assume_offset(UtcOffset::from_hms(1, 0, 0)?))
+}
+
+/// A directory holds one export: everybody's, or one extract.
+fn refuse_mixture(dir: &Path, names: &str) -> anyhow::Result<()> {
     for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
         let name = entry?.file_name();
         let Some(name) = name.to_str() else { continue };
-        let other = match person {
-            true => name.starts_with("partition-") && name.ends_with(".jsonl"),
-            false => name == "person.jsonl",
-        };
+        let other = name.ends_with(".jsonl") && !name.starts_with(names);
         ensure!(!other, "{} holds another export ({name}); name a new directory", dir.display());
     }
     Ok(())
 }
 
-/// A file, and how far it is.
-struct Target {
-    path: PathBuf,
-    file: File,
-    partition: i32,
-    /// The position of the last whole line, 0 without one, and the line.
-    last: i64,
-    last_line: String,
-    until: i64,
-}
-
-impl Target {
-    /// Opens a file, alone, and finds where it ends.
-    fn open(path: PathBuf, partition: i32, head: i64, until: i64) -> anyhow::Result<Self> {
-        let shown = || path.display().to_string();
-        let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = open.with_context(shown)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => bail!("another program writes {}", shown()),
-            Err(TryLockError::Error(error)) => return Err(error).with_context(shown),
-        }
-        let (end, last_line) = last_line(&mut file).with_context(shown)?;
-        // What stands behind it was cut off.
-        file.set_len(end).with_context(shown)?;
-        file.seek(SeekFrom::Start(end)).with_context(shown)?;
-        let mut last = 0;
-        if end > 0 {
-            let record = Record::decode(&last_line)
-                .map_err(|e| Contradicted(format!("the last line of {}: {e}", shown())))?;
-            last = record.position;
-            if record.partition != partition || last > head {
-                let other = format!(
-                    "{} ends at position {last} of partition {}; the ledger has {head} in \
-                     partition {partition}: it is not the ledger that this was exported from, or \
-                     one that was set back",
-                    shown(),
-                    record.partition
-                );
-                return Err(Contradicted(other).into());
-            }
-        }
-        Ok(Self { path, file, partition, last, last_line, until })
+fn told(exported: &Exported, json: bool) -> anyhow::Result<()> {
+    if json {
+        return Ok(output::line(&serde_json::to_string_pretty(exported)?)?);
     }
-
-    /// Writes what is missing up to `until`.
-    async fn fill(
-        mut self,
-        ledger: &Service,
-        person: Option<PersonRef>,
-        done: &mut u64,
-        progress: &mut Progress,
-    ) -> anyhow::Result<Written> {
-        let request = ReadEventsRequest {
-            person,
-            partition: Some(self.partition),
-            // Once more, so that it can be held against the file.
-            from_position: self.last,
-            ..ReadEventsRequest::default()
-        };
-        let mut events = Events::read(ledger, request).await?;
-        if self.last > 0 {
-            let again = events.next_event().await?;
-            self.check_continues(again.as_ref())?;
-        }
-        let mut out = BufWriter::with_capacity(256 * 1024, &self.file);
-        let mut written = 0;
-        loop {
-            // The mark says that it was all; a stream that only ends was cut off.
-            let event = match events.next().await?.context("the ledger's answer was cut off")? {
-                Item::Event(event) if event.position <= self.until => event,
-                Item::Event(_) | Item::CaughtUp(_) => break,
-            };
-            out.write_all(&event.record)?;
-            out.write_all(b"\n")?;
-            written += 1;
-            *done += (event.position - self.last).unsigned_abs();
-            self.last = event.position;
-            progress.step(*done);
-        }
-        out.flush()?;
-        drop(out);
-        self.file.sync_all().with_context(|| self.path.display().to_string())?;
-        let file = self.path.display().to_string();
-        Ok(Written { file, partition: self.partition, last_position: self.last, written })
+    for Written { file, last_position, written, beside, .. } in &exported.files {
+        let beside = beside.to_string();
+        let line = format!("{file}: {written} records more, up to position {last_position}{beside}");
+        output::line(&line)?;
     }
-
-    fn check_continues(&self, again: Option<&EventRecord>) -> Result<(), Contradicted> {
-        let there = again.filter(|event| event.position == self.last);
-        if there.is_some_and(|event| event.record == self.last_line.as_bytes()) {
-            return Ok(());
-        }
-        Err(Contradicted(format!(
-            "{}, partition {}, position {}: the last line is not what the ledger has there",
-            self.path.display(),
-            self.partition,
-            self.last
-        )))
+    for what in &exported.not_written {
+        output::note(&format!("not written: {what}"));
     }
-}
-
-/// Where the last whole line ends, and the line; searched from the end.
-fn last_line(file: &mut File) -> anyhow::Result<(u64, String)> {
-    let length = file.seek(SeekFrom::End(0))?;
-    let mut tail = 64 * 1024;
-    loop {
-        let from = length.saturating_sub(tail);
-        file.seek(SeekFrom::Start(from))?;
-        let mut bytes = Vec::new();
-        file.take(length - from).read_to_end(&mut bytes)?;
-        let end = bytes.iter().rposition(|byte| *byte == b'\n');
-        let begin = end.and_then(|end| bytes[..end].iter().rposition(|byte| *byte == b'\n'));
-        match (begin, end) {
-            (None, end) if from == 0 => {
-                let end = end.map_or(0, |end| end + 1);
-                let line = bytes[..end.saturating_sub(1)].to_vec();
-                return Ok((end as u64, String::from_utf8(line)?));
-            }
-            (Some(begin), Some(end)) => {
-                let line = bytes[begin + 1..end].to_vec();
-                return Ok((from + end as u64 + 1, String::from_utf8(line)?));
-            }
-            _ => {}
-        }
-        ensure!(tail <= 2 * LONGEST, "it has no line of at most {LONGEST} bytes at its end");
-        tail *= 4;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn end_of(text: &[u8]) -> (u64, String) {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(text).unwrap();
-        last_line(&mut file).unwrap()
-    }
-
-    #[test]
-    fn the_last_whole_line_is_found_whatever_its_length() {
-        assert_eq!(end_of(b""), (0, String::new()));
-        assert_eq!(end_of(b"cut o"), (0, String::new()));
-        assert_eq!(end_of(b"one\n"), (4, "one".to_owned()));
-        assert_eq!(end_of(b"one\ntwo\nthr"), (8, "two".to_owned()));
-        let long = "x".repeat(300_000);
-        assert_eq!(end_of(format!("one\n{long}\n").as_bytes()), (300_005, long.clone()));
-        assert_eq!(end_of(format!("one\n{long}").as_bytes()), (4, "one".to_owned()));
-    }
+    Ok(())
 }

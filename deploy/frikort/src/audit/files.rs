@@ -47,11 +47,3 @@ pub(super) fn text(path: &Path) -> anyhow::Result<Option<String>> {
     }
     fs::read_to_string(path).map(Some).with_context(shown)
 }
-
-/// Takes a file away, if it is there.
-pub(super) fn remove(path: &Path) -> anyhow::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed.with_context(|| path.display().to_string()),
-    }
-}

@@ -83,12 +83,6 @@ impl Proved {
         self.checkpoints.iter().any(|known| known.own)
     }
 
-    /// Whether a checkpoint that came with the records is about all of them, and right.
-    pub(super) fn is_covered(&self) -> bool {
-        let covers = |known: &Known| known.own && known.checkpoint.size == self.size();
-        self.checkpoints.iter().any(|known| covers(known) && known.agrees == Some(true))
-    }
-
     /// Adds a line.
     pub(super) fn push(&mut self, line: &[u8], findings: &mut Findings) -> anyhow::Result<()> {
         let (index, leaf) = (self.size(), leaf_hash(line));
