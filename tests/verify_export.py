@@ -1,20 +1,28 @@
 #!/usr/bin/env python3
-"""Verifies an export of Frikort Ledger, written from ledger/domain/RECORDS.md alone.
+"""Verifies an export or a receipt of Frikort Ledger, written from ledger/domain/RECORDS.md and EXPORT.md.
 
-    verify_export.py FILE…      one partition's files, in order
+    verify_export.py [--key VKEY|FILE]… [--checkpoint FILE]… DIR/partition-N.jsonl…
+    verify_export.py receipt FILE --key VKEY|FILE
 
-Prints person_id,year,limit,total,exempt,taxable,payments for each person's year, and ends with 0;
-or names the first contradiction by file, line and position, and ends with 1. It cannot decide
-anew; it checks places, form, sums and splits. Standard library only.
+Prints person_id,year,limit,total,exempt,taxable,payments for each person's year. Ends with 0; with 1 at
+the first contradiction, by file, line and position; with 2 when something could not be checked, and says
+what. It cannot decide anew; it checks places, form, sums, splits, hashes, signatures and totals. Standard
+library and `cryptography`.
 """
-import json, sys, uuid
+import argparse, base64, hashlib, json, os, re, sys, uuid
 from decimal import Decimal
+from pathlib import Path
 
 EVENT_IDS = uuid.UUID("8c0f54de-7a4e-4b1b-9d0a-6f1b6e0e52a7")
 KEYS = ["schema", "partition", "position", "event_id", "person_id", "version", "recorded_at", "type",
         "actor", "trace_id", "data", "outcome"]
 ZERO = Decimal("0.00")
 INSTANT = len("2026-11-22T04:18:59.123456Z")
+WRONG = (ValueError, KeyError, TypeError, ArithmeticError, IndexError)
+
+
+class At(Exception):
+    """A contradiction at another position than the next."""
 
 
 def need(holds, what):
@@ -22,9 +30,117 @@ def need(holds, what):
         raise ValueError(what)
 
 
+def sha(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
 def key(part):
     return part["employer_cvr"], part["reference"]
 
+
+# --- the tree, notes and receipts ---------------------------------------------------------------------
+
+class Tree:
+    """The complete subtrees of the leaves so far, largest first; and a level's hashes as they come."""
+
+    def __init__(self):
+        self.size, self.roots = 0, []
+
+    def push(self, leaf):
+        """Adds a leaf; gives the tile hashes that are known now: (level, index, hash)."""
+        known, size = [(0, self.size, leaf)], self.size
+        self.roots.append(leaf)
+        self.size += 1
+        level = 0
+        while size >> level & 1:
+            right, left = self.roots.pop(), self.roots.pop()
+            self.roots.append(sha(b"\1", left, right))
+            level += 1
+            if level % 8 == 0:
+                known.append((level // 8, size >> level, self.roots[-1]))
+        return known
+
+    def root(self):
+        if not self.roots:
+            return sha()
+        root = self.roots[-1]
+        for left in reversed(self.roots[:-1]):
+            root = sha(b"\1", left, root)
+        return root
+
+
+def included(proof, index, size, leaf, root):
+    """RFC 9162 § 2.1.3.2."""
+    need(0 <= index < size, "the place is not in the tree")
+    at, last, node = index, size - 1, leaf
+    for part in proof:
+        need(last > 0, "the proof is too long")
+        if at & 1 or at == last:
+            node = sha(b"\1", part, node)
+            while at and not at & 1:
+                at, last = at >> 1, last >> 1
+        else:
+            node = sha(b"\1", node, part)
+        at, last = at >> 1, last >> 1
+    need(last == 0 and node == root, "the record is not in the tree that was signed")
+
+
+def read_key(text):
+    name, key_id, encoded = text.strip().split("+", 2)
+    public = base64.b64decode(encoded, validate=True)
+    need(len(public) == 33 and public[0] == 1, "no Ed25519 key")
+    need(sha(name.encode(), b"\n", public)[:4].hex() == key_id, "not the id of its key")
+    return name, bytes.fromhex(key_id), public[1:]
+
+
+def read_keys(given):
+    lines = []
+    for key in given:
+        lines += Path(key).read_text().splitlines() if os.path.exists(key) else [key]
+    return [read_key(line) for line in lines if line]
+
+
+def read_note(note, keys):
+    """Origin, size, root, and whether one of the keys has signed; a false signature is a contradiction."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    text, signatures = note[:note.rindex("\n\n") + 1], note[note.rindex("\n\n") + 2:]
+    origin, size, root = text.splitlines()[:3]
+    need(re.fullmatch("0|[1-9][0-9]*", size) and signatures.endswith("\n"), "no checkpoint")
+    signed = False
+    for line in signatures.splitlines():
+        dash, name, encoded = line.split(" ")
+        signature = base64.b64decode(encoded, validate=True)
+        need(dash == "\u2014", "no signature line")
+        for key_name, key_id, public in keys:
+            if (key_name, key_id) == (name, signature[:4]) and key_name == origin:
+                try:
+                    Ed25519PublicKey.from_public_bytes(public).verify(signature[4:], text.encode())
+                except InvalidSignature:
+                    raise ValueError("a signature of the checkpoint is false")
+                signed = True
+    root = base64.b64decode(root, validate=True)
+    need(len(root) == 32, "no root")
+    return origin, int(size), root, signed
+
+
+def verify_receipt(file, keys):
+    head, note = Path(file).read_bytes().decode().split("\n\n", 1)
+    first, extra, index, *proof = head.split("\n")
+    need(first == "c2sp.org/tlog-proof@v1", "no receipt")
+    need(extra.startswith("extra ") and re.fullmatch("index (0|[1-9][0-9]*)", index), "no receipt")
+    record, index = base64.b64decode(extra[6:], validate=True), int(index[6:])
+    origin, size, root, signed = read_note(note, keys)
+    need(signed, "the checkpoint is signed by none of the keys")
+    proof = [base64.b64decode(part, validate=True) for part in proof]
+    included(proof, index, size, sha(b"\0", record), root)
+    told = json.loads(record)
+    need(told["position"] == index + 1, "the record tells another position")
+    need(origin.endswith(f"/frikort/partition/{told['partition']}"), "the record tells another partition")
+    print(f"{told['type']} at position {told['position']}, recorded {told['recorded_at']}")
+
+
+# --- the records --------------------------------------------------------------------------------------
 
 class Person:
     def __init__(self):
@@ -69,13 +185,18 @@ class Person:
         total, exempt = sum((p[1] for p in of_year), ZERO), sum((p[2] for p in of_year), ZERO)
         return self.limits[year], total, exempt, total - exempt, len(of_year)
 
+    def years(self):
+        return sorted({payment[0] for payment in self.payments.values()})
+
 
 class Partition:
-    def __init__(self):
-        self.position, self.at, self.number = 0, "", None
-        self.versions, self.persons = {}, {}
+    def __init__(self, base=None):
+        self.position, self.at, self.number, self.base = 0, "", None, base
+        self.versions, self.persons, self.tree = {}, {}, Tree()
+        self.tiles, self.agreed, self.file, self.line = {}, 0, None, 0
 
     def take(self, line):
+        self.hash(line.encode())
         record = json.loads(line)
         need(json.dumps(record, ensure_ascii=False, separators=(",", ":")) == line, "not canonical")
         need(list(record) == [k for k in KEYS if k in record], "keys out of order")
@@ -91,35 +212,146 @@ class Partition:
         stream = record.get("person_id")
         version = self.versions.get(stream, 0) + 1
         need(record["version"] == version, f"version {record['version']} where {version} must be")
-        self.position, self.at, self.versions[stream] = record["position"], at, version
         person, kind = self.persons.setdefault(stream, Person()), record["type"]
         if kind.startswith("payment_"):
             person.payment(kind, record["data"], record["outcome"])
         elif kind == "allowance_recalculated":
             person.splits(record["outcome"]["changed"], [record["outcome"]["year"]])
+        self.position, self.at, self.versions[stream] = record["position"], at, version
+
+    def hash(self, line):
+        for level, index, value in self.tree.push(sha(b"\0", line)):
+            stored = self.stored(level, index // 256)[index % 256 * 32:][:32]
+            if self.base and not stored:
+                self.tiles.setdefault("missing", f"{self.base}.tiles: hash {index} of level {level}")
+            if stored and stored != value and level == 0:
+                raise ValueError("not the record that was logged, says its tile")
+            if stored and stored != value:
+                raise At((index << 8 * level) + 1, "a tile does not follow from the records")
+
+    def stored(self, level, number):
+        """A tile as it was stored; of one that is not full, the longest."""
+        if not self.base:
+            return b""
+        if self.tiles.get(level, (None,))[0] != number:
+            name = f"{number % 1000:03}"
+            while number := number // 1000:
+                name = f"x{number % 1000:03}/{name}"
+            path = Path(f"{self.base}.tiles/tile/{level}/{name}")
+            parts = sorted(Path(f"{path}.p").glob("*"), key=lambda part: int(part.name))
+            found = path if path.exists() else parts[-1] if parts else None
+            self.tiles[level] = number, found.read_bytes() if found else b""
+        return self.tiles[level][1]
+
+    def compare(self, file):
+        """Holds the persons as they are against the projector's totals."""
+        ours = {}
+        for stream, person in self.persons.items():
+            for year in person.years():
+                _, total, exempt, _, payments = person.totals(year)
+                if payments:
+                    ours[stream, year] = f"{total:.2f}", payments, f"{exempt:.2f}"
+        lines = [json.loads(line) for line in open(file, encoding="utf-8")]
+        need("lines" in lines[-1] and lines[-1]["lines"] == len(lines) - 2, "the totals are cut off")
+        order = [(line["person_id"], line["year"]) for line in lines[1:-1]]
+        need(order == sorted(set(order)), "the totals are out of order")
+        for number, line in enumerate(lines[1:-1], 2):
+            told = line["total"], line["payments"], line["exempt"]
+            mine = ours.pop((line["person_id"], line["year"]), ("0.00", 0, "0.00"))
+            need(told == mine, f"{file}, line {number}: {told}, the records give {mine}")
+        need(not ours, f"{file}: nothing of {sorted(ours)[:1]}")
 
 
-def main(files):
-    partition, line = Partition(), 0
-    for file in files:
-        with open(file, encoding="utf-8", newline="\n") as lines:
-            for line, text in enumerate(lines, 1):
-                try:
-                    need(text.endswith("\n"), "the line is cut off")
-                    partition.take(text[:-1])
-                except (ValueError, KeyError, TypeError, ArithmeticError) as what:
-                    print(f"{file}, line {line}, after position {partition.position}: "
-                          f"{type(what).__name__}: {what}", file=sys.stderr)
-                    return 1
-    if partition.position == 0:
-        print("there is no record", file=sys.stderr)
+def read_beside(base, number, keys, older):
+    """The checkpoints by size, where the totals stand, and what cannot be checked."""
+    notes, missing, own = [], [], f"{base}.checkpoint"
+    for file in older + ([own] if base else []):
+        origin, size, root, signed = read_note(Path(file).read_bytes().decode(), keys)
+        need(file != own or origin.endswith(f"/frikort/partition/{number}"), "another log's")
+        need(file != own or signed or not keys, "it is signed by none of the keys")
+        if not signed:
+            missing.append(f"{file}: it is signed by none of the keys")
+        notes.append((size, root, file))
+    totals = f"{base}.totals.jsonl"
+    if not base or not os.path.exists(totals):
+        return sorted(notes), None, missing + ["there are no totals of the projector"]
+    with open(totals, encoding="utf-8") as lines:
+        first = json.loads(next(lines))
+    need(list(first) == ["partition", "position"] and str(first["partition"]) == number, "no totals")
+    return sorted(notes), first["position"], missing
+
+
+def verify(part, files, notes, totals, missing):
+    """Takes all lines; raises at the first contradiction, and adds to what is missing."""
+    for part.file in files:
+        with open(part.file, encoding="utf-8", newline="\n") as lines:
+            for part.line, text in enumerate(lines, 1):
+                if not text.endswith("\n"):
+                    missing.append(f"{part.file}: line {part.line} is cut off")
+                    break
+                part.take(text[:-1])
+                while notes and notes[0][0] == part.position:
+                    size, root, file = notes.pop(0)
+                    if root != part.tree.root():
+                        raise At(part.agreed + 1, f"{file}: this or a later one of the first {size} "
+                                                  "is not what was signed")
+                    part.agreed = size
+                if totals == part.position:
+                    try:
+                        part.compare(f"{part.base}.totals.jsonl")
+                    except WRONG as what:
+                        raise At(totals, what)
+    need(not notes, "the record is missing, says " + (notes[0][2] if notes else ""))
+    need(not totals or totals <= part.position, "the record is missing, say the totals")
+    if not part.position or not part.base:
+        missing.append("no checkpoint came with the records")
+    elif part.agreed != part.position:
+        missing.append(f"the checkpoint is of the first {part.agreed} records only")
+    if "missing" in part.tiles:
+        missing.append(part.tiles["missing"])
+
+
+def main():
+    options = argparse.ArgumentParser(usage=__doc__)
+    options.add_argument("--key", action="append", default=[])
+    options.add_argument("--checkpoint", action="append", default=[])
+    options.add_argument("files", nargs="+")
+    args = options.parse_args()
+    keys = read_keys(args.key)
+    if args.files[0] == "receipt":
+        for file in args.files[1:]:
+            try:
+                verify_receipt(file, keys)
+            except WRONG as what:
+                print(f"{file}: {type(what).__name__}: {what}", file=sys.stderr)
+                return 1
+        return 0
+    named = re.fullmatch(r"(.*partition-([0-9]+))\..*", args.files[0])
+    base = named[1] if named and os.path.exists(f"{named[1]}.checkpoint") else None
+    part = Partition(base)
+    try:
+        if base and not keys:
+            print("keys: those that came with the export, only the server's word", file=sys.stderr)
+            keys = read_keys([f"{base}.keys"])
+        notes, totals, missing = read_beside(base, named and named[2], keys, args.checkpoint)
+    except (OSError, *WRONG) as what:
+        print(f"beside the records: {type(what).__name__}: {what}", file=sys.stderr)
+        return 2 if isinstance(what, OSError) else 1
+    try:
+        verify(part, args.files, notes, totals, missing)
+    except (At, *WRONG) as found:
+        position, what = found.args if isinstance(found, At) else (part.position + 1, found)
+        print(f"{part.file}, line {part.line}, position {position}: {type(found).__name__}: {what}",
+              file=sys.stderr)
         return 1
+    for what in missing:
+        print(f"not checked: {what}", file=sys.stderr)
     print("person_id,year,limit,total,exempt,taxable,payments")
-    for stream, person in sorted((s, p) for s, p in partition.persons.items() if s):
-        for year in sorted({payment[0] for payment in person.payments.values()}):
+    for stream, person in sorted((s, p) for s, p in part.persons.items() if s):
+        for year in person.years():
             print(stream, year, *person.totals(year), sep=",")
-    return 0
+    return 2 if missing else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

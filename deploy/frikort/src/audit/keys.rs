@@ -10,13 +10,13 @@ use super::files;
 
 /// Keys on the command line.
 #[derive(clap::Args, Debug)]
-pub(super) struct Args {
+pub(super) struct Keys {
     /// A verifier key (name+id+key), or a file with one a line; repeat for several.
     #[arg(long = "key", value_name = "VKEY|FILE")]
     keys: Vec<String>,
 }
 
-impl Args {
+impl Keys {
     /// The keys that were brought; none without the option.
     pub(super) fn read(&self) -> anyhow::Result<Vec<VerifierKey>> {
         let mut all = Vec::new();

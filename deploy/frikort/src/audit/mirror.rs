@@ -60,7 +60,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     #[command(flatten)]
-    keys: keys::Args,
+    keys: keys::Keys,
     /// Print one JSON object a log.
     #[arg(long)]
     json: bool,

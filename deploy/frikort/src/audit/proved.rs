@@ -24,15 +24,35 @@ pub(super) struct Known {
     pub(super) agrees: Option<bool>,
 }
 
+/// Tiles that were stored or kept of the log.
+#[derive(Debug)]
+pub(super) struct Tiles {
+    dir: TileDir,
+    /// The number of the directory, as it is named.
+    file: u32,
+    /// They came with the export, and are of all of its records.
+    own: bool,
+    /// The leaves beside which the next one stands.
+    leaves: Vec<Hash>,
+}
+
+impl Tiles {
+    pub(super) fn new(dir: TileDir, file: u32, own: bool) -> Self {
+        Self { dir, file, own, leaves: Vec::new() }
+    }
+
+    /// Whether they came with the export.
+    pub(super) fn is_own(&self) -> bool {
+        self.own
+    }
+}
+
 /// The tree of one partition so far.
 #[derive(Debug)]
 pub(super) struct Proved {
     partition: i32,
     edge: Edge,
-    /// The stored tiles, and the number of their directory.
-    tiles: Option<(TileDir, u32)>,
-    /// The stored leaf hashes beside which the next leaf stands.
-    leaves: Vec<Hash>,
+    tiles: Vec<Tiles>,
     /// The first position, since a checkpoint agreed, whose record is not the one in its tile.
     differs: Option<u64>,
     /// By size.
@@ -46,7 +66,7 @@ pub(super) struct Proved {
 impl Proved {
     pub(super) fn new(
         partition: i32,
-        tiles: Option<(TileDir, u32)>,
+        tiles: Vec<Tiles>,
         mut checkpoints: Vec<Known>,
     ) -> Self {
         checkpoints.sort_by_key(|known| known.checkpoint.size);
@@ -54,7 +74,6 @@ impl Proved {
             partition,
             edge: Edge::default(),
             tiles,
-            leaves: Vec::new(),
             differs: None,
             checkpoints,
             sound: 0,
@@ -87,14 +106,16 @@ impl Proved {
     pub(super) fn push(&mut self, line: &[u8], findings: &mut Findings) -> anyhow::Result<()> {
         let (index, leaf) = (self.size(), leaf_hash(line));
         let offset = usize::try_from(index % TILE_WIDTH as u64)?;
-        if offset == 0 {
-            self.leaves = self.stored(0, index / TILE_WIDTH as u64, findings)?;
-        }
-        let differs = self.leaves.get(offset).is_some_and(|stored| *stored != leaf);
-        // After the first one, all may.
-        if differs && self.differs.is_none_or(|before| before <= self.sound) {
-            self.differs = Some(index + 1);
-            self.differs_at(0, index / TILE_WIDTH as u64, offset, findings);
+        for at in 0..self.tiles.len() {
+            if offset == 0 {
+                self.tiles[at].leaves = self.stored(at, 0, index / TILE_WIDTH as u64, findings)?;
+            }
+            let differs = self.tiles[at].leaves.get(offset).is_some_and(|stored| *stored != leaf);
+            // After the first one, all may.
+            if differs && self.differs.is_none_or(|before| before <= self.sound) {
+                self.differs = Some(index + 1);
+                self.differs_at(at, 0, index / TILE_WIDTH as u64, offset, findings);
+            }
         }
         for tile in self.edge.push(leaf) {
             if tile.level > 0 {
@@ -116,13 +137,15 @@ impl Proved {
             }
         }
         let offset = usize::try_from(size % TILE_WIDTH as u64)?;
-        if offset == 0 {
-            self.leaves = self.stored(0, size / TILE_WIDTH as u64, findings)?;
-        }
-        let directory = self.tiles.as_ref().map(|(_, file)| *file);
-        if let Some(file) = directory.filter(|_| self.leaves.len() > offset) {
-            let what = "a record was stored here, says its tile; the records end before it";
-            self.add(file, Check::Tiles, size + 1, what.to_owned(), findings);
+        for at in 0..self.tiles.len() {
+            if offset == 0 {
+                self.tiles[at].leaves = self.stored(at, 0, size / TILE_WIDTH as u64, findings)?;
+            }
+            if self.tiles[at].leaves.len() > offset {
+                let what = "a record was logged here, says its tile; the records end before it";
+                let file = self.tiles[at].file;
+                self.add(file, Check::Tiles, size + 1, what.to_owned(), findings);
+            }
         }
         let short: Vec<_> = self
             .checkpoints
@@ -165,8 +188,8 @@ impl Proved {
                 Some(index) => (index, format!(
                     "not the first {size} records that were signed: this one differs, says its tile"
                 )),
-                None if self.tiles.is_some() => (first, format!(
-                    "not the first {size} records that were signed; the stored tiles are those of \
+                None if !self.tiles.is_empty() => (first, format!(
+                    "not the first {size} records that were signed; the tiles are those of \
                      these records, so one of {first} to {size} differs, or the checkpoint does"
                 )),
                 None => (first, format!(
@@ -177,15 +200,16 @@ impl Proved {
         }
     }
 
-    /// The hashes that are stored in the place of a tile.
+    /// The hashes in the place of a tile.
     fn stored(
         &mut self,
+        at: usize,
         level: u32,
         number: u64,
         findings: &mut Findings,
     ) -> anyhow::Result<Vec<Hash>> {
-        let Some((dir, file)) = &self.tiles else { return Ok(Vec::new()) };
-        let file = *file;
+        let Tiles { dir, file, own, .. } = &self.tiles[at];
+        let (file, own) = (*file, *own);
         let stored = match dir.read(level, number)? {
             Stored::Hashes(hashes) => {
                 self.tiles_compared += 1;
@@ -199,8 +223,8 @@ impl Proved {
                 return Ok(Vec::new());
             }
         };
-        let own = self.checkpoints.iter().filter(|known| known.own);
-        let signed = own.map(|known| known.checkpoint.size).max().unwrap_or_default();
+        let signed = self.checkpoints.iter().filter(|known| known.own && own);
+        let signed = signed.map(|known| known.checkpoint.size).max().unwrap_or_default();
         let wanted = tiles::width(signed >> (8 * level), number);
         if (stored.len() as u64) < wanted {
             self.tiles_missing += 1;
@@ -216,23 +240,33 @@ impl Proved {
         hashes: &[Hash],
         findings: &mut Findings,
     ) -> anyhow::Result<()> {
-        let stored = self.stored(level, number, findings)?;
-        if let Some(at) = stored.iter().zip(hashes).position(|(stored, hash)| stored != hash) {
-            self.differs_at(level, number, at, findings);
+        for at in 0..self.tiles.len() {
+            let stored = self.stored(at, level, number, findings)?;
+            let pairs = stored.iter().zip(hashes);
+            if let Some(hash) = pairs.into_iter().position(|(stored, hash)| stored != hash) {
+                self.differs_at(at, level, number, hash, findings);
+            }
         }
         Ok(())
     }
 
     /// A hash of a stored tile does not follow from the records.
-    fn differs_at(&self, level: u32, number: u64, at: usize, findings: &mut Findings) {
-        let Some((_, file)) = &self.tiles else { return };
-        let first = (number * TILE_WIDTH as u64 + at as u64) << (8 * level);
+    fn differs_at(
+        &self,
+        at: usize,
+        level: u32,
+        number: u64,
+        hash: usize,
+        findings: &mut Findings,
+    ) {
+        let file = self.tiles[at].file;
+        let first = (number * TILE_WIDTH as u64 + hash as u64) << (8 * level);
         let name = tiles::tile_path(level, number, TILE_WIDTH as u64);
         let what = match level {
             0 => format!("the record is not the one that was logged: {name} has another hash"),
-            _ => format!("{name} does not follow from the records: hash {at} is another"),
+            _ => format!("{name} does not follow from the records: hash {hash} is another"),
         };
-        self.add(*file, Check::Tiles, first + 1, what, findings);
+        self.add(file, Check::Tiles, first + 1, what, findings);
     }
 
     fn add(&self, file: u32, check: Check, index: u64, what: String, findings: &mut Findings) {

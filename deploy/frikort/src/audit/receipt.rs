@@ -68,7 +68,7 @@ pub(crate) struct Verify {
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     #[command(flatten)]
-    keys: keys::Args,
+    keys: keys::Keys,
     /// Print one JSON object a line.
     #[arg(long)]
     json: bool,

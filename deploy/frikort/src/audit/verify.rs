@@ -86,7 +86,7 @@ pub(crate) struct Args {
     #[arg(value_name = "FILE|DIR", required = true)]
     paths: Vec<PathBuf>,
     #[command(flatten)]
-    keys: keys::Args,
+    keys: keys::Keys,
     /// A signed checkpoint that was noted earlier; repeat for several.
     #[arg(long = "checkpoint", value_name = "FILE")]
     checkpoints: Vec<PathBuf>,

@@ -59,7 +59,7 @@ pub(crate) struct Args {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
     interval: u64,
     #[command(flatten)]
-    keys: keys::Args,
+    keys: keys::Keys,
     /// Print one JSON object a line.
     #[arg(long)]
     json: bool,

@@ -13,7 +13,7 @@ use crate::{
         findings::Place,
         history::{self, Check, Fault, Order, Stream},
         lines::{Line, Lines},
-        proved::Proved,
+        proved::{Proved, Tiles},
         report::{FileReport, Report, TotalsReport},
         spool::{Kind, Origin, Spool},
     },
@@ -65,7 +65,7 @@ impl<'a> InOrder<'a> {
             if let Some((path, file)) = totals {
                 self.totals(partition, file, &path)?;
             }
-            let whole = tiles.is_some() && self.known.claimed.contains_key(&partition);
+            let whole = tiles.iter().any(Tiles::is_own) && self.known.claimed.contains_key(&partition);
             if checkpoints.iter().any(|known| known.own) && !whole {
                 self.report.missing(format!(
                     "partition {partition}: the tiles, the projector's totals, or both are not there"
@@ -132,7 +132,7 @@ impl<'a> InOrder<'a> {
         let partition = told.map_or(origin.partition, |(partition, _)| partition);
         // A line that tells no place stands where it should.
         let position = order.next(partition).or(told.map(|(_, position)| position));
-        let new = || Proved::new(partition, None, Vec::new());
+        let new = || Proved::new(partition, Vec::new(), Vec::new());
         let proved = proved.entry(partition).or_insert_with(new);
         (origin.partition, origin.index) = (partition, proved.size() + 1);
         proved.push(line, &mut self.report.findings)?;

@@ -15,7 +15,7 @@ use crate::audit::{
     findings::Place,
     history::{Check, Fault},
     keys,
-    proved::Known,
+    proved::{Known, Tiles},
     report::{CheckpointReport, KeysFrom, Report},
     tiles::TileDir,
 };
@@ -33,8 +33,7 @@ pub(super) struct Input {
 /// What there is of a partition beside its records.
 #[derive(Default)]
 pub(super) struct Beside {
-    /// With the number of the directory, as it is named.
-    pub(super) tiles: Option<(TileDir, u32)>,
+    pub(super) tiles: Vec<Tiles>,
     /// The export's own, and older ones.
     pub(super) checkpoints: Vec<Known>,
     /// With the number of the file.
@@ -106,7 +105,7 @@ impl Input {
         let tiles = named("tiles");
         if tiles.is_dir() {
             let number = report.findings.file(shown(&tiles));
-            beside.tiles = Some((TileDir(tiles), number));
+            beside.tiles.push(Tiles::new(TileDir(tiles), number, true));
         }
         let totals = named("totals.jsonl");
         if let Ok(metadata) = fs::metadata(&totals) {
@@ -143,23 +142,30 @@ impl Input {
             Err(error) => report.not_checked(format!("{}: {error}", path.display())),
         }
         report.checkpoints.push(CheckpointReport::new(path, partition, size));
-        match self.partitions.get_mut(&partition) {
-            Some(beside) => {
-                let known = Known { checkpoint, file: number, own: false, agrees: None };
-                beside.checkpoints.push(known);
-            }
-            None if self.records.iter().any(|(_, _, of)| *of == partition) => {
-                let known = Known { checkpoint, file: number, own: false, agrees: None };
-                let beside = Beside { checkpoints: vec![known], ..Beside::default() };
-                self.partitions.insert(partition, beside);
-            }
-            None => report.not_checked(format!(
+        let known = Known { checkpoint, file: number, own: false, agrees: None };
+        if !self.records.iter().any(|(_, _, of)| *of == partition) {
+            report.not_checked(format!(
                 "{} is about partition {partition}, of which no file is there",
                 path.display()
-            )),
+            ));
+            return Ok(());
+        }
+        let beside = self.partitions.entry(partition).or_default();
+        beside.checkpoints.push(known);
+        if let Some(tiles) = tiles_beside(path) {
+            let number = report.findings.file(shown(&tiles));
+            beside.tiles.push(Tiles::new(TileDir(tiles), number, false));
         }
         Ok(())
     }
+}
+
+/// Tiles that were kept with a checkpoint: of an earlier export, or of a mirror.
+fn tiles_beside(checkpoint: &Path) -> Option<PathBuf> {
+    let exported = checkpoint.with_extension("tiles");
+    let mirror = checkpoint.with_file_name("tile").parent().map(Path::to_path_buf);
+    let is_mirror = checkpoint.with_file_name("tile").is_dir();
+    if exported.is_dir() { Some(exported) } else { mirror.filter(|_| is_mirror) }
 }
 
 /// The checkpoint that came with an export, if it is one.
