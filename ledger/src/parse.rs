@@ -1,6 +1,8 @@
 //! From the wire to the domain: every field of every request is checked here, once, and all bad
 //! ones are named together. What must stay out: anything that depends on the ledger's state.
 
+mod reading;
+
 use frikort_domain::{
     Amount, CancelPayment, CancelReason, ChangeCprNumber, Command, Components, CorrectPayment, Cpr,
     Criteria, Criterion, DAYS_AHEAD, DeactivateCard, DecisionKey, Facts, FrikortId, FrikortTag,
@@ -15,6 +17,8 @@ use frikort_proto::{
 };
 use frikort_register::{Named, Who};
 use time::{Date, Duration};
+
+pub(crate) use reading::{Reading, Span, reading};
 
 /// A request about a person: whom it names, and what to do once the person is found. The
 /// command's Frikort-ID is filled in then, since its tag is made with the person's salt.
@@ -400,31 +404,6 @@ pub(crate) fn limit(request: v1::SetAnnualLimitRequest) -> Result<LimitEntry, Fa
         Some(LimitEntry { year: wire.year, limit, in_force_from, citation })
     })();
     faults.finish(parsed)
-}
-
-/// What `ReadEvents` is asked for.
-pub(crate) struct Reading {
-    pub(crate) named: Option<Named>,
-    pub(crate) partition: Option<i32>,
-    pub(crate) from: i64,
-    pub(crate) follow: bool,
-}
-
-pub(crate) fn reading(
-    request: v1::ReadEventsRequest,
-    partitions: &[i32],
-) -> Result<Reading, Failure> {
-    let mut faults = Faults::default();
-    let named = request.person.and_then(|p| Named::parse(&mut faults, "person", Some(p)));
-    if request.partition.is_some_and(|partition| !partitions.contains(&partition)) {
-        faults.note("partition", format!("must be one of {partitions:?}"));
-    }
-    if request.from_position < 0 {
-        faults.note("from_position", "must be 0 or more");
-    }
-    let (partition, from, follow) =
-        (request.partition, request.from_position.max(1), request.follow);
-    faults.finish(Some(Reading { named, partition, from, follow }))
 }
 
 /// W5: what an organisation writes itself must not hold the number of the person it is about.

@@ -4,11 +4,9 @@
 use anyhow::{Context, anyhow};
 use clap::ValueHint;
 use frikort_domain::parse_date;
-use frikort_proto::{
-    timestamp,
-    v1::{self, as_of::KnownAt},
-};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use frikort_proto::v1::{self, as_of::KnownAt};
+
+use crate::wire;
 
 /// As of when.
 #[derive(clap::Args, Debug)]
@@ -38,9 +36,8 @@ fn known_at(text: &str) -> anyhow::Result<KnownAt> {
     if let Ok(position) = text.parse() {
         return Ok(KnownAt::KnownPosition(position));
     }
-    let instant = OffsetDateTime::parse(text, &Rfc3339);
-    let instant = instant.context("--known-at: give a position, or 2023-05-31T12:00:00Z")?;
-    Ok(KnownAt::KnownTime(timestamp(instant)))
+    let instant = wire::instant(text);
+    Ok(KnownAt::KnownTime(instant.context("--known-at: give a position, or an instant")?))
 }
 
 #[cfg(test)]

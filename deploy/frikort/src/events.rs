@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, io::Write};
 
 use frikort_proto::{
+    Timestamp,
     error::Failure,
     v1::{
         EventRecord, PersonRef, ReadEventsRequest, audit_service_client::AuditServiceClient,
@@ -27,6 +28,18 @@ pub(crate) struct Args {
     /// The first position wanted, in each partition.
     #[arg(long, value_name = "POSITION", default_value_t = 1)]
     from: i64,
+    /// The last position wanted, in each partition.
+    #[arg(long, value_name = "POSITION", conflicts_with = "follow")]
+    to: Option<i64>,
+    /// Only what was recorded at this instant or later, such as 2025-01-31T12:00:00Z.
+    #[arg(long, value_name = "INSTANT", value_parser = wire::instant)]
+    recorded_from: Option<Timestamp>,
+    /// Only what was recorded before this instant.
+    #[arg(long, value_name = "INSTANT", value_parser = wire::instant, conflicts_with = "follow")]
+    recorded_before: Option<Timestamp>,
+    /// Only records of this type, such as payment_reported; may be given several times.
+    #[arg(long = "type", value_name = "TYPE")]
+    types: Vec<String>,
     /// Only this partition.
     #[arg(long, value_name = "N")]
     partition: Option<i32>,
@@ -43,7 +56,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Ending> {
         partition: args.partition,
         from_position: args.from,
         follow: args.follow,
-        ..ReadEventsRequest::default()
+        to_position: args.to.unwrap_or_default(),
+        recorded_from: args.recorded_from,
+        recorded_before: args.recorded_before,
+        types: args.types,
     };
     let mut events = Events::read(&args.ledger.service()?, request).await?;
     let mut out = output::bulk();

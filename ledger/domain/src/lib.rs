@@ -47,7 +47,7 @@ pub use payment::{
     CancelPayment, Components, CorrectPayment, Facts, PaymentAnswer, PaymentKey, PaymentState,
     ReportPayment,
 };
-pub use record::{Actor, Record, RecordError, Role, SCHEMA};
+pub use record::{Actor, RECORD_TYPES, Record, RecordError, Role, SCHEMA, record_type};
 pub use redecide::redecide;
 pub use visitation::{
     Card, CardAnswer, CardStatus, ChangeCprNumber, Criteria, Criterion, DeactivateCard,

@@ -224,7 +224,7 @@ impl Record {
             ("cpr_number_changed", None) => Event::CprNumberChanged(part(read.data)?),
             ("control_recorded", None) => Event::ControlRecorded(part(read.data)?),
             ("annual_limit_set", None) => Event::AnnualLimitSet(part(read.data)?),
-            (known, _) if TYPES.contains(&known) => {
+            (known, _) if RECORD_TYPES.contains(&known) => {
                 return Err(RecordError::WrongParts(known.to_owned()));
             }
             (unknown, _) => return Err(RecordError::UnknownType(unknown.to_owned())),
@@ -246,7 +246,8 @@ impl Record {
     }
 }
 
-const TYPES: [&str; 14] = [
+/// The types of events, as records name them.
+pub const RECORD_TYPES: [&str; 14] = [
     "card_granted",
     "application_rejected",
     "card_deactivated",
@@ -262,6 +263,12 @@ const TYPES: [&str; 14] = [
     "allowance_recalculated",
     "annual_limit_set",
 ];
+
+/// The type of a record, without reading the rest of it; `None` of a line that is no record. What
+/// stands before the type cannot hold a quotation mark.
+pub fn record_type(line: &str) -> Option<&str> {
+    line.split_once(r#","type":""#)?.1.split('"').next()
+}
 
 /// A newer schema may have any form; it is named all the same.
 fn unreadable(line: &str, error: serde_json::Error) -> RecordError {

@@ -5,6 +5,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
+use frikort_domain::record_type;
 use frikort_event_store::{StoreError, StoredEvent, Subscription};
 use frikort_process::feed::{Items, feed};
 use frikort_proto::v1::{
@@ -13,6 +14,7 @@ use frikort_proto::v1::{
 };
 use frikort_register::Person;
 use futures::Stream;
+use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -20,7 +22,7 @@ use tonic::{Request, Response, Status};
 use super::proof;
 use crate::{
     ledger::{Caller, Ledger},
-    parse,
+    parse::{self, Reading, Span},
 };
 
 /// Records read at a time.
@@ -41,7 +43,7 @@ impl AuditService for Audits {
     ) -> Result<Response<Self::ReadEventsStream>, Status> {
         let caller = Caller::of(&request);
         let partitions = self.0.partitions();
-        let reading = parse::reading(request.into_inner(), &partitions)?;
+        let reading = Arc::new(parse::reading(request.into_inner(), &partitions)?);
         let person = match &reading.named {
             Some(named) => Some(self.0.card(named, caller).await?.0),
             None => None,
@@ -53,9 +55,9 @@ impl AuditService for Audits {
             (None, None) => partitions,
         };
         for partition in wanted {
-            let reader = Reader { ledger: self.0.clone(), partition, person };
-            let (to, from, follow) = (items.clone(), reading.from, reading.follow);
-            let read = async move { reader.read(from, follow, &to).await };
+            let (ledger, reading, to) = (self.0.clone(), reading.clone(), items.clone());
+            let reader = Reader { ledger, partition, person, reading };
+            let read = async move { reader.read(&to).await };
             tokio::spawn(feed(items.clone(), self.0.stop.clone(), read));
         }
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
@@ -105,25 +107,29 @@ struct Reader {
     ledger: Arc<Ledger>,
     partition: i32,
     person: Option<Person>,
+    reading: Arc<Reading>,
 }
 
 impl Reader {
-    /// Sends what there is up to the head, marks it, and goes on if asked to.
-    async fn read(
-        &self,
-        from: i64,
-        follow: bool,
-        items: &Items<ReadEventsResponse>,
-    ) -> Result<(), Status> {
+    /// Sends what there is up to the head, or to the end that was asked for, marks it, and goes on
+    /// if asked to.
+    async fn read(&self, items: &Items<ReadEventsResponse>) -> Result<(), Status> {
         let failed = |error: StoreError| Status::from(self.ledger.read_failed(error));
         let store = &self.ledger.store;
+        let follow = self.reading.follow;
+        let (from, to) = self.span().await.map_err(failed)?;
         let (stream, signal) = (self.person.map(|p| p.id.0), self.ledger.appended.clone());
         let mut events =
             Subscription::new(store.clone(), self.partition, stream, from, PAGE, signal);
-        let mut head = store.head(self.partition).await.map_err(failed)?.position;
+        let mut head = store.head(self.partition).await.map_err(failed)?.position.min(to);
         let mut marked = None;
         loop {
-            let page = events.read().await.map_err(failed)?;
+            // Nothing is behind the end.
+            let page = if from > head && !follow {
+                Vec::new()
+            } else {
+                events.read().await.map_err(failed)?
+            };
             let last = page.last().map(|event| event.position);
             let reached = last.is_none_or(|last| last >= head);
             for event in page {
@@ -131,9 +137,12 @@ impl Reader {
                 if !follow && event.position > head {
                     break;
                 }
-                if items.send(Ok(self.item(event))).await.is_err() {
+                if self.is_wanted(&event) && items.send(Ok(self.item(event))).await.is_err() {
                     return Ok(());
                 }
+            }
+            if items.is_closed() {
+                return Ok(());
             }
             if !reached {
                 continue;
@@ -157,6 +166,31 @@ impl Reader {
                 () = items.closed() => return Ok(()),
             }
         }
+    }
+
+    /// The first and the last position wanted; the last one may be far behind the head.
+    async fn span(&self) -> Result<(i64, i64), StoreError> {
+        let Span { mut from, to, recorded_from, recorded_before } = self.reading.span;
+        let mut to = to.unwrap_or(i64::MAX);
+        if let Some(instant) = recorded_from {
+            from = from.max(self.last_before(instant).await?.saturating_add(1));
+        }
+        if let Some(instant) = recorded_before {
+            to = to.min(self.last_before(instant).await?);
+        }
+        Ok((from, to))
+    }
+
+    /// The last position that was recorded before an instant.
+    async fn last_before(&self, instant: OffsetDateTime) -> Result<i64, StoreError> {
+        let before = instant.saturating_sub(time::Duration::MICROSECOND);
+        self.ledger.store.position_at(self.partition, before).await
+    }
+
+    fn is_wanted(&self, event: &StoredEvent) -> bool {
+        let types = &self.reading.types;
+        let is_named = |kind| types.iter().any(|name| name == kind);
+        types.is_empty() || record_type(&event.record).is_some_and(is_named)
     }
 
     fn item(&self, event: StoredEvent) -> ReadEventsResponse {
