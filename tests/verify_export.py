@@ -267,8 +267,10 @@ def read_beside(base, number, keys, older):
     notes, missing, own = [], [], f"{base}.checkpoint"
     for file in older + ([own] if base else []):
         origin, size, root, signed = read_note(Path(file).read_bytes().decode(), keys)
-        need(file != own or origin.endswith(f"/frikort/partition/{number}"), "another log's")
-        need(file != own or signed or not keys, "it is signed by none of the keys")
+        if file == own and not origin.endswith(f"/frikort/partition/{number}"):
+            raise At(size, f"{file} is another log's")
+        if file == own and keys and not signed:
+            raise At(size, f"{file} is signed by none of the keys")
         if not signed:
             missing.append(f"{file}: it is signed by none of the keys")
         notes.append((size, root, file))
@@ -334,15 +336,13 @@ def main():
             print("keys: those that came with the export, only the server's word", file=sys.stderr)
             keys = read_keys([f"{base}.keys"])
         notes, totals, missing = read_beside(base, named and named[2], keys, args.checkpoint)
-    except (OSError, *WRONG) as what:
-        print(f"beside the records: {type(what).__name__}: {what}", file=sys.stderr)
-        return 2 if isinstance(what, OSError) else 1
-    try:
         verify(part, args.files, notes, totals, missing)
+    except OSError as what:
+        print(f"cannot read: {what}", file=sys.stderr)
+        return 2
     except (At, *WRONG) as found:
         position, what = found.args if isinstance(found, At) else (part.position + 1, found)
-        print(f"{part.file}, line {part.line}, position {position}: {type(found).__name__}: {what}",
-              file=sys.stderr)
+        print(f"{part.file}, line {part.line}, position {position}: {what}", file=sys.stderr)
         return 1
     for what in missing:
         print(f"not checked: {what}", file=sys.stderr)

@@ -12,5 +12,6 @@ pub mod load;
 pub mod model;
 pub mod process;
 pub mod proxy;
+pub mod python;
 pub mod simulation;
 pub mod stack;

@@ -243,7 +243,12 @@ impl Proved {
         for at in 0..self.tiles.len() {
             let stored = self.stored(at, level, number, findings)?;
             let pairs = stored.iter().zip(hashes);
-            if let Some(hash) = pairs.into_iter().position(|(stored, hash)| stored != hash) {
+            let Some(hash) = pairs.into_iter().position(|(stored, hash)| stored != hash) else {
+                continue;
+            };
+            // What follows from a leaf that differs is told by that.
+            let below = |index: u64| (index - 1) >> (8 * level);
+            if self.differs.map(below) != Some(number * TILE_WIDTH as u64 + hash as u64) {
                 self.differs_at(at, level, number, hash, findings);
             }
         }
