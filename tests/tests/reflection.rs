@@ -79,11 +79,12 @@ async fn status(channel: Channel, service: &str) -> Result<ServingStatus, Code> 
 /// Waits until a service serves: the history is held against what was signed, before it is told.
 async fn serves(channel: Channel, service: &str) {
     let request = HealthCheckRequest { service: service.to_owned() };
-    let statuses = HealthClient::new(channel).watch(request).await.unwrap().into_inner();
+    let watched = HealthClient::new(channel).watch(request).await;
+    let statuses = watched.expect("health is watched").into_inner();
     let serving = |answer: &HealthCheckResponse| answer.status() == ServingStatus::Serving;
     let mut statuses = statuses.try_filter(|answer| ready(serving(answer))).boxed();
     let first = timeout(Duration::from_secs(30), statuses.try_next()).await;
-    assert!(first.is_ok_and(|first| first.unwrap().is_some()), "{service:?} does not serve");
+    assert!(first.is_ok_and(|first| matches!(first, Ok(Some(_)))), "{service:?} does not serve");
 }
 
 #[tokio::test(flavor = "multi_thread")]
