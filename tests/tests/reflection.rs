@@ -1,15 +1,18 @@
 //! What a generic client asks a server about itself: health of each service, and reflection in
 //! both versions, with descriptors that say what the .proto files say.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, future::ready, time::Duration};
 
 use frikort_proto::DESCRIPTOR_SET;
 use frikort_tests::stack::Stack;
+use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
+use tokio::time::timeout;
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_client::HealthClient,
 };
 
 const LEDGER: [&str; 4] = [
@@ -18,7 +21,7 @@ const LEDGER: [&str; 4] = [
     "frikort.v1.PolicyService",
     "frikort.v1.VisitationService",
 ];
-const PROJECTOR: [&str; 1] = ["frikort.v1.AllowanceService"];
+const PROJECTOR: [&str; 2] = ["frikort.v1.AllowanceService", "frikort.v1.OverviewService"];
 
 /// What reflection answers: the services listed, and the file that holds a symbol.
 macro_rules! reflection {
@@ -73,6 +76,17 @@ async fn status(channel: Channel, service: &str) -> Result<ServingStatus, Code> 
     answer.map(|answer| answer.into_inner().status()).map_err(|status| status.code())
 }
 
+/// Waits until a service serves: the history is held against what was signed, before it is told.
+async fn serves(channel: Channel, service: &str) {
+    let request = HealthCheckRequest { service: service.to_owned() };
+    let watched = HealthClient::new(channel).watch(request).await;
+    let statuses = watched.expect("health is watched").into_inner();
+    let serving = |answer: &HealthCheckResponse| answer.status() == ServingStatus::Serving;
+    let mut statuses = statuses.try_filter(|answer| ready(serving(answer))).boxed();
+    let first = timeout(Duration::from_secs(30), statuses.try_next()).await;
+    assert!(first.is_ok_and(|first| matches!(first, Ok(Some(_)))), "{service:?} does not serve");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn health_is_told_for_each_service_that_a_process_serves_and_for_all_of_it() {
     let stack = Stack::start(1).await.unwrap();
@@ -81,8 +95,7 @@ async fn health_is_told_for_each_service_that_a_process_serves_and_for_all_of_it
     let (theirs, ours) = (PROJECTOR.as_slice(), LEDGER.as_slice());
     for (channel, served, elsewhere) in [(&ledger, ours, theirs), (&projector, theirs, ours)] {
         for name in served.iter().chain(&[""]) {
-            let health = status(channel.clone(), name).await;
-            assert_eq!(health, Ok(ServingStatus::Serving), "{name:?}");
+            serves(channel.clone(), name).await;
         }
         for name in elsewhere.iter().chain(&["frikort.v1.NoService"]) {
             assert_eq!(status(channel.clone(), name).await, Err(Code::NotFound), "{name:?}");

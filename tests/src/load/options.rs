@@ -80,6 +80,9 @@ pub struct Options {
     /// Payments that a ledger started here keeps in memory [default: its own].
     #[arg(long)]
     pub(super) cached_payments: Option<usize>,
+    /// Start the ledger without a signing key, so that nothing is hashed and signed beside appends.
+    #[arg(long, conflicts_with = "ledger")]
+    pub(super) without_proofs: bool,
     /// Where `ledger` and `projector` lie [default: beside this program].
     #[arg(long)]
     pub(super) bin_dir: Option<PathBuf>,

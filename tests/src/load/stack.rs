@@ -94,6 +94,10 @@ impl Stack {
             if let Some(payments) = options.cached_payments {
                 ledger.args(["--cached-payments", &payments.to_string()]);
             }
+            if !options.without_proofs {
+                let key_file = self.dir.join("signing.key");
+                ledger.arg("--create-signing-key").arg("--signing-key-file").arg(key_file);
+            }
             ledger.arg("--keys-file").arg(self.dir.join("keys")).env("DATABASE_URL", url)
         })?;
         self.ledger.insert(ledger).serving(self.ledger_at).await?;

@@ -11,7 +11,7 @@ use frikort_tests::database::Database;
 use super::{checkpoint, filled};
 
 /// Status and body of a file.
-fn get(address: SocketAddr, path: &str) -> (u16, Vec<u8>) {
+pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, Vec<u8>) {
     let mut connection = TcpStream::connect(address).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: log\r\nConnection: close\r\n\r\n");
     connection.write_all(request.as_bytes()).unwrap();
@@ -23,7 +23,7 @@ fn get(address: SocketAddr, path: &str) -> (u16, Vec<u8>) {
     (status, answer[end + 4..].to_vec())
 }
 
-fn entries(bundle: &[u8]) -> Vec<&[u8]> {
+pub(crate) fn entries(bundle: &[u8]) -> Vec<&[u8]> {
     let (mut entries, mut rest) = (Vec::new(), bundle);
     while let [high, low, following @ ..] = rest {
         let (entry, after) = following.split_at(usize::from(u16::from_be_bytes([*high, *low])));
