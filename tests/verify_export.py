@@ -190,8 +190,9 @@ class Person:
 
 
 class Partition:
-    def __init__(self, base=None):
+    def __init__(self, base, homes):
         self.position, self.at, self.number, self.base = 0, "", None, base
+        self.homes, self.missing = homes, None  # where tiles lie
         self.versions, self.persons, self.tree = {}, {}, Tree()
         self.tiles, self.agreed, self.file, self.line = {}, 0, None, 0
 
@@ -221,27 +222,26 @@ class Partition:
 
     def hash(self, line):
         for level, index, value in self.tree.push(sha(b"\0", line)):
-            stored = self.stored(level, index // 256)[index % 256 * 32:][:32]
-            if self.base and not stored:
-                self.tiles.setdefault("missing", f"{self.base}.tiles: hash {index} of level {level}")
-            if stored and stored != value and level == 0:
-                raise ValueError("not the record that was logged, says its tile")
-            if stored and stored != value:
-                raise At((index << 8 * level) + 1, "a tile does not follow from the records")
+            for home in self.homes:
+                stored = self.stored(home, level, index // 256)[index % 256 * 32:][:32]
+                if home == f"{self.base}.tiles" and not stored:
+                    self.missing = self.missing or f"{home}: hash {index} of level {level}"
+                if stored and stored != value and level == 0:
+                    raise ValueError(f"not the record that was logged, says {home}")
+                if stored and stored != value:
+                    raise At((index << 8 * level) + 1, f"{home} does not follow from the records")
 
-    def stored(self, level, number):
+    def stored(self, home, level, number):
         """A tile as it was stored; of one that is not full, the longest."""
-        if not self.base:
-            return b""
-        if self.tiles.get(level, (None,))[0] != number:
-            name = f"{number % 1000:03}"
+        if self.tiles.get((home, level), (None,))[0] != number:
+            kept, name = number, f"{number % 1000:03}"
             while number := number // 1000:
                 name = f"x{number % 1000:03}/{name}"
-            path = Path(f"{self.base}.tiles/tile/{level}/{name}")
+            path = Path(f"{home}/tile/{level}/{name}")
             parts = sorted(Path(f"{path}.p").glob("*"), key=lambda part: int(part.name))
             found = path if path.exists() else parts[-1] if parts else None
-            self.tiles[level] = number, found.read_bytes() if found else b""
-        return self.tiles[level][1]
+            self.tiles[home, level] = kept, found.read_bytes() if found else b""
+        return self.tiles[home, level][1]
 
     def compare(self, file):
         """Holds the persons as they are against the projector's totals."""
@@ -309,8 +309,8 @@ def verify(part, files, notes, totals, missing):
         missing.append("no checkpoint came with the records")
     elif part.agreed != part.position:
         missing.append(f"the checkpoint is of the first {part.agreed} records only")
-    if "missing" in part.tiles:
-        missing.append(part.tiles["missing"])
+    if part.missing:
+        missing.append(f"a tile is not there: {part.missing}")
 
 
 def main():
@@ -318,7 +318,7 @@ def main():
     options.add_argument("--key", action="append", default=[])
     options.add_argument("--checkpoint", action="append", default=[])
     options.add_argument("files", nargs="+")
-    args = options.parse_args()
+    args = options.parse_intermixed_args()
     keys = read_keys(args.key)
     if args.files[0] == "receipt":
         for file in args.files[1:]:
@@ -330,7 +330,9 @@ def main():
         return 0
     named = re.fullmatch(r"(.*partition-([0-9]+))\..*", args.files[0])
     base = named[1] if named and os.path.exists(f"{named[1]}.checkpoint") else None
-    part = Partition(base)
+    homes = [re.sub(r"\.checkpoint$", ".tiles", file) for file in args.checkpoint]
+    homes += [f"{named[1]}.tiles"] if named else []
+    part = Partition(base, list(dict.fromkeys(homes)))
     try:
         if base and not keys:
             print("keys: those that came with the export, only the server's word", file=sys.stderr)

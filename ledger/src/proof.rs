@@ -299,11 +299,14 @@ impl Log {
         Ok((records.len() == width).then_some(bundle))
     }
 
-    /// How far the last checkpoint reaches; 0 where there is none.
+    /// How far the last checkpoint reaches; 0 where there is none. A history that is not what was
+    /// signed is read all the same: what was stored of it is what shows where it differs.
     async fn size(&self) -> Result<u64, Unproved> {
         match self.checkpoint(0, Instant::now()).await {
             Ok(signed) => Ok(signed.checkpoint.size),
-            Err(Unproved::Behind { last: 0 } | Unproved::NotSigning { last: 0, .. }) => Ok(0),
+            Err(Unproved::Behind { last } | Unproved::NotSigning { last, .. }) => {
+                Ok(position(last))
+            }
             Err(unproved) => Err(unproved),
         }
     }

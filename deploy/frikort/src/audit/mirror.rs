@@ -5,20 +5,21 @@
 //! the tile above, each record to its hash in the tile of leaves. So nothing is kept that the
 //! checkpoint does not cover, and memory is that of a few tiles. What must stay out: what records say.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use frikort_proof::{
     Checkpoint, Edge, HASH_BYTES, Hash, TILE_WIDTH, Tile, VerifierKey, leaf_hash,
 };
 use serde::Serialize;
+use tokio::time::{Instant, sleep};
 
 use super::{
     Contradicted, files, keys,
     published::Published,
     tiles::{self, Stored, TileDir},
 };
-use crate::{Ending, events, output, progress::Progress};
+use crate::{Ending, client::QUERY_PATIENCE, events, output, progress::Progress};
 
 const AFTER: &str = "\
 Each partition's log goes to DIR/partition-N; with --url one log goes to DIR itself:
@@ -42,6 +43,9 @@ Examples:
 
 /// Bytes of a full tile.
 const TILE: usize = TILE_WIDTH * HASH_BYTES;
+
+/// How often a first checkpoint is asked for.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Hashes of a full tile.
 const FULL: u64 = TILE_WIDTH as u64;
@@ -83,7 +87,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Ending> {
     match &args.url {
         Some(url) => logs.push((args.dir.clone(), Published::new(url)?)),
         None => {
-            for partition in events::heads(&args.ledger.service()?, None).await?.into_keys() {
+            let heads = events::heads(&args.ledger.service()?, None).await?;
+            // Of a partition without records nothing is ever signed.
+            for (partition, _) in heads.into_iter().filter(|(_, head)| *head > 0) {
                 let dir = args.dir.join(format!("partition-{partition}"));
                 logs.push((dir, Published::of_partition(&args.ledger.ledger, partition)?));
             }
@@ -137,7 +143,7 @@ impl Mirror {
                 keys::parse(&text).context("the log's keys")?
             }
         };
-        let note = published.text("checkpoint").await?.context("nothing is signed yet")?;
+        let note = first_checkpoint(&mut published).await?;
         let checkpoint = Checkpoint::verify(&note, &keys)
             .map_err(|error| Contradicted(format!("the checkpoint: {error}")))?;
         let tiles = TileDir(dir.clone());
@@ -372,6 +378,18 @@ impl Mirror {
             }
         }
         Ok(())
+    }
+}
+
+/// The log's checkpoint; of a log that has just begun it is waited for.
+async fn first_checkpoint(published: &mut Published) -> anyhow::Result<String> {
+    let deadline = Instant::now() + QUERY_PATIENCE;
+    loop {
+        match published.text("checkpoint").await? {
+            Some(note) => return Ok(note),
+            None if Instant::now() + LOOK > deadline => bail!("nothing is signed yet"),
+            None => sleep(LOOK).await,
+        }
     }
 }
 
