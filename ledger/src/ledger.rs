@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use frikort_check::Log;
 use frikort_domain::{
     Account, Actor, Command, Decision, FrikortTag, LimitSchedule, PersonId, Rejection, Role,
     copenhagen_date, decide,
@@ -20,6 +21,7 @@ use crate::{
     fail::{internal, store_unavailable},
     parse::Parsed,
     sequencer::{Answer, Ask, Handle, Refused, body},
+    services::check::Checking,
 };
 
 /// Everything that a call needs.
@@ -31,6 +33,7 @@ pub(crate) struct Ledger {
     pub(crate) clock: Clock,
     /// Rises when something was appended, by whichever ledger.
     pub(crate) appended: Signal,
+    pub(crate) checking: Checking,
     /// Cancelled when the process stops.
     pub(crate) stop: CancellationToken,
 }
@@ -91,6 +94,12 @@ impl Ledger {
     /// The partitions, ascending.
     pub(crate) fn partitions(&self) -> Vec<i32> {
         self.sequencers.keys().copied().collect()
+    }
+
+    /// What this process knows of a partition's proof log beside the tables: the keys that check
+    /// it, and what it remembers to have signed.
+    pub(crate) fn known_log(&self, _partition: i32) -> Log {
+        Log::default()
     }
 
     /// The person whom a request names, and the tag of the Frikort-ID given beside.

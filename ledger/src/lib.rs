@@ -37,7 +37,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{ledger::Ledger, recalculate::Recalculation, sequencer::Sequencer};
+use crate::{
+    ledger::Ledger, recalculate::Recalculation, sequencer::Sequencer, services::check::Checking,
+};
 
 /// Connections for look-ups and reads; each partition's sequencer has two of its own besides.
 const CONNECTIONS: u32 = 16;
@@ -102,7 +104,9 @@ pub async fn serve(
     let seal = settings.keys.seal.context("the ledger needs the register's key `seal`")?;
     let register = Register::new(pool, settings.keys.find);
     let stopping = stop.clone();
-    let ledger = Ledger { store, register, seal, sequencers, clock, appended, stop: stopping };
+    let checking = Checking::new(frikort_check::pool(options));
+    let ledger =
+        Ledger { store, register, seal, sequencers, clock, appended, checking, stop: stopping };
     let ledger = Arc::new(ledger);
     let (mut routes, health) = serve::routes().await?;
     services::add(&mut routes, &ledger);

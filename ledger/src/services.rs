@@ -1,6 +1,7 @@
 //! The gRPC services: each method parses, finds the person, asks the partition, and renders.
 
 mod audit;
+pub(crate) mod check;
 mod payment;
 mod policy;
 mod stream;

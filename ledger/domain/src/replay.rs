@@ -75,8 +75,9 @@ impl Replay {
         &self.account
     }
 
-    /// Takes the person's next record.
-    pub fn take(&mut self, record: &Record, limits: &LimitHistory) -> Result<(), Unsound> {
+    /// Takes the person's next record. Where the limits are not known, it is not decided anew: that
+    /// totals and splits follow from the state before is held all the same.
+    pub fn take(&mut self, record: &Record, limits: Option<&LimitHistory>) -> Result<(), Unsound> {
         let Record { version, position, recorded_at, .. } = *record;
         let next = self.account.version() + 1;
         if version != next {
@@ -87,7 +88,9 @@ impl Replay {
         }
         self.position = position;
         let none = LimitSchedule::default();
-        let decided = redecide(&self.account, limits.as_of(position).unwrap_or(&none), record);
+        let decided = limits.map_or(Ok(()), |limits| {
+            redecide(&self.account, limits.as_of(position).unwrap_or(&none), record)
+        });
         self.account
             .apply(&record.event, version, position, recorded_at)
             .map_err(Unsound::Broken)?;

@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     ledger::{Caller, Ledger},
     parse,
+    services::check,
 };
 
 /// Records read at a time.
@@ -93,9 +94,10 @@ impl AuditService for Audits {
 
     async fn check_ledger(
         &self,
-        _request: Request<v1::CheckLedgerRequest>,
+        request: Request<v1::CheckLedgerRequest>,
     ) -> Result<Response<Self::CheckLedgerStream>, Status> {
-        Err(Status::unimplemented(""))
+        let told = check::start(&self.0, request.into_inner())?;
+        Ok(Response::new(Box::pin(told)))
     }
 }
 
