@@ -189,9 +189,8 @@ impl History {
             Err(error) => return self.unreadable(text, &error),
         };
         let mut faults = Vec::new();
-        let written = record.encode();
-        if written != text {
-            faults.push(Fault { check: Check::Form, what: not_canonical(text, &written).into() });
+        if let Some(fault) = record.fault_of_form(text) {
+            faults.push(Fault { check: Check::Form, what: fault.into() });
         }
         self.place(&record, &mut faults);
         self.follow(&record, &mut faults);
@@ -350,21 +349,4 @@ impl Person {
 
 fn not_next(version: i64, next: i64) -> Cow<'static, str> {
     format!("version {version} of its stream stands where {next} must").into()
-}
-
-/// What is wrong with a record that reads, and would be written otherwise.
-fn not_canonical(line: &str, written: &str) -> &'static str {
-    const ID: &str = "\"event_id\":\"";
-    // A UUID and its quotation mark.
-    const LENGTH: usize = 37;
-    let around = |text: &str| {
-        let (before, after) = text.split_once(ID)?;
-        Some((before.to_owned(), after.get(LENGTH..)?.to_owned()))
-    };
-    match around(line) {
-        Some(rest) if Some(&rest) == around(written).as_ref() => {
-            "its event id is not that of its partition and position"
-        }
-        _ => "it is not in the form in which a record is written",
-    }
 }
