@@ -21,6 +21,7 @@ use crate::{
     parse::Parsed,
     proof::Log,
     sequencer::{Answer, Ask, Handle, Refused, body},
+    services::check::Checking,
 };
 
 /// Everything that a call needs.
@@ -34,6 +35,7 @@ pub(crate) struct Ledger {
     pub(crate) clock: Clock,
     /// Rises when something was appended, by whichever ledger.
     pub(crate) appended: Signal,
+    pub(crate) checking: Checking,
     /// Cancelled when the process stops.
     pub(crate) stop: CancellationToken,
 }

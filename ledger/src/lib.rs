@@ -38,7 +38,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{ledger::Ledger, proof::Log, recalculate::Recalculation, sequencer::Sequencer};
+use crate::{
+    ledger::Ledger, proof::Log, recalculate::Recalculation, sequencer::Sequencer,
+    services::check::Checking,
+};
 
 pub use proof::{Signer, SigningKeys, SigningKeysError};
 
@@ -112,8 +115,18 @@ pub async fn serve(
     let seal = settings.keys.seal.context("the ledger needs the register's key `seal`")?;
     let register = Register::new(pool, settings.keys.find);
     let stopping = stop.clone();
-    let ledger =
-        Ledger { store, register, seal, sequencers, logs, clock, appended, stop: stopping };
+    let checking = Checking::new(frikort_check::pool(options));
+    let ledger = Ledger {
+        store,
+        register,
+        seal,
+        sequencers,
+        logs,
+        clock,
+        appended,
+        checking,
+        stop: stopping,
+    };
     let ledger = Arc::new(ledger);
     let (mut routes, health) = serve::routes().await?;
     services::add(&mut routes, &ledger);

@@ -14,7 +14,10 @@ mod keys;
 mod memory;
 mod tiles;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use frikort_event_store::{EventStore, StoreError};
 use frikort_proof::{
@@ -90,6 +93,8 @@ pub(crate) struct Log {
     verifiers: Vec<VerifierKey>,
     /// Absent where this process does not sign.
     signing: Option<watch::Receiver<Signing>>,
+    /// Where it keeps the last checkpoint that it signed.
+    file: Option<PathBuf>,
 }
 
 /// Where the signing keys and the last checkpoints are, and whose logs these are.
@@ -98,7 +103,7 @@ pub struct Signer {
     /// The keys.
     pub keys: Arc<SigningKeys>,
     /// The file that they are of; the last checkpoints are kept beside it.
-    pub key_file: std::path::PathBuf,
+    pub key_file: PathBuf,
     /// The operator's name, which the logs' names begin with.
     pub operator: String,
 }
@@ -136,23 +141,25 @@ impl Log {
         let (name, verifiers) = signer.verifiers(partition)?;
         let (signing, is_signed) = watch::channel(Signing::Begins);
         let (sound, is_sound) = watch::channel(false);
+        let file = memory::path(&signer.key_file, partition);
         let follower = Follower {
             partition,
             store: store.clone(),
             keys: signer.keys.clone(),
             name,
             verifiers: verifiers.clone(),
-            file: memory::path(&signer.key_file, partition),
+            file: file.clone(),
             signing,
             sound,
         };
-        let log = Self { partition, store, verifiers, signing: Some(is_signed) };
+        let (signing, file) = (Some(is_signed), Some(file));
+        let log = Self { partition, store, verifiers, signing, file };
         Ok((log, follower.run(), is_sound))
     }
 
     /// The log of a partition that another process signs.
     pub(crate) fn read_only(partition: i32, store: EventStore) -> Self {
-        Self { partition, store, verifiers: Vec::new(), signing: None }
+        Self { partition, store, verifiers: Vec::new(), signing: None, file: None }
     }
 
     pub(crate) fn partition(&self) -> i32 {
@@ -162,6 +169,23 @@ impl Log {
     /// The keys that check this log, the present one first; none where this process does not sign.
     pub(crate) fn verifiers(&self) -> &[VerifierKey] {
         &self.verifiers
+    }
+
+    /// What is known of this log beside the tables, for who checks them.
+    pub(crate) fn known(&self) -> frikort_check::Log {
+        let keys = self.verifiers.clone();
+        let kept = self.file.as_ref().and_then(|file| match memory::read(file, &keys) {
+            Ok(memory) => memory,
+            // The follower refuses to sign, and says so.
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, partition = self.partition, "no last checkpoint");
+                None
+            }
+        });
+        let name = "the ledger's last checkpoint".to_owned();
+        let kept = kept.map(|memory| frikort_check::Kept { name, note: memory.note });
+        frikort_check::Log { keys, kept: kept.into_iter().collect() }
     }
 
     /// The last signed checkpoint, if it reaches `position`; waits for one that does until

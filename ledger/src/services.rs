@@ -1,6 +1,7 @@
 //! The gRPC services: each method parses, finds the person, asks the partition, and renders.
 
 mod audit;
+pub(crate) mod check;
 pub(crate) mod files;
 mod payment;
 mod policy;

@@ -75,4 +75,3 @@ pub fn environment(requirements: &str) -> anyhow::Result<PathBuf> {
     }
     Ok(python)
 }
-

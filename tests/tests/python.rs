@@ -10,7 +10,8 @@ use frikort_tests::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_python_client_made_from_our_protos_gets_every_value_right() {
-    let python = tokio::task::spawn_blocking(|| environment("requirements.txt")).await.unwrap().unwrap();
+    let python =
+        tokio::task::spawn_blocking(|| environment("requirements.txt")).await.unwrap().unwrap();
     let stack = Stack::start(1).await.unwrap();
     let mut client = Command::new(python);
     let (ledger, projector) = (stack.ledger.address(), stack.projector.address());

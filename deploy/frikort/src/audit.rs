@@ -6,6 +6,7 @@
 
 use crate::{Ending, output};
 
+mod check;
 mod claims;
 mod export;
 mod files;
@@ -38,7 +39,8 @@ Examples:
   frikort audit export history              one file a partition; again to go on
   frikort audit verify history              needs the files and nothing else
   frikort audit verify --json history | jq .first_contradiction
-  frikort audit totals                      the projector against a replay of everything";
+  frikort audit totals                      the projector against a replay of everything
+  frikort audit check                       the server checks its own tables, all of them";
 
 /// What of an audit is asked for.
 #[derive(clap::Subcommand, Debug)]
@@ -57,6 +59,8 @@ pub(crate) enum Command {
     Mirror(mirror::Args),
     /// Replay the whole history and hold the projector's totals against it
     Totals(totals::Args),
+    /// Have the ledger check its tables: records, tiles, checkpoints and the projection
+    Check(check::Args),
 }
 
 /// The history, or a file of it, is not what it must be.
@@ -74,6 +78,7 @@ pub(crate) async fn run(command: Command) -> Ending {
         Command::Watch(args) => watch::run(args).await,
         Command::Mirror(args) => mirror::run(args).await,
         Command::Totals(args) => totals::run(args).await,
+        Command::Check(args) => check::run(args).await,
     };
     ended.unwrap_or_else(|error| {
         output::note(&format!("frikort: {error:#}"));

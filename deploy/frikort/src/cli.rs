@@ -29,7 +29,8 @@ Examples:
   frikort statement --cpr-file persons.txt --csv > splits.csv
   frikort statement --cpr 0101605001 --history --paid-through 2023-05-31
   frikort events --follow | jq .type
-  frikort audit export history && frikort audit verify history";
+  frikort audit export history && frikort audit verify history
+  frikort audit check";
 
 /// Register of payments on the Danish "socialt frikort": runs it on this machine, and asks it.
 #[derive(Parser, Debug)]

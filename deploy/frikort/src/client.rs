@@ -63,7 +63,9 @@ pub(crate) enum CallError {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GaveUp {
     /// Nobody is there, or something in between.
-    #[error("{address} does not answer: {last}; is `frikort up` running, and is the address right?")]
+    #[error(
+        "{address} does not answer: {last}; is `frikort up` running, and is the address right?"
+    )]
     NoAnswer {
         /// As the user named it.
         address: String,

@@ -47,6 +47,12 @@ impl Progress {
         self.end_byte = self.end_byte.max(end_byte);
     }
 
+    /// So many rows are done, of work whose end is counted in rows.
+    pub(crate) fn reach(&mut self, rows: u64) {
+        self.rows = self.rows.max(rows);
+        self.end_byte = self.rows;
+    }
+
     /// The same for work that waits for nobody: shows it now and then by itself.
     pub(crate) fn step(&mut self, end_byte: u64) {
         self.advance(end_byte);

@@ -85,6 +85,11 @@ impl Account {
         (year.total, year.payments)
     }
 
+    /// Every year that has, or had, a payment, with sum and number of those that are not cancelled.
+    pub fn years(&self) -> impl Iterator<Item = (i32, Amount, u32)> {
+        self.years.iter().map(|(year, sums)| (*year, sums.total, sums.payments))
+    }
+
     /// Folds in the event recorded at `position` as the person's `version`-th.
     pub fn apply(
         &mut self,

@@ -24,6 +24,7 @@ mod limit;
 mod payment;
 mod record;
 mod redecide;
+mod replay;
 mod visitation;
 
 pub use account::{Account, Contradiction};
@@ -49,6 +50,7 @@ pub use payment::{
 };
 pub use record::{Actor, RECORD_TYPES, Record, RecordError, Role, SCHEMA, record_type};
 pub use redecide::redecide;
+pub use replay::{LimitHistory, Replay, Unsound};
 pub use visitation::{
     Card, CardAnswer, CardStatus, ChangeCprNumber, Criteria, Criterion, DeactivateCard,
     DecisionKey, GrantCard, ReactivateCard, RecordControl, RecordedDecision, ReissueCard,

@@ -187,6 +187,11 @@ impl PaymentState {
         self.amount().saturating_sub(self.exempt)
     }
 
+    /// Position of the event that reported it: the order of registration (A3).
+    pub fn registered(&self) -> i64 {
+        self.first_answer.position
+    }
+
     pub(crate) fn reported_facts(&self) -> &Facts {
         self.reported.as_deref().unwrap_or(&self.facts)
     }

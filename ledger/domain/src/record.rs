@@ -191,6 +191,28 @@ impl Record {
         String::from_utf8(text).expect("JSON is UTF-8")
     }
 
+    /// What is wrong with a line that reads as this record, and would be written otherwise; `None`
+    /// where it is in the one form in which a record is written.
+    pub fn fault_of_form(&self, line: &str) -> Option<&'static str> {
+        const ID: &str = "\"event_id\":\"";
+        // A UUID and its quotation mark.
+        const LENGTH: usize = 37;
+        let written = self.encode();
+        if written == line {
+            return None;
+        }
+        let around = |text: &str| {
+            let (before, after) = text.split_once(ID)?;
+            Some((before.to_owned(), after.get(LENGTH..)?.to_owned()))
+        };
+        Some(match around(line) {
+            Some(rest) if Some(&rest) == around(&written).as_ref() => {
+                "its event id is not that of its partition and position"
+            }
+            _ => "it is not in the form in which a record is written",
+        })
+    }
+
     /// Reads a line.
     pub fn decode(line: &str) -> Result<Self, RecordError> {
         let read: ReadLine<'_> = serde_json::from_str(line).map_err(|e| unreadable(line, e))?;

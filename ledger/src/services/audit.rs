@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::proof;
+use super::{check, proof};
 use crate::{
     ledger::{Caller, Ledger},
     parse::{self, Reading, Span},
@@ -96,9 +96,10 @@ impl AuditService for Audits {
 
     async fn check_ledger(
         &self,
-        _request: Request<v1::CheckLedgerRequest>,
+        request: Request<v1::CheckLedgerRequest>,
     ) -> Result<Response<Self::CheckLedgerStream>, Status> {
-        Err(Status::unimplemented(""))
+        let told = check::start(&self.0, request.into_inner())?;
+        Ok(Response::new(Box::pin(told)))
     }
 }
 

@@ -50,7 +50,8 @@ pub(super) async fn inclusion(
     let position = position(&mut faults, "position", request.position, request.tree_size);
     let (log, size, position) =
         faults.finish(log.zip(size).zip(position).map(|((log, size), at)| (log, size, at)))?;
-    let signed = reaching(ledger, log, "position", position.max(size), deadline).await?;
+    let last = if size > position { ("tree_size", size) } else { ("position", position) };
+    let signed = reaching(ledger, log, last, deadline).await?;
     let size = if size == 0 { signed.checkpoint.size } else { size };
     let proof = log.inclusion(position, size, &signed).await;
     let proof = proof.map_err(|error| unproved(ledger, error))?;
@@ -74,7 +75,8 @@ pub(super) async fn consistency(
     let earlier = position(&mut faults, field, earlier, request.tree_size);
     let (log, later, earlier) =
         faults.finish(log.zip(later).zip(earlier).map(|((log, later), at)| (log, later, at)))?;
-    let signed = reaching(ledger, log, field, earlier.max(later), deadline).await?;
+    let last = if later > earlier { ("tree_size", later) } else { (field, earlier) };
+    let signed = reaching(ledger, log, last, deadline).await?;
     let later = if later == 0 { signed.checkpoint.size } else { later };
     let hashes = log.consistency(earlier, later, &signed).await;
     let hashes = hashes.map_err(|error| unproved(ledger, error))?;
@@ -94,18 +96,17 @@ pub(super) async fn receipt(
     let log = log(ledger, &mut faults, request.partition);
     let position = position(&mut faults, "position", request.position, 0);
     let (log, position) = faults.finish(log.zip(position))?;
-    let signed = reaching(ledger, log, "position", position, deadline).await?;
+    let signed = reaching(ledger, log, ("position", position), deadline).await?;
     let receipt = log.receipt(position, &signed).await;
     let receipt = receipt.map_err(|error| unproved(ledger, error))?;
     Ok(GetReceiptResponse { receipt: receipt.to_string() })
 }
 
-/// A checkpoint that reaches `position`; of one where nothing is recorded, it says so.
+/// A checkpoint that reaches the position in a field; of one where nothing is recorded, it says so.
 async fn reaching(
     ledger: &Ledger,
     log: &Log,
-    field: &str,
-    position: u64,
+    (field, position): (&str, u64),
     deadline: Instant,
 ) -> Result<Signed, Failure> {
     // Whoever asks for what there is usually finds it proved.

@@ -127,7 +127,8 @@ fn a_changed_total_tile_or_checkpoint_is_found() {
         let mut tile = fs::read(&path).unwrap();
         tile[at] ^= 1;
         fs::write(path, tile).unwrap();
-        Change { name, export: &export, noted: &noted, position, checks: &["tiles"] }.assert_found();
+        Change { name, export: &export, noted: &noted, position, checks: &["tiles"] }
+            .assert_found();
     }
     // A tile above: the first record below the hash.
     let (export, noted) = fresh(dir.path(), &records);

@@ -12,9 +12,7 @@ use frikort_domain::{
     Decision, DecisionKey, Event, Facts, FrikortTag, GrantCard, LimitEntry, LimitSchedule,
     PaymentKey, PersonId, Record, ReportPayment, Role, decide,
 };
-use frikort_proof::{
-    Checkpoint, Edge, Hash, KeyName, SigningKey, leaf_hash,
-};
+use frikort_proof::{Checkpoint, Edge, Hash, KeyName, SigningKey, leaf_hash};
 use time::{Date, Duration, macros::date, macros::datetime};
 use uuid::Uuid;
 
@@ -30,18 +28,21 @@ pub(crate) fn history() -> Vec<String> {
     let mut ledger = Ledger::default();
     ledger.limit("20000.00", date!(2022 - 01 - 01));
     for person in 0..PERSONS {
-        ledger.decide(person, &Command::GrantCard(GrantCard {
-            key: DecisionKey {
-                municipality: "751".parse().unwrap(),
-                reference: format!("grant {person}").parse().unwrap(),
-            },
-            frikort: FrikortTag([7; 16]),
-            decided_on: TODAY,
-            effective_from: date!(2022 - 01 - 01),
-            born: date!(1870 - 05 - 17),
-            criteria: Criteria::default(),
-            applied_on: None,
-        }));
+        ledger.decide(
+            person,
+            &Command::GrantCard(GrantCard {
+                key: DecisionKey {
+                    municipality: "751".parse().unwrap(),
+                    reference: format!("grant {person}").parse().unwrap(),
+                },
+                frikort: FrikortTag([7; 16]),
+                decided_on: TODAY,
+                effective_from: date!(2022 - 01 - 01),
+                born: date!(1870 - 05 - 17),
+                criteria: Criteria::default(),
+                applied_on: None,
+            }),
+        );
     }
     let mut number = 0;
     while ledger.records.len() < RECORDS {
@@ -59,29 +60,38 @@ pub(crate) fn history() -> Vec<String> {
             components: None,
         };
         let oere = 50_000 + i64::try_from(number).unwrap() * 17;
-        ledger.decide(person, &Command::ReportPayment(ReportPayment {
-            key: key(number),
-            facts: facts(oere),
-            production_unit: None,
-            frikort: None,
-            ordinary_work: true,
-            reject_if_exceeds: false,
-        }));
+        ledger.decide(
+            person,
+            &Command::ReportPayment(ReportPayment {
+                key: key(number),
+                facts: facts(oere),
+                production_unit: None,
+                frikort: None,
+                ordinary_work: true,
+                reject_if_exceeds: false,
+            }),
+        );
         // Every third person's payments are corrected, every seventh's cancelled.
         if number % 3 == 0 {
-            ledger.decide(person, &Command::CorrectPayment(CorrectPayment {
-                key: key(number),
-                facts: facts(oere + 1),
-                frikort: None,
-                expected_revision: 1,
-            }));
+            ledger.decide(
+                person,
+                &Command::CorrectPayment(CorrectPayment {
+                    key: key(number),
+                    facts: facts(oere + 1),
+                    frikort: None,
+                    expected_revision: 1,
+                }),
+            );
         } else if number % 7 == 0 {
-            ledger.decide(person, &Command::CancelPayment(CancelPayment {
-                key: key(number),
-                reason: CancelReason::NotPaid,
-                frikort: None,
-                expected_revision: 1,
-            }));
+            ledger.decide(
+                person,
+                &Command::CancelPayment(CancelPayment {
+                    key: key(number),
+                    reason: CancelReason::NotPaid,
+                    frikort: None,
+                    expected_revision: 1,
+                }),
+            );
         }
         // A limit is raised on the way, and reaches everybody by and by.
         if number == 900 {

@@ -59,13 +59,11 @@ async fn a_whole_export_is_verified_by_both_and_gone_on_with() {
     // A checkpoint that does not go on from the one that is there.
     let other = filled(2, 700).await;
     let elsewhere = stack.dir.path().join("elsewhere");
-    let (status, said) =
-        audit(&other.ledger, &other.projector, &["export", shown(&elsewhere)]);
+    let (status, said) = audit(&other.ledger, &other.projector, &["export", shown(&elsewhere)]);
     assert_eq!(status, 0, "{said}");
     fs::copy(history.join("partition-1.checkpoint"), elsewhere.join("partition-1.checkpoint"))
         .unwrap();
-    let (status, said) =
-        audit(&other.ledger, &other.projector, &["export", shown(&elsewhere)]);
+    let (status, said) = audit(&other.ledger, &other.projector, &["export", shown(&elsewhere)]);
     assert_eq!(status, 1, "{said}");
 }
 
@@ -93,8 +91,7 @@ async fn an_export_that_was_killed_is_no_pass_and_is_gone_on_with() {
             fs::remove_dir_all(&history).unwrap();
         }
     }
-    let (status, said) =
-        audit(&stack.ledger, &stack.projector, &["export", shown(&history)]);
+    let (status, said) = audit(&stack.ledger, &stack.projector, &["export", shown(&history)]);
     assert_eq!(status, 0, "{finished} finished; {said}");
     let (status, told) = verify(&[shown(&history), "--key", &keys]);
     assert_eq!((status, &told["verdict"]), (0, &Value::from("verified")), "{told:#}");
@@ -110,8 +107,7 @@ async fn what_is_missing_of_an_export_is_said() {
     assert!(status == 2 && said.contains("not written: partition 0: the projector's"), "{said}");
     let (status, told) = verify(&[shown(&history)]);
     assert_eq!((status, &told["contradictions"]), (2, &0.into()), "{told:#}");
-    let (status, said) =
-        audit(&stack.ledger, &stack.projector, &["export", shown(&history)]);
+    let (status, said) = audit(&stack.ledger, &stack.projector, &["export", shown(&history)]);
     assert_eq!(status, 0, "{said}");
 
     // Extracts: a year by when it was recorded, and nothing beside it.

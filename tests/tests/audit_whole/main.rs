@@ -43,7 +43,9 @@ async fn pay(ledger: &Ledger, persons: &[String], payments: usize) {
         async move {
             ledger.report_payment(report(person, &reference, 10_000)).await?;
             match number % 10 {
-                3 => drop(ledger.correct_payment(correct(person, &reference, 1, facts(9_000))).await?),
+                3 => drop(
+                    ledger.correct_payment(correct(person, &reference, 1, facts(9_000))).await?,
+                ),
                 7 => drop(ledger.cancel_payment(cancel(person, &reference, 1)).await?),
                 _ => {}
             }

@@ -42,8 +42,7 @@ async fn the_witness_goes_on_and_alarms() {
     let other = filled(1, 10).await;
     let others = published_keys(other.dir.path(), 1);
     fs::copy(others, &keys).unwrap();
-    let (status, looks) =
-        watch(&stack.ledger, &stack.projector, &state, &["--key", shown(&keys)]);
+    let (status, looks) = watch(&stack.ledger, &stack.projector, &state, &["--key", shown(&keys)]);
     assert_eq!((status, seen(&looks)), (1, "alarm".to_owned()), "{looks:?}");
 
     // Nobody there: said, and no alarm.

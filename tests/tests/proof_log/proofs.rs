@@ -112,7 +112,8 @@ async fn what_is_not_there_is_said_by_field() {
         (0, 0, "earlier_tree_size"),
         (2, 1, "earlier_tree_size"),
         (1, -1, "tree_size"),
-        (1, i64::MAX, "earlier_tree_size"),
+        (1, i64::MAX, "tree_size"),
+        (i64::MAX, 0, "earlier_tree_size"),
     ] {
         let request = GetConsistencyProofRequest { partition: 0, earlier_tree_size, tree_size };
         let failure = failure(&ledger.audits.get_consistency_proof(request).await.unwrap_err());

@@ -12,13 +12,7 @@ use frikort_proto::{timestamp, v1::ReadEventsRequest};
 use serde::Serialize;
 use time::{Date, Month, OffsetDateTime, UtcOffset};
 
-use crate::{
-    Ending,
-    client::Service,
-    events, output,
-    progress::Progress,
-    wire,
-};
+use crate::{Ending, client::Service, events, output, progress::Progress, wire};
 
 mod beside;
 mod records;
@@ -124,8 +118,14 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Ending> {
             whole(beside, target, head, &mut progress).await?
         } else {
             let request = extract.request.clone();
-            records(&ledger, target, request, args.until.map(|until| until.min(head)), &mut progress)
-                .await?
+            records(
+                &ledger,
+                target,
+                request,
+                args.until.map(|until| until.min(head)),
+                &mut progress,
+            )
+            .await?
         };
         exported.files.push(file);
     }
@@ -229,7 +229,8 @@ fn told(exported: &Exported, json: bool) -> anyhow::Result<()> {
     }
     for Written { file, last_position, written, beside, .. } in &exported.files {
         let beside = beside.to_string();
-        let line = format!("{file}: {written} records more, up to position {last_position}{beside}");
+        let line =
+            format!("{file}: {written} records more, up to position {last_position}{beside}");
         output::line(&line)?;
     }
     for what in &exported.not_written {

@@ -134,21 +134,33 @@ pub(super) struct Unread {
     pub(super) what: String,
 }
 
-/// A line as a record; whether it is in the one form in which it may be written, see [`form`].
+/// A line as a record.
 pub(super) fn read(line: &[u8]) -> Result<Record, Box<Unread>> {
     let Ok(text) = std::str::from_utf8(line) else {
         let what = "it is no record: not UTF-8".to_owned();
         return Err(Box::new(Unread { place: None, stream: None, unknown: false, what }));
     };
-    Record::decode(text).map_err(|error| {
-        let (unknown, what) = match &error {
-            RecordError::UnknownSchema(_) | RecordError::UnknownType(_) => (true, error.to_string()),
+    Record::decode(text).map_err(|error| Box::new(Unread::new(text, &error)))
+}
+
+/// What is wrong with a line that reads as this record, and would be written otherwise.
+pub(super) fn form(line: &[u8], record: &Record) -> Option<Fault> {
+    let fault = record.fault_of_form(&String::from_utf8_lossy(line))?;
+    Some(Fault::new(Check::Form, fault))
+}
+
+impl Unread {
+    fn new(text: &str, error: &RecordError) -> Self {
+        let (unknown, what) = match error {
+            RecordError::UnknownSchema(_) | RecordError::UnknownType(_) => {
+                (true, error.to_string())
+            }
             RecordError::Malformed(cause) => (false, format!("it is no record: {cause}")),
             RecordError::WrongParts(_) => (false, format!("it is no record: {error}")),
         };
         let line = serde_json::from_str::<serde_json::Value>(text).ok();
-        Box::new(Unread { place: line.as_ref().and_then(place), stream: line.and_then(stream), unknown, what })
-    })
+        Self { place: line.as_ref().and_then(place), stream: line.and_then(stream), unknown, what }
+    }
 }
 
 fn place(line: &serde_json::Value) -> Option<(i32, i64)> {
@@ -161,29 +173,6 @@ fn stream(mut line: serde_json::Value) -> Option<Stream> {
         Some(person) => serde_json::from_value(person).ok().map(Stream::Person),
         None => line.is_object().then_some(Stream::Partition),
     }
-}
-
-/// What is wrong with a line that reads, and would be written otherwise.
-pub(super) fn form(line: &[u8], record: &Record) -> Option<Fault> {
-    const ID: &str = "\"event_id\":\"";
-    // A UUID and its quotation mark.
-    const LENGTH: usize = 37;
-    let written = record.encode();
-    if written.as_bytes() == line {
-        return None;
-    }
-    let around = |text: &str| {
-        let (before, after) = text.split_once(ID)?;
-        Some((before.to_owned(), after.get(LENGTH..)?.to_owned()))
-    };
-    let line = String::from_utf8_lossy(line);
-    let what = match around(&line) {
-        Some(rest) if Some(&rest) == around(&written).as_ref() => {
-            "its event id is not that of its partition and position"
-        }
-        _ => "it is not in the form in which a record is written",
-    };
-    Some(Fault::new(Check::Form, what))
 }
 
 /// A version where another one must be.

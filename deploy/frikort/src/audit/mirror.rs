@@ -8,9 +8,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
-use frikort_proof::{
-    Checkpoint, Edge, HASH_BYTES, Hash, TILE_WIDTH, Tile, VerifierKey, leaf_hash,
-};
+use frikort_proof::{Checkpoint, Edge, HASH_BYTES, Hash, TILE_WIDTH, Tile, VerifierKey, leaf_hash};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
@@ -105,7 +103,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Ending> {
         let Mirrored { dir, size, fetched, .. } = &mirrored.with_context(|| shown)?;
         output::line(&if args.json {
             let verdict = "verified";
-            serde_json::to_string(&Mirrored { dir: dir.clone(), size: *size, fetched: *fetched, verdict })?
+            serde_json::to_string(&Mirrored {
+                dir: dir.clone(),
+                size: *size,
+                fetched: *fetched,
+                verdict,
+            })?
         } else {
             format!("{dir}: {size} records, {fetched} files fetched, all verified")
         })?;
@@ -354,7 +357,8 @@ impl Mirror {
             let entry = split_entry(&mut rest);
             if entry.map(leaf_hash).as_ref() != Some(leaf) {
                 let position = number * FULL + at as u64 + 1;
-                let what = format!("position {position}: the record is not the one that was logged");
+                let what =
+                    format!("position {position}: the record is not the one that was logged");
                 return Err(Contradicted(what).into());
             }
         }

@@ -64,11 +64,7 @@ pub(super) struct Proved {
 }
 
 impl Proved {
-    pub(super) fn new(
-        partition: i32,
-        tiles: Vec<Tiles>,
-        mut checkpoints: Vec<Known>,
-    ) -> Self {
+    pub(super) fn new(partition: i32, tiles: Vec<Tiles>, mut checkpoints: Vec<Known>) -> Self {
         checkpoints.sort_by_key(|known| known.checkpoint.size);
         Self {
             partition,
@@ -157,7 +153,8 @@ impl Proved {
             })
             .collect();
         for (file, of) in short {
-            let what = format!("{of} records were signed, and there are {size}: the next is missing");
+            let what =
+                format!("{of} records were signed, and there are {size}: the next is missing");
             self.add(file, Check::Checkpoints, size + 1, what, findings);
         }
         Ok(())
@@ -185,16 +182,25 @@ impl Proved {
             }
             let first = self.sound + 1;
             let (index, what) = match self.differs.filter(|differs| *differs >= first) {
-                Some(index) => (index, format!(
-                    "not the first {size} records that were signed: this one differs, says its tile"
-                )),
-                None if !self.tiles.is_empty() => (first, format!(
-                    "not the first {size} records that were signed; the tiles are those of \
+                Some(index) => (
+                    index,
+                    format!(
+                        "not the first {size} records that were signed: this one differs, says its tile"
+                    ),
+                ),
+                None if !self.tiles.is_empty() => (
+                    first,
+                    format!(
+                        "not the first {size} records that were signed; the tiles are those of \
                      these records, so one of {first} to {size} differs, or the checkpoint does"
-                )),
-                None => (first, format!(
-                    "not the first {size} records that were signed: one of {first} to {size} differs"
-                )),
+                    ),
+                ),
+                None => (
+                    first,
+                    format!(
+                        "not the first {size} records that were signed: one of {first} to {size} differs"
+                    ),
+                ),
             };
             self.add(file, Check::Checkpoints, index, what, findings);
         }
@@ -256,14 +262,7 @@ impl Proved {
     }
 
     /// A hash of a stored tile does not follow from the records.
-    fn differs_at(
-        &self,
-        at: usize,
-        level: u32,
-        number: u64,
-        hash: usize,
-        findings: &mut Findings,
-    ) {
+    fn differs_at(&self, at: usize, level: u32, number: u64, hash: usize, findings: &mut Findings) {
         let file = self.tiles[at].file;
         let first = (number * TILE_WIDTH as u64 + hash as u64) << (8 * level);
         let name = tiles::tile_path(level, number, TILE_WIDTH as u64);

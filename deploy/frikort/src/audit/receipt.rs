@@ -169,10 +169,11 @@ fn check(text: &str, keys: &[VerifierKey]) -> Result<Filed, (Verdict, String)> {
         let what = format!("no key of its log was given: {}", unverified.origin.as_str());
         return Err((Verdict::Unreadable, what));
     }
-    let checkpoint = receipt.verify(keys).map_err(|error| match std::error::Error::source(&error) {
-        Some(cause) => wrong(format!("{error}: {cause}")),
-        None => wrong(error.to_string()),
-    })?;
+    let checkpoint =
+        receipt.verify(keys).map_err(|error| match std::error::Error::source(&error) {
+            Some(cause) => wrong(format!("{error}: {cause}")),
+            None => wrong(error.to_string()),
+        })?;
     let record = history::read(&receipt.record).map_err(|unread| {
         (if unread.unknown { Verdict::Unreadable } else { Verdict::Contradiction }, unread.what)
     })?;

@@ -254,7 +254,10 @@ impl Report {
             self.not_checked("there is no record".to_owned());
         }
         self.checks = Check::ALL
-            .map(|check| CheckReport { check: check.name(), contradictions: self.findings.of(check) })
+            .map(|check| CheckReport {
+                check: check.name(),
+                contradictions: self.findings.of(check),
+            })
             .into();
         self.first_contradiction = self.findings.first().map(|finding| {
             let Place { file, line, partition, position, .. } = finding.place;
@@ -299,9 +302,7 @@ impl Report {
                 report.agrees = checkpoint.agrees;
             }
             if checkpoint.agrees.is_none() {
-                self.not_checked(format!(
-                    "{file}: the records do not begin with the first"
-                ));
+                self.not_checked(format!("{file}: the records do not begin with the first"));
             }
         }
         if extract {

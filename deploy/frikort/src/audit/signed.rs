@@ -61,7 +61,8 @@ pub(super) async fn check_continues(
 ) -> anyhow::Result<()> {
     let at = |what: &str| {
         let (old, new) = (earlier.size, later.size);
-        let what = format!("partition {partition}: checkpoints of {old} and of {new} records {what}");
+        let what =
+            format!("partition {partition}: checkpoints of {old} and of {new} records {what}");
         Err(Contradicted(what).into())
     };
     if later.size < earlier.size {

@@ -1,13 +1,7 @@
 //! What an export has beside a partition's records: the projector's totals, the log's keys and
 //! tiles, and the signed checkpoint, which gets its name last.
 
-use std::{
-    fmt,
-    fs::File,
-    io::BufWriter,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{fmt, fs::File, io::BufWriter, path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
 use frikort_domain::Amount;

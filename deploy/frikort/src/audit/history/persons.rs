@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
-use frikort_domain::{Account, Amount, Event, LimitSchedule, PersonId, Record, redecide};
+use frikort_domain::{
+    Account, Amount, Event, LimitHistory, LimitSchedule, PersonId, Record, Replay, Unsound,
+};
 
 use super::{Check, Counts, Fault, Stream, Unread, not_next};
 
@@ -16,7 +18,7 @@ struct Person {
 
 enum State {
     /// All of the person's records so far are folded in.
-    Known(Box<Account>),
+    Known(Box<Replay>),
     /// The first records are not there; the version of the last one.
     WithoutBegin(i64),
     /// Something contradicts or cannot be read; nothing follows from here.
@@ -28,7 +30,7 @@ enum State {
 struct Limits {
     /// A record of them could not be read: they may be others.
     lost: bool,
-    schedule: LimitSchedule,
+    history: LimitHistory,
 }
 
 /// One person's year as the history has it.
@@ -59,13 +61,13 @@ impl Persons {
 
     /// The limits of a partition on record.
     pub(in crate::audit) fn limits(&self, partition: i32) -> Option<&LimitSchedule> {
-        self.limits.get(&partition).map(|limits| &limits.schedule)
+        self.limits.get(&partition)?.history.as_of(i64::MAX)
     }
 
     /// A person's account, where all of the history is known.
     pub(in crate::audit) fn account(&self, person: PersonId) -> Option<&Account> {
         match &self.persons.get(&person)?.state {
-            State::Known(account) => Some(account),
+            State::Known(replay) => Some(replay.account()),
             State::WithoutBegin(_) | State::Lost => None,
         }
     }
@@ -78,7 +80,7 @@ impl Persons {
     /// The persons whose history is known: each with the partition and the account.
     pub(in crate::audit) fn accounts(&self) -> impl Iterator<Item = (PersonId, i32, &Account)> {
         self.persons.iter().filter_map(|(&id, person)| match &person.state {
-            State::Known(account) => Some((id, person.partition, account.as_ref())),
+            State::Known(replay) => Some((id, person.partition, replay.account())),
             State::WithoutBegin(_) | State::Lost => None,
         })
     }
@@ -87,11 +89,11 @@ impl Persons {
     pub(in crate::audit) fn take(&mut self, record: &Record, begins: bool) -> Option<Fault> {
         let limits = self.limits.entry(record.partition).or_default();
         if let Event::AnnualLimitSet(entry) = &record.event {
-            limits.schedule.set(entry.clone());
+            limits.history.set(entry.clone(), record.position);
             return None;
         }
         // Where the beginning is missing, so are limits: nothing can be decided.
-        let limits = (begins && !limits.lost).then_some(&limits.schedule);
+        let limits = (begins && !limits.lost).then_some(&limits.history);
         let person = match self.persons.entry(record.person_id?) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(Person {
@@ -122,68 +124,55 @@ impl Persons {
 }
 
 impl Person {
-    /// Holds the next record against the person's stream, decides it anew, and moves on.
+    /// Holds the next record against the person's stream, decides it anew, and moves on. After an
+    /// outcome that does not follow it goes on from what is recorded, if that makes sense by itself.
     fn take(
         &mut self,
         record: &Record,
-        limits: Option<&LimitSchedule>,
+        limits: Option<&LimitHistory>,
         counts: &mut Counts,
     ) -> Option<Fault> {
-        let next = match &self.state {
-            State::Known(account) => account.version() + 1,
-            State::WithoutBegin(version) => version + 1,
+        let (fault, goes_on) = match &mut self.state {
             State::Lost => {
                 counts.after += 1;
                 return None;
             }
-        };
-        let fault = if self.partition != record.partition {
-            let what = "the person's records lie in another partition";
-            Some(Fault::new(Check::Versions, what))
-        } else if record.version != next {
-            Some(not_next(record.version, next))
-        } else {
-            self.fold(record, limits, counts)
-        };
-        if let Some(fault) = &fault {
-            counts.contradicting += 1;
-            if fault.check == Check::Versions {
-                self.state = State::Lost;
+            _ if self.partition != record.partition => {
+                let what = "the person's records lie in another partition";
+                (Fault::new(Check::Versions, what), false)
             }
-        }
-        fault
-    }
-
-    /// Folds in the next record, and decides it anew where the limits are known. After an outcome
-    /// that does not follow it goes on from what is recorded, if that makes sense by itself.
-    fn fold(
-        &mut self,
-        record: &Record,
-        limits: Option<&LimitSchedule>,
-        counts: &mut Counts,
-    ) -> Option<Fault> {
-        let account = match &mut self.state {
-            State::Known(account) => account,
-            State::WithoutBegin(version) => {
+            State::WithoutBegin(version) if record.version == *version + 1 => {
                 *version = record.version;
                 counts.without_begin += 1;
                 return None;
             }
-            State::Lost => return None,
+            State::WithoutBegin(version) => (not_next(record.version, *version + 1), false),
+            State::Known(replay) => match replay.take(record, limits) {
+                Ok(()) if limits.is_some() => {
+                    counts.decided += 1;
+                    return None;
+                }
+                Ok(()) => {
+                    counts.folded += 1;
+                    return None;
+                }
+                Err(unsound) => (fault(&unsound), unsound.goes_on()),
+            },
         };
-        let decided = limits.map_or(Ok(()), |limits| redecide(account, limits, record));
-        let (version, position, at) = (record.version, record.position, record.recorded_at);
-        let applied = account.apply(&record.event, version, position, at);
-        if applied.is_err() {
+        counts.contradicting += 1;
+        if !goes_on {
             self.state = State::Lost;
         }
-        match decided.and(applied) {
-            Err(error) => return Some(Fault::new(Check::Outcomes, error.what)),
-            Ok(()) if limits.is_some() => counts.decided += 1,
-            Ok(()) => counts.folded += 1,
-        }
-        None
+        Some(fault)
     }
+}
+
+fn fault(unsound: &Unsound) -> Fault {
+    let check = match unsound {
+        Unsound::Version { .. } | Unsound::Order { .. } => Check::Versions,
+        Unsound::Outcome(_) | Unsound::Broken(_) => Check::Outcomes,
+    };
+    Fault::new(check, unsound.to_string())
 }
 
 impl Year {

@@ -65,7 +65,8 @@ impl<'a> InOrder<'a> {
             if let Some((path, file)) = totals {
                 self.totals(partition, file, &path)?;
             }
-            let whole = tiles.iter().any(Tiles::is_own) && self.known.claimed.contains_key(&partition);
+            let whole =
+                tiles.iter().any(Tiles::is_own) && self.known.claimed.contains_key(&partition);
             if checkpoints.iter().any(|known| known.own) && !whole {
                 self.report.missing(format!(
                     "partition {partition}: the tiles, the projector's totals, or both are not there"
@@ -204,7 +205,8 @@ impl<'a> InOrder<'a> {
         let Some(claims::Head { position, .. }) = claimed else { return Ok(()) };
         if !ended {
             self.report.not_checked(format!(
-                "{} has no last line: what wrote it was cut off", path.display()
+                "{} has no last line: what wrote it was cut off",
+                path.display()
             ));
         }
         let index = u64::try_from(position).unwrap_or_default();

@@ -191,7 +191,8 @@ fn own(
     }
     let named = |key: &&VerifierKey| *key.name() == checkpoint.origin;
     if keys.iter().find(named).is_none() {
-        report.missing(format!("the signature of partition {partition}'s checkpoint: no key of it"));
+        report
+            .missing(format!("the signature of partition {partition}'s checkpoint: no key of it"));
     } else if let Err(error) = Checkpoint::verify(note, keys) {
         report.findings.add(place, fault(error.to_string()));
     }

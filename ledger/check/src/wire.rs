@@ -1,0 +1,50 @@
+//! Findings as messages, the same for both services that tell them.
+
+use frikort_proto::v1::{CheckConcluded, CheckFinding, CheckKind, CheckProgress, LedgerPosition};
+
+use crate::finding::{Checked, Concluded, Finding, Kind, Progress};
+
+impl From<Kind> for CheckKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Form => Self::Form,
+            Kind::Position => Self::Position,
+            Kind::Instant => Self::Instant,
+            Kind::Version => Self::Version,
+            Kind::Outcome => Self::Outcome,
+            Kind::Tile => Self::Tile,
+            Kind::Checkpoint => Self::Checkpoint,
+            Kind::Projection => Self::Projection,
+        }
+    }
+}
+
+impl From<Finding> for CheckFinding {
+    fn from(finding: Finding) -> Self {
+        let Finding { partition, position, kind, person_id, description } = finding;
+        let person_id = person_id.map(|person| person.to_string()).unwrap_or_default();
+        Self { partition, position, kind: CheckKind::from(kind).into(), person_id, description }
+    }
+}
+
+impl From<Progress> for CheckProgress {
+    fn from(Progress { done, total }: Progress) -> Self {
+        Self { done, total }
+    }
+}
+
+impl From<Checked> for LedgerPosition {
+    fn from(Checked { partition, position, recorded_at }: Checked) -> Self {
+        Self::new(partition, position, recorded_at)
+    }
+}
+
+impl From<Concluded> for CheckConcluded {
+    fn from(concluded: Concluded) -> Self {
+        Self {
+            checked: concluded.checked.into_iter().map(LedgerPosition::from).collect(),
+            findings: i64::try_from(concluded.findings).unwrap_or(i64::MAX),
+            not_checked: concluded.not_checked,
+        }
+    }
+}

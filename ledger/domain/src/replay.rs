@@ -1,0 +1,99 @@
+//! One stream after another, replayed from its records alone: what an auditor does with a history.
+//! Each record is held against the ones before it in its stream, decided anew by the limits as they
+//! stood at its position, and folded in. What must stay out: where records come from, and their form.
+
+use crate::{
+    Account, LimitEntry, LimitSchedule, Record, account::Contradiction, redecide::redecide,
+};
+
+/// The limits of a partition as they stood at each of its positions.
+#[derive(Clone, Debug, Default)]
+pub struct LimitHistory {
+    /// Position of each entry, ascending, with the schedule from there on. There are few.
+    steps: Vec<(i64, LimitSchedule)>,
+}
+
+impl LimitHistory {
+    /// Takes in the entry recorded at `position`; they come in order of position.
+    pub fn set(&mut self, entry: LimitEntry, position: i64) {
+        let mut schedule = self.as_of(i64::MAX).cloned().unwrap_or_default();
+        schedule.set(entry);
+        self.steps.push((position, schedule));
+    }
+
+    /// The limits on record after the event at `position`; `None` where there was none.
+    pub fn as_of(&self, position: i64) -> Option<&LimitSchedule> {
+        let known = self.steps.partition_point(|(at, _)| *at <= position);
+        known.checked_sub(1).map(|last| &self.steps[last].1)
+    }
+}
+
+/// Why a record does not follow from the ones before it in its stream.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsound {
+    /// It is not the next of its stream. Nothing follows from here.
+    #[error("version {found} of its stream stands where {next} must")]
+    Version {
+        /// The record's version.
+        found: i64,
+        /// That of the stream's next record.
+        next: i64,
+    },
+    /// It has a lower position than the record before it in the stream. Nothing follows from here.
+    #[error("it comes before the version before it, which is at position {before}")]
+    Order {
+        /// Position of the version before.
+        before: i64,
+    },
+    /// Another outcome follows; what is recorded makes sense by itself, and the replay goes on
+    /// from it.
+    #[error("{}", .0.what)]
+    Outcome(Contradiction),
+    /// It makes no sense after the records before it. Nothing follows from here.
+    #[error("{}", .0.what)]
+    Broken(Contradiction),
+}
+
+impl Unsound {
+    /// Whether the account still is what is recorded, so that the next record can be held
+    /// against it.
+    pub fn goes_on(&self) -> bool {
+        matches!(self, Self::Outcome(_))
+    }
+}
+
+/// One person's records so far.
+#[derive(Clone, Debug, Default)]
+pub struct Replay {
+    account: Account,
+    position: i64,
+}
+
+impl Replay {
+    /// What the records so far come to.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Takes the person's next record. Where the limits are not known, it is not decided anew: that
+    /// totals and splits follow from the state before is held all the same.
+    pub fn take(&mut self, record: &Record, limits: Option<&LimitHistory>) -> Result<(), Unsound> {
+        let Record { version, position, recorded_at, .. } = *record;
+        let next = self.account.version() + 1;
+        if version != next {
+            return Err(Unsound::Version { found: version, next });
+        }
+        if position <= self.position {
+            return Err(Unsound::Order { before: self.position });
+        }
+        self.position = position;
+        let none = LimitSchedule::default();
+        let decided = limits.map_or(Ok(()), |limits| {
+            redecide(&self.account, limits.as_of(position).unwrap_or(&none), record)
+        });
+        self.account
+            .apply(&record.event, version, position, recorded_at)
+            .map_err(Unsound::Broken)?;
+        decided.map_err(Unsound::Outcome)
+    }
+}
