@@ -267,8 +267,11 @@ def read_beside(base, number, keys, older):
     notes, missing, own = [], [], f"{base}.checkpoint"
     for file in older + ([own] if base else []):
         origin, size, root, signed = read_note(Path(file).read_bytes().decode(), keys)
-        if file == own and not origin.endswith(f"/frikort/partition/{number}"):
+        of_this = origin.endswith(f"/frikort/partition/{number}") or number is None
+        if file == own and not of_this:
             raise At(size, f"{file} is another log's")
+        if not of_this:
+            continue  # an older one of another partition
         if file == own and keys and not signed:
             raise At(size, f"{file} is signed by none of the keys")
         if not signed:
@@ -314,7 +317,8 @@ def verify(part, files, notes, totals, missing):
 
 
 def main():
-    options = argparse.ArgumentParser(usage=__doc__)
+    options = argparse.ArgumentParser(description=__doc__,
+                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--key", action="append", default=[])
     options.add_argument("--checkpoint", action="append", default=[])
     options.add_argument("files", nargs="+")
@@ -324,9 +328,9 @@ def main():
         for file in args.files[1:]:
             try:
                 verify_receipt(file, keys)
-            except WRONG as what:
+            except (OSError, *WRONG) as what:
                 print(f"{file}: {type(what).__name__}: {what}", file=sys.stderr)
-                return 1
+                return 2 if isinstance(what, OSError) else 1
         return 0
     named = re.fullmatch(r"(.*partition-([0-9]+))\..*", args.files[0])
     base = named[1] if named and os.path.exists(f"{named[1]}.checkpoint") else None
@@ -334,7 +338,7 @@ def main():
     homes += [f"{named[1]}.tiles"] if named else []
     part = Partition(base, list(dict.fromkeys(homes)))
     try:
-        if base and not keys:
+        if base and not keys and os.path.exists(f"{base}.keys"):
             print("keys: those that came with the export, only the server's word", file=sys.stderr)
             keys = read_keys([f"{base}.keys"])
         notes, totals, missing = read_beside(base, named and named[2], keys, args.checkpoint)

@@ -36,9 +36,13 @@ Exit codes of each:
   64  the command line makes no sense
 
 Examples:
-  frikort audit export history              one file a partition; again to go on
-  frikort audit verify history              needs the files and nothing else
+  frikort audit export history              everything, with checkpoint, tiles, totals; again to go on
+  frikort audit verify history --key log.vkey --checkpoint noted.checkpoint
   frikort audit verify --json history | jq .first_contradiction
+  frikort audit receipt get --position 4711 --out 4711.tlog-proof
+  frikort audit receipt verify --key log.vkey *.tlog-proof
+  frikort audit watch --state witness       remembers checkpoints, alarms on another history
+  frikort audit mirror mirror               the log's static files, all verified
   frikort audit totals                      the projector against a replay of everything
   frikort audit check                       the server checks its own tables, all of them";
 

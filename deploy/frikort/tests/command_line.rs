@@ -32,6 +32,11 @@ fn bad_usage_is_told_apart_from_failure() {
         &["audit"],
         &["audit", "verify"],
         &["audit", "export", "history", "--until", "0"],
+        &["audit", "export", "history", "--until", "9", "--year", "2025"],
+        &["audit", "receipt", "get"],
+        &["audit", "receipt", "verify"],
+        &["audit", "watch", "--interval", "0"],
+        &["audit", "mirror"],
         &["nonsense"],
     ] {
         let output = frikort(arguments);
@@ -59,8 +64,15 @@ fn nobody_there_is_exit_code_2_and_one_line() {
 
 #[test]
 fn an_audit_says_how_it_ends_and_never_passes_what_it_could_not_read() {
-    for of in [&["audit", "--help"][..], &["audit", "export", "--help"], &["audit", "totals", "-h"]]
-    {
+    for of in [
+        &["audit", "--help"][..],
+        &["audit", "export", "--help"],
+        &["audit", "totals", "-h"],
+        &["audit", "receipt", "get", "--help"],
+        &["audit", "receipt", "verify", "--help"],
+        &["audit", "watch", "--help"],
+        &["audit", "mirror", "--help"],
+    ] {
         assert!(text(&frikort(of).stdout).contains("Exit codes"), "{of:?}");
     }
     let help = frikort(&["audit", "verify", "--help"]);
@@ -71,8 +83,15 @@ fn an_audit_says_how_it_ends_and_never_passes_what_it_could_not_read() {
         frikort(&["audit", "verify", "--without-checkpoint", "/nowhere/partition-0.jsonl"]);
     assert_eq!(nothing.status.code(), Some(2));
     assert!(nothing.stdout.is_empty() && text(&nothing.stderr).contains("/nowhere"));
-    let nobody = frikort(&["audit", "export", "/nowhere", "--ledger", "127.0.0.1:1"]);
-    assert_eq!(nobody.status.code(), Some(2));
+    for of in [
+        &["export", "/nowhere"][..],
+        &["mirror", "/nowhere"],
+        &["receipt", "get", "--position", "1"],
+    ] {
+        let nobody = frikort(&[&["audit"], of, &["--ledger", "127.0.0.1:1"]].concat());
+        assert_eq!(nobody.status.code(), Some(2), "{of:?}");
+        assert!(text(&nobody.stderr).contains("does not answer"), "{of:?}");
+    }
 }
 
 #[test]

@@ -21,19 +21,13 @@ async fn a_whole_export_is_verified_by_both_and_gone_on_with() {
     let exported: Value = serde_json::from_str(said.split("\nexport").next().unwrap()).unwrap();
     for file in exported["files"].as_array().unwrap() {
         assert_eq!(file["checkpoint"], file["last_position"], "{exported}");
-        assert!(file["tiles"].as_u64().unwrap() >= 2 && file["totals"].is_u64(), "{exported}");
+        assert!(file["tiles"].as_u64().unwrap() >= 1 && file["totals"].is_u64(), "{exported}");
     }
     let assert_verified = |older: &[&str]| {
         let (status, told) = verify(&[&[shown(&history), "--key", &keys], older].concat());
         assert_eq!((status, &told["verdict"]), (0, &Value::from("verified")), "{told:#}");
         for partition in 0..2 {
             let file = history.join(format!("partition-{partition}.jsonl"));
-            // One partition at a time.
-            let older = older.iter().filter(|name| {
-                !name.contains("partition-") || name.contains(&format!("partition-{partition}."))
-            });
-            let older: Vec<&str> = older.copied().collect();
-            let older = if older.len() % 2 == 0 { &older[..] } else { &older[1..] };
             let (status, errors) = second(&[older, &["--key", &keys, shown(&file)]].concat());
             assert_eq!((status, errors.as_str()), (0, ""), "{errors}");
         }

@@ -112,7 +112,6 @@ impl Persons {
     pub(in crate::audit) fn lose(&mut self, unread: &Unread) {
         match (unread.stream, unread.place) {
             (Some(Stream::Person(person)), Some((partition, _))) => {
-                self.limits.entry(partition).or_default();
                 self.persons.insert(person, Person { partition, state: State::Lost });
             }
             (Some(Stream::Partition), Some((partition, _))) => {
