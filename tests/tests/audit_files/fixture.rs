@@ -28,70 +28,18 @@ pub(crate) fn history() -> Vec<String> {
     let mut ledger = Ledger::default();
     ledger.limit("20000.00", date!(2022 - 01 - 01));
     for person in 0..PERSONS {
-        ledger.decide(
-            person,
-            &Command::GrantCard(GrantCard {
-                key: DecisionKey {
-                    municipality: "751".parse().unwrap(),
-                    reference: format!("grant {person}").parse().unwrap(),
-                },
-                frikort: FrikortTag([7; 16]),
-                decided_on: TODAY,
-                effective_from: date!(2022 - 01 - 01),
-                born: date!(1870 - 05 - 17),
-                criteria: Criteria::default(),
-                applied_on: None,
-            }),
-        );
+        ledger.decide(person, &grant(person));
     }
     let mut number = 0;
     while ledger.records.len() < RECORDS {
         number += 1;
-        let person = number % PERSONS;
-        let key = |number: u128| PaymentKey {
-            employer_cvr: BAKERY.parse().unwrap(),
-            reference: format!("p {number}").parse().unwrap(),
-        };
-        let facts = |oere| Facts {
-            amount: Amount::from_oere(oere).unwrap(),
-            payment_date: TODAY,
-            work: None,
-            hours: None,
-            components: None,
-        };
-        let oere = 50_000 + i64::try_from(number).unwrap() * 17;
-        ledger.decide(
-            person,
-            &Command::ReportPayment(ReportPayment {
-                key: key(number),
-                facts: facts(oere),
-                production_unit: None,
-                frikort: None,
-                ordinary_work: true,
-                reject_if_exceeds: false,
-            }),
-        );
-        // Every third person's payments are corrected, every seventh's cancelled.
+        let (person, oere) = (number % PERSONS, 50_000 + i64::try_from(number).unwrap() * 17);
+        ledger.decide(person, &report(number, oere));
+        // Every third payment is corrected, every seventh cancelled.
         if number % 3 == 0 {
-            ledger.decide(
-                person,
-                &Command::CorrectPayment(CorrectPayment {
-                    key: key(number),
-                    facts: facts(oere + 1),
-                    frikort: None,
-                    expected_revision: 1,
-                }),
-            );
+            ledger.decide(person, &correct(number, oere + 1));
         } else if number % 7 == 0 {
-            ledger.decide(
-                person,
-                &Command::CancelPayment(CancelPayment {
-                    key: key(number),
-                    reason: CancelReason::NotPaid,
-                    frikort: None,
-                    expected_revision: 1,
-                }),
-            );
+            ledger.decide(person, &cancel(number));
         }
         // A limit is raised on the way, and reaches everybody by and by.
         if number == 900 {
@@ -103,6 +51,54 @@ pub(crate) fn history() -> Vec<String> {
     }
     ledger.records.truncate(RECORDS);
     ledger.records
+}
+
+fn grant(person: u128) -> Command {
+    Command::GrantCard(GrantCard {
+        key: DecisionKey {
+            municipality: "751".parse().unwrap(),
+            reference: format!("grant {person}").parse().unwrap(),
+        },
+        frikort: FrikortTag([7; 16]),
+        decided_on: TODAY,
+        effective_from: date!(2022 - 01 - 01),
+        born: date!(1870 - 05 - 17),
+        criteria: Criteria::default(),
+        applied_on: None,
+    })
+}
+
+fn report(number: u128, oere: i64) -> Command {
+    Command::ReportPayment(ReportPayment {
+        key: payment(number),
+        facts: facts(oere),
+        production_unit: None,
+        frikort: None,
+        ordinary_work: true,
+        reject_if_exceeds: false,
+    })
+}
+
+fn correct(number: u128, oere: i64) -> Command {
+    let (key, facts) = (payment(number), facts(oere));
+    Command::CorrectPayment(CorrectPayment { key, facts, frikort: None, expected_revision: 1 })
+}
+
+fn cancel(number: u128) -> Command {
+    let (key, reason) = (payment(number), CancelReason::NotPaid);
+    Command::CancelPayment(CancelPayment { key, reason, frikort: None, expected_revision: 1 })
+}
+
+fn payment(number: u128) -> PaymentKey {
+    PaymentKey {
+        employer_cvr: BAKERY.parse().unwrap(),
+        reference: format!("p {number}").parse().unwrap(),
+    }
+}
+
+fn facts(oere: i64) -> Facts {
+    let amount = Amount::from_oere(oere).unwrap();
+    Facts { amount, payment_date: TODAY, work: None, hours: None, components: None }
 }
 
 #[derive(Default)]

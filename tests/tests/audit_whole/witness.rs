@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use frikort_tests::{
     client::{Ledger, new_cpr},
     process::{Kind, Service, signing_key},
+    stack::Stack,
 };
 use serde_json::Value;
 
@@ -17,11 +18,14 @@ fn watch(ledger: &Service, projector: &Service, state: &Path, more: &[&str]) -> 
     (status, lines.collect())
 }
 
+fn seen(looks: &[Value]) -> String {
+    looks[0]["seen"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_witness_goes_on_and_alarms() {
     let mut stack = filled(1, 300).await;
     let state = stack.dir.path().join("witness");
-    let seen = |looks: &[Value]| looks[0]["seen"].as_str().unwrap().to_owned();
     let (status, looks) = watch(&stack.ledger, &stack.projector, &state, &[]);
     assert_eq!((status, seen(&looks)), (0, "begins".to_owned()));
     let ledger = Ledger::new(stack.ledger.channel().await.unwrap());
@@ -51,7 +55,11 @@ async fn the_witness_goes_on_and_alarms() {
     let (status, looks) = watch(&stack.ledger, &stack.projector, &state, &[]);
     assert_eq!((status, seen(&looks)), (2, "unseen".to_owned()), "{looks:?}");
 
-    // The database is set back, and so is what the signer keeps: only a witness can tell.
+    alarms_when_set_back(&stack, &state, &kept).await;
+}
+
+/// The database is set back, and so is what the signer keeps: only a witness can tell.
+async fn alarms_when_set_back(stack: &Stack, state: &Path, kept: &[u8]) {
     let keep = stack.dir.path().join("signing.key.partition-0.checkpoint");
     fs::remove_file(keep).unwrap();
     tamper(
@@ -68,7 +76,7 @@ async fn the_witness_goes_on_and_alarms() {
     let back = Service::start(Kind::Ledger, &stack.database, dir).await.unwrap();
     let get = ["receipt", "get", "--position", "200"];
     assert_eq!(audit(&back, &stack.projector, &get).0, 0, "it signs again");
-    let (status, looks) = watch(&back, &stack.projector, &state, &[]);
+    let (status, looks) = watch(&back, &stack.projector, state, &[]);
     assert_eq!((status, seen(&looks)), (1, "alarm".to_owned()), "{looks:?}");
     assert!(looks[0]["what"].as_str().unwrap().contains("set back"), "{looks:?}");
     // Both notes are there.
@@ -83,7 +91,7 @@ async fn a_mirror_is_a_log_by_itself_and_goes_on() {
     let mut stack = filled(2, 1400).await;
     let keys = published_keys(stack.dir.path(), 2);
     let mirror = stack.dir.path().join("mirror");
-    let run = |stack: &frikort_tests::stack::Stack| {
+    let run = |stack: &Stack| {
         let arguments = ["mirror", shown(&mirror), "--key", &keys];
         audit(&stack.ledger, &stack.projector, &arguments)
     };
@@ -130,7 +138,7 @@ async fn a_mirror_is_a_log_by_itself_and_goes_on() {
 }
 
 /// Every file is the one that the ledger serves, and no other is there.
-async fn assert_is_the_log(stack: &frikort_tests::stack::Stack, mirror: &Path) {
+async fn assert_is_the_log(stack: &Stack, mirror: &Path) {
     for partition in 0..2 {
         let dir = mirror.join(format!("partition-{partition}"));
         let note = fs::read_to_string(dir.join("checkpoint")).unwrap();
