@@ -131,11 +131,8 @@ async fn rebuild(args: RebuildArgs) -> anyhow::Result<()> {
         report = rebuild::run(&store, wish) => report?,
         () = stop.cancelled() => bail!("stopped; run it again and it goes on from there"),
     };
-    if json {
-        tell_json(&report)?
-    } else {
-        tell(&report)?
-    }
+    let told = if json { tell_json(&report) } else { tell(&report) };
+    told?;
     if report.verdict == Verdict::Differs {
         bail!(
             "the projection that is served differs from its events, and is served as before; \
@@ -164,7 +161,7 @@ fn tell(report: &Report) -> anyhow::Result<()> {
                  from position {position} on"
             )?,
             Verdict::Differs => {
-                writeln!(out, "partition {partition}: generation {replaced} is served as before")?
+                writeln!(out, "partition {partition}: generation {replaced} is served as before")?;
             }
         }
     }
@@ -175,12 +172,8 @@ fn tell(report: &Report) -> anyhow::Result<()> {
     writeln!(out, "{at_least}{differing} persons differ, and {others} other rows")?;
     for row in &report.differences {
         let person = row.person_id.map(|id| format!(" of {id}")).unwrap_or_default();
-        let text = |row: &Option<Box<serde_json::value::RawValue>>| match row {
-            Some(row) => row.get().to_owned(),
-            None => "nothing".to_owned(),
-        };
         writeln!(out, "{} {}{person}, partition {}:", row.table, row.key, row.partition)?;
-        writeln!(out, "  served:  {}\n  rebuilt: {}", text(&row.serving), text(&row.rebuilt))?;
+        writeln!(out, "  served:  {}\n  rebuilt: {}", row.serving(), row.rebuilt())?;
     }
     Ok(())
 }

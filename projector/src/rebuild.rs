@@ -203,11 +203,7 @@ impl Found {
     fn show(&mut self, rows: Vec<Difference>) {
         for row in rows {
             let (partition, table, key) = (row.partition, &row.table, &row.key);
-            let text = |row: &Option<Box<serde_json::value::RawValue>>| match row {
-                Some(row) => row.get().to_owned(),
-                None => "nothing".to_owned(),
-            };
-            let (serving, rebuilt) = (text(&row.serving), text(&row.rebuilt));
+            let (serving, rebuilt) = (row.serving(), row.rebuilt());
             let person = row.person_id.map(|id| id.to_string()).unwrap_or_default();
             tracing::warn!(partition, person, table, key, serving, rebuilt, "a row differs");
             self.shown.push(row);

@@ -171,15 +171,20 @@ async fn the_ledger_reads_of_the_projection_whom_a_changed_limit_reaches_and_no_
     let statements = [
         "SELECT FROM projection.payment",
         "SELECT FROM projection.card",
-        "INSERT INTO projection.checkpoint (partition) VALUES (7)",
+        "INSERT INTO projection.checkpoint (partition, generation, state)
+         VALUES (7, 1, 'serving')",
         "UPDATE projection.annual_total SET total = 0 WHERE false",
         "DELETE FROM projection.payment WHERE false",
         "TRUNCATE projection.card",
     ];
     denied(&database, "frikort_ledger", &statements).await;
     let fold = [
-        "INSERT INTO projection.annual_limit VALUES (0, 2022, '2022-01-01', 20000, 'x', 1)",
+        "INSERT INTO projection.annual_limit
+             (partition, generation, year, in_force_from, amount, citation, position)
+         VALUES (0, 1, 2022, '2022-01-01', 20000, 'x', 1)",
         "UPDATE projection.annual_total SET total = 0 WHERE false",
+        "UPDATE projection.checkpoint SET state = 'retired' WHERE false",
+        "DELETE FROM projection.annual_total WHERE false",
     ];
     allowed(&database, "frikort_projector", &fold).await;
     allowed(&database, "frikort_auditor", &["SELECT FROM projection.annual_total"]).await;

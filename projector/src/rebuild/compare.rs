@@ -37,10 +37,26 @@ pub(crate) struct Difference {
     pub(crate) key: String,
     /// The row as it is served; absent where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) serving: Option<Box<RawValue>>,
+    serving: Option<Box<RawValue>>,
     /// The row as it was folded anew.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) rebuilt: Option<Box<RawValue>>,
+    rebuilt: Option<Box<RawValue>>,
+}
+
+impl Difference {
+    /// The row as it is served, as text.
+    pub(crate) fn serving(&self) -> &str {
+        text(self.serving.as_deref())
+    }
+
+    /// The row as it was folded anew, as text.
+    pub(crate) fn rebuilt(&self) -> &str {
+        text(self.rebuilt.as_deref())
+    }
+}
+
+fn text(row: Option<&RawValue>) -> &str {
+    row.map_or("nothing", RawValue::get)
 }
 
 /// A row of a statement that gives both versions as text.
