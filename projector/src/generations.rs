@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -224,11 +224,28 @@ impl Building {
         Ok(true)
     }
 
+    /// Locks a partition's row; false where this is not our generation any more.
+    pub(crate) async fn lock(
+        &self,
+        tx: &mut PgConnection,
+        place: Place,
+    ) -> Result<bool, sqlx::Error> {
+        let row = sqlx::query!(
+            "SELECT position FROM projection.checkpoint
+             WHERE partition = $1 AND generation = $2 AND builder = $3 AND state = 'building'
+             FOR UPDATE",
+            place.partition,
+            self.generation,
+            self.builder
+        );
+        Ok(row.fetch_optional(tx).await?.is_some())
+    }
+
     /// Puts a partition's generation in the place of the one that is served, whose checkpoint the
     /// caller has locked in the same transaction; false where this is not our generation any more.
     pub(crate) async fn serve(
         &self,
-        tx: &mut sqlx::PgConnection,
+        tx: &mut PgConnection,
         from: Place,
         (position, recorded_at): (i64, Option<OffsetDateTime>),
     ) -> Result<bool, sqlx::Error> {

@@ -231,6 +231,10 @@ impl Rebuild {
             self.compare_all(index, &mut persons).await?;
         }
         persons.finish();
+        if !self.may_switch() {
+            self.compare_limits().await?;
+            return Ok((events, persons));
+        }
         // All of them near at the same time.
         let mut far = true;
         while far && self.may_switch() {
@@ -346,6 +350,16 @@ impl Rebuild {
         Ok(())
     }
 
+    async fn compare_limits(&mut self) -> Result<(), Fault> {
+        let mut connection = self.store.pool().acquire().await?;
+        for index in 0..self.building.places.len() {
+            let position = self.building.places[index].position;
+            let rows = self.pair(index).limits(&mut connection, position).await?;
+            self.note(rows);
+        }
+        Ok(())
+    }
+
     /// Folds on to where the served one stands now, and compares whom that touched.
     async fn follow(&mut self, index: usize) -> Result<(), Fault> {
         let until = self.building.places[index].position + self.lag(index).await?;
@@ -414,6 +428,12 @@ impl Rebuild {
     async fn switch(&mut self) -> Result<Vec<Proved>, Fault> {
         let before = self.building.places.clone();
         let mut tx = self.store.pool().begin().await?;
+        // Our own first: nobody takes it for left while we wait for the others.
+        for place in &before {
+            if !self.building.lock(&mut tx, *place).await? {
+                return Err(Fault::Lost);
+            }
+        }
         let mut ends = Vec::with_capacity(before.len());
         for (place, replaced) in before.iter().zip(&self.served) {
             ends.push(lock(&mut tx, *place, *replaced).await?);
@@ -432,7 +452,7 @@ impl Rebuild {
                 recorded_at = changes.recorded_at;
                 self.compare_touched(&mut tx, index, from.position, &page).await?;
             }
-            let rows = self.pair(index).limits(&mut tx).await?;
+            let rows = self.pair(index).limits(&mut tx, until).await?;
             self.note(rows);
             self.serve(&mut tx, before[index], until, recorded_at).await?;
         }

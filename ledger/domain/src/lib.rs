@@ -24,6 +24,7 @@ mod limit;
 mod payment;
 mod record;
 mod redecide;
+mod upcast;
 mod visitation;
 
 pub use account::{Account, Contradiction};
@@ -49,6 +50,7 @@ pub use payment::{
 };
 pub use record::{Actor, Record, RecordError, Role, SCHEMA};
 pub use redecide::redecide;
+pub use upcast::{Step, Upcasts};
 pub use visitation::{
     Card, CardAnswer, CardStatus, ChangeCprNumber, Criteria, Criterion, DeactivateCard,
     DecisionKey, GrantCard, ReactivateCard, RecordControl, RecordedDecision, ReissueCard,

@@ -6,6 +6,7 @@
 //! Both have then folded the same events of the person. Who has such an event is compared when it
 //! has been folded. What must stay out: which one is right.
 
+use frikort_event_store::PARTITION_STREAM;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
@@ -217,10 +218,11 @@ impl Pair {
         Ok(rows.into_iter().map(|row| self.shown(None, row)).collect())
     }
 
-    /// The limits that differ, where both stand at the same position.
+    /// The limits that differ, unless one was recorded beyond `position`, where the new one stands.
     pub(crate) async fn limits(
         self,
         connection: &mut PgConnection,
+        position: i64,
     ) -> Result<Vec<Difference>, sqlx::Error> {
         let rows = sqlx::query_as!(
             Both,
@@ -233,10 +235,14 @@ impl Pair {
                      FROM projection.annual_limit AS l
                      WHERE partition = $1 AND generation = $3) AS r USING (year, in_force_from)
                WHERE s.row IS DISTINCT FROM r.row
-               ORDER BY year, in_force_from LIMIT $4"#,
+                 AND NOT EXISTS (SELECT FROM ledger.event AS e
+                                 WHERE e.partition = $1 AND e.person_id = $4 AND e.position > $5)
+               ORDER BY year, in_force_from LIMIT $6"#,
             self.partition,
             self.serving,
             self.rebuilt,
+            PARTITION_STREAM,
+            position,
             ROWS
         )
         .fetch_all(connection)
