@@ -34,7 +34,10 @@ async fn a_tampered_total_is_shown_and_not_switched_to() {
     let row = &told["differences"][0];
     assert_eq!(row["person_id"], person.to_string());
     assert_eq!((&row["table"], &row["key"]), (&"annual_total".into(), &"2022".into()));
-    assert_eq!((&row["serving"]["total"], &row["rebuilt"]["total"]), (&301.0.into(), &300.0.into()));
+    assert_eq!(
+        (&row["serving"]["total"], &row["rebuilt"]["total"]),
+        (&301.0.into(), &300.0.into())
+    );
     assert!(log.contains("a row differs") && log.contains(&person.to_string()), "{log}");
     // As before, and what was built is kept to be looked at.
     assert_eq!(serving(&pool).await, 1);
