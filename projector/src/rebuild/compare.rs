@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// Persons whose digests are compared in one statement.
-pub(crate) const PERSONS: i64 = 1000;
+pub(crate) const PERSONS: i64 = 500;
 
 /// Rows that are read to be shown, at most.
 const ROWS: i64 = 100;
@@ -101,7 +101,8 @@ impl Pair {
     }
 
     /// Those of `persons` whose rows differ although they have no event beyond `position`, where
-    /// the new one stands.
+    /// the new one stands. Columns are named, which is five times as quick as `to_jsonb`; a test
+    /// holds the list against the tables.
     pub(crate) async fn differing(
         self,
         connection: &mut PgConnection,
@@ -110,16 +111,21 @@ impl Pair {
     ) -> Result<Vec<Uuid>, sqlx::Error> {
         sqlx::query_scalar!(
             r#"WITH line AS (
-                   SELECT person_id, generation, 'c' || (to_jsonb(c) - 'generation')::text AS text
-                   FROM projection.card AS c
+                   SELECT person_id, generation, 'c' || ROW(frikort_tags, municipality, active,
+                              controlled_in, position)::text AS text
+                   FROM projection.card
                    WHERE partition = $1 AND generation IN ($2, $3) AND person_id = ANY($4)
                    UNION ALL
-                   SELECT person_id, generation, 't' || (to_jsonb(t) - 'generation')::text
-                   FROM projection.annual_total AS t
+                   SELECT person_id, generation, 't' || ROW(year, total, applied_limit, payments,
+                              position)::text
+                   FROM projection.annual_total
                    WHERE partition = $1 AND generation IN ($2, $3) AND person_id = ANY($4)
                    UNION ALL
-                   SELECT person_id, generation, 'p' || (to_jsonb(p) - 'generation')::text
-                   FROM projection.payment AS p
+                   SELECT person_id, generation, 'p' || ROW(employer_cvr, reference, registered,
+                              drawn, position, year, revision, attribution_date, payment_date,
+                              work_first, work_last, cancelled, amount, exempt, hours, wage,
+                              holiday_pay, pension)::text
+                   FROM projection.payment
                    WHERE partition = $1 AND generation IN ($2, $3) AND person_id = ANY($4)
                ), digest AS (
                    SELECT person_id, sha256(convert_to(
