@@ -36,7 +36,7 @@ pub(crate) use compare::Difference;
 use compare::{PERSONS, Pair};
 use progress::Progress;
 
-/// Events that the switch may have to fold while the served checkpoint is locked.
+/// Events that the switch may have to fold while the served checkpoint is locked, at first.
 const NEAR: i64 = 250;
 
 /// Rows that differ which are told; the others are counted.
@@ -235,18 +235,25 @@ impl Rebuild {
             self.compare_limits().await?;
             return Ok((events, persons));
         }
-        // All of them near at the same time.
-        let mut far = true;
+        self.come_near().await?;
+        Ok((events, persons))
+    }
+
+    /// Follows until all are near at the same time, which is farther with each try: much may be
+    /// recorded.
+    async fn come_near(&mut self) -> Result<(), Fault> {
+        let (mut near, mut far) = (NEAR, true);
         while far && self.may_switch() {
             far = false;
             for index in 0..self.building.places.len() {
-                if self.lag(index).await? > NEAR {
+                if self.lag(index).await? > near {
                     far = true;
                     self.follow(index).await?;
                 }
             }
+            near = PAGE.min(near * 2);
         }
-        Ok((events, persons))
+        Ok(())
     }
 
     /// Whether nothing speaks against switching so far.
