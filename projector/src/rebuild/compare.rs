@@ -134,10 +134,11 @@ impl Pair {
                )
                SELECT person_id AS "person_id!" FROM digest
                GROUP BY person_id
-               HAVING (count(*) <> 2 OR count(DISTINCT digest) <> 1)
-                  AND NOT EXISTS (SELECT FROM ledger.event AS e
-                                  WHERE e.partition = $1 AND e.person_id = digest.person_id
-                                    AND e.position > $5)
+               -- Events are looked for of those alone who differ.
+               HAVING CASE WHEN count(*) = 2 AND count(DISTINCT digest) = 1 THEN false
+                      ELSE NOT EXISTS (SELECT FROM ledger.event AS e
+                                       WHERE e.partition = $1 AND e.person_id = digest.person_id
+                                         AND e.position > $5) END
                ORDER BY person_id"#,
             self.partition,
             self.serving,
