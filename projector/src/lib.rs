@@ -8,17 +8,21 @@
 //! ```
 //!
 //! Absences that hold: the projector never writes an event, never decides, and never calls the
-//! ledger. Its tables can be dropped and folded again from the events.
+//! ledger. Its tables can be folded again from the events (`rebuild.rs`), as a generation beside the
+//! one that is served (`generations.rs`).
 
+mod annual_totals;
 mod as_of;
 pub mod cli;
 mod effect;
 mod fold;
 mod follow;
+mod generations;
 mod overview;
 mod page;
 mod past;
 mod query;
+mod rebuild;
 mod state;
 mod statement;
 mod summary;
@@ -26,7 +30,7 @@ mod tables;
 mod watch;
 mod wire;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use frikort_event_store::{EventStore, listen};
 use frikort_process::{clock::Clock, database, serve};
@@ -40,6 +44,17 @@ use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 
 use crate::{follow::Follower, overview::Overviews, query::Allowances, state::State};
+
+/// The version of the fold: raised with every change of what the events become in the tables. A
+/// projector that finds an older one served folds a new generation beside it and switches; one
+/// that finds a newer one leaves it alone.
+pub(crate) const PROJECTION_VERSION: i32 = 1;
+
+/// Pause before an outdated projection is looked at again.
+const RENEW_PAUSE: Duration = Duration::from_secs(5);
+
+/// Connections for rebuilding.
+const REBUILD_CONNECTIONS: u32 = 4;
 
 /// Connections for queries and for folding.
 const CONNECTIONS: u32 = 16;
@@ -65,7 +80,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let listener = serve::bind(settings.listen, settings.allow_remote).await?;
     let options = database::options(&settings.database_url, "frikort-projector")?;
-    let pool = frikort_event_store::pool(options, CONNECTIONS);
+    let pool = frikort_event_store::pool(options.clone(), CONNECTIONS);
     let store = EventStore::open_when_there(pool.clone()).await?;
 
     let (signal, appended) = sync::watch::channel(0);
@@ -86,11 +101,20 @@ pub async fn serve(
         states.insert(partition, state);
         sound.push(watched);
     }
+    // With connections of its own, so that questions never wait for it.
+    let beside = frikort_event_store::pool(options, REBUILD_CONNECTIONS);
+    let beside = EventStore::open_when_there(beside).await?;
+    tasks.push(tokio::spawn(rebuild::renew(beside)));
     let register = Register::new(pool, settings.keys.find);
-    let watching = watch::Watching::new();
-    let stopping = stop.clone();
-    let allowances =
-        Arc::new(Allowances { store, register, states, clock, watching, stop: stopping });
+    let allowances = Arc::new(Allowances {
+        store,
+        register,
+        states,
+        clock,
+        watching: watch::Watching::new(),
+        listings: annual_totals::Listings::new(),
+        stop: stop.clone(),
+    });
     let (mut routes, health) = serve::routes().await?;
     let overviews = Overviews(allowances.clone());
     routes.add_service(

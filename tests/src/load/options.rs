@@ -18,6 +18,9 @@ pub enum Command {
     Query(Options),
     /// The projector from nothing to the head.
     CatchUp(Options),
+    /// The projection rebuilt beside itself under load: `--rate` appends and as many questions a
+    /// second [default: 200], `--seconds` before each rebuild, `--events` at least.
+    Rebuild(Options),
     /// Open loop: latency from the scheduled time, and from append to visible.
     Open(Options),
     /// All of it, with what must be reached beside.
@@ -65,10 +68,11 @@ pub struct Options {
     /// Items of one measurement of `stream`.
     #[arg(long, default_value_t = 100_000)]
     pub(super) items: usize,
-    /// Events that `catch-up` folds at least.
+    /// Events that `catch-up` and `rebuild` fold at least.
     #[arg(long, default_value_t = 400_000)]
     pub(super) events: usize,
-    /// Calls a second in `open` [default: six tenths of what a closed loop reaches].
+    /// Calls a second in `open` [default: six tenths of what a closed loop reaches], and in
+    /// `rebuild`.
     #[arg(long)]
     pub(super) rate: Option<u32>,
     /// Let the projector fold while appends are measured.
@@ -133,6 +137,7 @@ pub(super) enum Work {
     Flood,
     Query,
     CatchUp,
+    Rebuild,
     Open,
     All,
 }
@@ -164,6 +169,7 @@ impl Command {
             Self::Flood(options) => (Work::Flood, options),
             Self::Query(options) => (Work::Query, options),
             Self::CatchUp(options) => (Work::CatchUp, options),
+            Self::Rebuild(options) => (Work::Rebuild, options),
             Self::Open(options) => (Work::Open, options),
             Self::All(options) => (Work::All, options),
             Self::Echo(options) => return Err(options),
