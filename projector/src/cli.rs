@@ -1,6 +1,6 @@
 //! The command `projector`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use frikort_process::{clock::Clock, config, stop};
@@ -8,6 +8,9 @@ use frikort_register::Keys;
 use serde::Deserialize;
 
 use crate::Settings;
+
+/// Seconds between two rounds of the continuous check unless set otherwise.
+const CHECK_PAUSE: u64 = 60;
 
 /// What the command does.
 #[derive(clap::Subcommand, Debug)]
@@ -32,6 +35,15 @@ pub struct ServeArgs {
     /// The register's keys: `find=<64 hex digits>`; or set FRIKORT_KEYS to the same text.
     #[arg(long, env = "FRIKORT_KEYS_FILE")]
     keys_file: Option<PathBuf>,
+    /// Seconds between two rounds of the continuous check, which reads the whole ledger with low
+    /// priority and holds it against itself; 0 turns it off [default: 60].
+    #[arg(long, value_name = "SECONDS", env = "FRIKORT_CHECK_PAUSE")]
+    check_pause: Option<u64>,
+    /// The proof logs' verifier keys, one a line, as the ledger serves them at
+    /// /log/partition/N/keys. Without them the check cannot tell who signed, and verifies nothing
+    /// fully. Read anew with each round.
+    #[arg(long, value_name = "FILE", env = "FRIKORT_VERIFIER_KEYS_FILE")]
+    verifier_keys_file: Option<PathBuf>,
     /// A TOML file with the same settings; unknown keys are refused.
     #[arg(long, env = "FRIKORT_PROJECTOR_CONFIG")]
     config: Option<PathBuf>,
@@ -45,6 +57,8 @@ struct File {
     allow_remote_without_authentication: bool,
     database_url: Option<String>,
     keys_file: Option<PathBuf>,
+    check_pause: Option<u64>,
+    verifier_keys_file: Option<PathBuf>,
 }
 
 /// Runs it.
@@ -69,5 +83,9 @@ fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
             .or(file.database_url)
             .context("no database: set DATABASE_URL, or database_url in the settings file")?,
         keys: Keys::load(keys_file.as_deref(), false)?,
+        check_pause: Duration::from_secs(
+            args.check_pause.or(file.check_pause).unwrap_or(CHECK_PAUSE),
+        ),
+        verifier_keys_file: args.verifier_keys_file.or(file.verifier_keys_file),
     })
 }

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use time::Date;
 
 use crate::{
-    Check, CheckError, Checked, Concluded, Kept, Log, Teller,
+    Check, CheckError, Checked, Concluded, Kept, Log, Seen, Teller,
     finding::{Kind, Notes},
     order::{Order, Row},
     projection,
@@ -37,13 +37,17 @@ pub(crate) async fn run(check: Check, mut teller: Teller) -> Result<Concluded, C
     for (partition, ground) in grounds {
         let log = logs.get(&partition).unwrap_or(&none);
         let mut notes = Notes::new(partition);
+        teller.until = teller.until.saturating_add(2 * ground.count());
         let (end, at) = (ground.end(), ground.head.and_then(|(_, at)| at));
         let mut walk = Walk::new(&pool, partition, ground, log, &mut notes);
         walk.in_order(&mut notes, &mut teller).await?;
+        let root = walk.tree.root();
         by_stream(&pool, partition, end, &mut notes, &mut teller).await?;
+        teller.far.send_modify(|far| far.done = teller.until);
         let position = notes.unchecked_from.map_or(end, |from| (from - 1).clamp(0, end));
         let recorded_at = at.filter(|_| position == end);
-        concluded.checked.push(Checked { partition, position, recorded_at });
+        let root = root.filter(|_| position == end);
+        concluded.checked.push(Checked { partition, position, recorded_at, root });
         concluded.not_checked.append(&mut notes.not_checked);
     }
     concluded.findings = teller.told;
@@ -51,9 +55,10 @@ pub(crate) async fn run(check: Check, mut teller: Teller) -> Result<Concluded, C
 }
 
 impl Ground {
-    /// How many records there are to look at, as far as positions tell.
+    /// How many records there are to look at, as far as positions tell; at most half of what a
+    /// number holds.
     fn count(&self) -> i64 {
-        self.last.max(0)
+        self.last.clamp(0, i64::MAX / 2)
     }
 }
 
@@ -117,6 +122,15 @@ impl<'a> Walk<'a> {
                 Ok(signed) if signed.size > end => beyond(&signed, end, notes),
                 Ok(signed) => kept.entry(signed.size).or_default().push(signed),
                 Err(error) => notes.find(0, Kind::Checkpoint, None, format!("{name}: {error}")),
+            }
+        }
+        if let Some(Seen { position, root }) = log.seen {
+            let keeper = Keeper::Elsewhere("what an earlier check has verified".to_owned());
+            let signed = Signed { keeper, size: position, root };
+            if position > end {
+                beyond(&signed, end, notes);
+            } else {
+                kept.entry(position).or_default().push(signed);
             }
         }
         let mut tree = Tree::new(ground.signed);
