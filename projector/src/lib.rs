@@ -111,7 +111,7 @@ pub async fn serve(
         store: store.clone(),
         clock: clock.clone(),
     };
-    tasks.push(tokio::spawn(verifier.run()));
+    tasks.push(tokio::spawn(verifier.run(states.keys().copied().collect())));
     let register = Register::new(pool, settings.keys.find);
     let watching = watch::Watching::new();
     let stopping = stop.clone();

@@ -33,6 +33,8 @@ const PROGRESS: Duration = Duration::from_millis(500);
 /// The loop.
 pub(crate) struct Verifier {
     pool: PgPool,
+    /// Those that this process follows.
+    partitions: Vec<i32>,
     /// The logs' verifier keys; without, signatures cannot be checked.
     keys_file: Option<PathBuf>,
     /// Between two rounds; zero turns it off.
@@ -121,11 +123,13 @@ impl Verifier {
         }
         let turned_off = pause.is_zero();
         let verified = Arc::new(Verified(Mutex::new(Inner { turned_off, ..Inner::default() })));
-        Ok(Self { pool: frikort_check::pool(options), keys_file, pause, clock, verified })
+        let (pool, partitions) = (frikort_check::pool(options), Vec::new());
+        Ok(Self { pool, partitions, keys_file, pause, clock, verified })
     }
 
     /// Checks for ever, unless it is turned off by a pause of zero.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self, partitions: Vec<i32>) {
+        self.partitions = partitions;
         while !self.pause.is_zero() {
             sleep(self.pause).await;
             let started = self.clock.now();
@@ -151,7 +155,8 @@ impl Verifier {
     }
 
     fn start(&self) -> anyhow::Result<Running> {
-        let mut logs: BTreeMap<i32, Log> = BTreeMap::new();
+        let followed = self.partitions.iter().map(|partition| (*partition, Log::default()));
+        let mut logs: BTreeMap<i32, Log> = followed.collect();
         if let Some(file) = &self.keys_file {
             // Each time: keys are added when the signer's is changed.
             for (partition, keys) in keys(file)? {

@@ -92,7 +92,8 @@ pub struct Check {
     pub pool: PgPool,
     /// Only this partition; all when absent.
     pub partition: Option<i32>,
-    /// What is known of each partition's log.
+    /// What is known of each partition's log. Each of them is checked, also when the tables do not
+    /// know of it any more.
     pub logs: BTreeMap<i32, Log>,
     /// How many times as long as a page took it rests after it.
     pub rest: u32,

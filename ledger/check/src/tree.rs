@@ -240,3 +240,6 @@ fn last_of(level: u32, number: u64) -> i64 {
 pub(crate) fn span(level: u32) -> i64 {
     WIDTH.saturating_pow(level + 1)
 }
+
+#[cfg(test)]
+mod tests;

@@ -289,4 +289,9 @@ async fn a_head_that_nothing_bears_out() {
     copy.tamper("DELETE FROM ledger.partition_head", 0).await;
     let (found, _) = copy.check().await;
     assert_eq!(found, [(Kind::Position, 0)]);
+    // Nobody but the caller knows any more that there was such a partition.
+    copy.tamper("TRUNCATE ledger.partition_head, projection.checkpoint", 0).await;
+    let (found, _) = copy.check().await;
+    assert_eq!(found[0], (Kind::Position, 0), "{found:?}");
+    assert!(found.iter().any(|(kind, _)| *kind == Kind::Projection), "{found:?}");
 }
