@@ -183,7 +183,7 @@ impl<'a> Walk<'a> {
         if end == 0 {
             return;
         }
-        if self.ground.checkpoints == 0 && !kept {
+        if self.ground.signed == 0 && self.ground.beyond.is_none() && !kept {
             notes.leave_out(
                 None,
                 format!(

@@ -18,6 +18,8 @@ pub enum Command {
     Query(Options),
     /// The projector from nothing to the head.
     CatchUp(Options),
+    /// CheckLedger over everything, against reading alone; and the ledger's memory meanwhile.
+    Check(Options),
     /// Open loop: latency from the scheduled time, and from append to visible.
     Open(Options),
     /// All of it, with what must be reached beside.
@@ -65,7 +67,7 @@ pub struct Options {
     /// Items of one measurement of `stream`.
     #[arg(long, default_value_t = 100_000)]
     pub(super) items: usize,
-    /// Events that `catch-up` folds at least.
+    /// Events that `catch-up` folds, and `check` checks, at least.
     #[arg(long, default_value_t = 400_000)]
     pub(super) events: usize,
     /// Calls a second in `open` [default: six tenths of what a closed loop reaches].
@@ -130,6 +132,7 @@ pub(super) enum Work {
     Flood,
     Query,
     CatchUp,
+    Check,
     Open,
     All,
 }
@@ -161,6 +164,7 @@ impl Command {
             Self::Flood(options) => (Work::Flood, options),
             Self::Query(options) => (Work::Query, options),
             Self::CatchUp(options) => (Work::CatchUp, options),
+            Self::Check(options) => (Work::Check, options),
             Self::Open(options) => (Work::Open, options),
             Self::All(options) => (Work::All, options),
             Self::Echo(options) => return Err(options),
