@@ -4,6 +4,7 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     path::PathBuf,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -16,6 +17,9 @@ use crate::{
     REBUILD_CONNECTIONS, Settings, generations,
     rebuild::{self, Report, Verdict, Wish},
 };
+
+/// Seconds between two rounds of the continuous check unless set otherwise.
+const CHECK_PAUSE: u64 = 60;
 
 /// What the command does.
 #[derive(clap::Subcommand, Debug)]
@@ -87,6 +91,15 @@ pub struct ServeArgs {
     /// The register's keys: `find=<64 hex digits>`; or set FRIKORT_KEYS to the same text.
     #[arg(long, env = "FRIKORT_KEYS_FILE")]
     keys_file: Option<PathBuf>,
+    /// Seconds between two rounds of the continuous check, which reads the whole ledger with low
+    /// priority and holds it against itself; 0 turns it off [default: 60].
+    #[arg(long, value_name = "SECONDS", env = "FRIKORT_CHECK_PAUSE")]
+    check_pause: Option<u64>,
+    /// The proof logs' verifier keys, one a line, as the ledger serves them at
+    /// /log/partition/N/keys. Without them the check cannot tell who signed, and verifies nothing
+    /// fully. Read anew with each round.
+    #[arg(long, value_name = "FILE", env = "FRIKORT_VERIFIER_KEYS_FILE")]
+    verifier_keys_file: Option<PathBuf>,
     /// A TOML file with the same settings; unknown keys are refused.
     #[arg(long, env = "FRIKORT_PROJECTOR_CONFIG")]
     config: Option<PathBuf>,
@@ -100,6 +113,8 @@ struct File {
     allow_remote_without_authentication: bool,
     database_url: Option<String>,
     keys_file: Option<PathBuf>,
+    check_pause: Option<u64>,
+    verifier_keys_file: Option<PathBuf>,
 }
 
 /// Runs it.
@@ -226,5 +241,9 @@ fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
             || file.allow_remote_without_authentication,
         database_url: args.database_url.or(file.database_url).context(NO_DATABASE)?,
         keys: Keys::load(keys_file.as_deref(), false)?,
+        check_pause: Duration::from_secs(
+            args.check_pause.or(file.check_pause).unwrap_or(CHECK_PAUSE),
+        ),
+        verifier_keys_file: args.verifier_keys_file.or(file.verifier_keys_file),
     })
 }

@@ -80,7 +80,7 @@ async fn folded(bench: &Bench<'_>) -> anyhow::Result<i64> {
 
 /// Reads the events by position, page by page, and does nothing with them. Positions have no
 /// gaps, so a page is a range of them, which is quick whatever the planner knows of the table.
-async fn read(bench: &Bench<'_>) -> anyhow::Result<f64> {
+pub(super) async fn read(bench: &Bench<'_>) -> anyhow::Result<f64> {
     let begun = Instant::now();
     let mut count = 0_usize;
     for (partition, head) in bench.heads().await? {
