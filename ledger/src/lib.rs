@@ -83,8 +83,9 @@ pub async fn serve(
 
     // What works beside the calls, and stops with them.
     let (mut tasks, mut beside) = (JoinSet::new(), JoinSet::new());
-    let (mut sequencers, mut logs) = (BTreeMap::new(), BTreeMap::new());
-    let (mut sound, mut proved) = (Vec::new(), Vec::new());
+    let logs = proof_logs(&partitions, &store, settings.signer, &mut beside)?;
+    let mut proved: Vec<_> = logs.values().filter_map(Log::sound).collect();
+    let (mut sequencers, mut sound) = (BTreeMap::new(), Vec::new());
     let cached_payments = settings.cached_payments / partitions.len().max(1);
     for partition in partitions {
         let appender = Appender::new(options.clone(), partition);
@@ -102,10 +103,6 @@ pub async fn serve(
             limits: told.limits,
         };
         beside.spawn(recalculation.run());
-        logs.insert(
-            partition,
-            proof_log(partition, &store, settings.signer.as_ref(), &mut beside, &mut proved)?,
-        );
         sequencers.insert(partition, told.handle);
         sound.push(told.sound);
     }
@@ -150,23 +147,25 @@ pub async fn serve(
     Ok(())
 }
 
-/// The proof log of a partition; its follower is set to work, where this process signs.
-fn proof_log(
-    partition: i32,
+/// The proof logs; their followers are set to work, where this process signs.
+fn proof_logs(
+    partitions: &[i32],
     store: &EventStore,
-    signer: Option<&Signer>,
+    signer: Option<Signer>,
     beside: &mut JoinSet<()>,
-    proved: &mut Vec<watch::Receiver<bool>>,
-) -> anyhow::Result<Log> {
+) -> anyhow::Result<BTreeMap<i32, Log>> {
     let Some(signer) = signer else {
-        return Ok(Log::read_only(partition, store.clone()));
+        let log = |partition: &i32| (*partition, Log::read_only(*partition, store.clone()));
+        return Ok(partitions.iter().map(log).collect());
     };
-    let log = Log::signed(partition, store.clone(), signer);
-    let (log, follow, is_proved) =
-        log.with_context(|| format!("the operator's name {:?}", signer.operator))?;
-    beside.spawn(follow);
-    proved.push(is_proved);
-    Ok(log)
+    signer.write_verifiers(partitions)?;
+    let mut logs = BTreeMap::new();
+    for partition in partitions {
+        let (log, follow) = Log::signed(*partition, store.clone(), &signer)?;
+        beside.spawn(follow);
+        logs.insert(*partition, log);
+    }
+    Ok(logs)
 }
 
 /// A sequencer works on a thread of its own: each of its steps is waited for by everybody, so it

@@ -19,7 +19,9 @@ use std::{
     sync::Arc,
 };
 
+use anyhow::Context;
 use frikort_event_store::{EventStore, StoreError};
+use frikort_process::secret;
 use frikort_proof::{
     Checkpoint, Hash, KeyName, NoteError, Receipt, VerifierKey, consistency_ranges,
     inclusion_ranges, leaf_hash, verify_consistency, verify_inclusion,
@@ -93,6 +95,8 @@ pub(crate) struct Log {
     verifiers: Vec<VerifierKey>,
     /// Absent where this process does not sign.
     signing: Option<watch::Receiver<Signing>>,
+    /// Whether the history is what was signed.
+    sound: Option<watch::Receiver<bool>>,
     /// Where it keeps the last checkpoint that it signed.
     file: Option<PathBuf>,
 }
@@ -122,6 +126,22 @@ impl Signer {
         let verifiers = self.keys.verifiers(&name)?;
         Ok((name, verifiers))
     }
+
+    /// Writes the verifier keys of all partitions beside the signing key, one a line, for who checks
+    /// on this machine.
+    pub(crate) fn write_verifiers(&self, partitions: &[i32]) -> anyhow::Result<()> {
+        let mut text = String::new();
+        for partition in partitions {
+            let verifiers = self.verifiers(*partition);
+            for key in verifiers.with_context(|| format!("the operator {:?}", self.operator))?.1 {
+                text.push_str(&format!("{key}\n"));
+            }
+        }
+        let mut name = self.key_file.as_os_str().to_owned();
+        name.push(".verifiers");
+        let file = PathBuf::from(name);
+        secret::replace(&file, &text).with_context(|| file.display().to_string())
+    }
 }
 
 /// The name of a partition's log, and of the keys that sign it.
@@ -130,14 +150,12 @@ fn log_name(operator: &str, partition: i32) -> Result<KeyName, NoteError> {
 }
 
 impl Log {
-    /// The log of a partition, the follower of its records, to be spawned, and whether the history
-    /// is what was signed.
+    /// The log of a partition, and the follower of its records, to be spawned.
     pub(crate) fn signed(
         partition: i32,
         store: EventStore,
         signer: &Signer,
-    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>, watch::Receiver<bool>), NoteError>
-    {
+    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), NoteError> {
         let (name, verifiers) = signer.verifiers(partition)?;
         let (signing, is_signed) = watch::channel(Signing::Begins);
         let (sound, is_sound) = watch::channel(false);
@@ -152,14 +170,19 @@ impl Log {
             signing,
             sound,
         };
-        let (signing, file) = (Some(is_signed), Some(file));
-        let log = Self { partition, store, verifiers, signing, file };
-        Ok((log, follower.run(), is_sound))
+        let (signing, sound, file) = (Some(is_signed), Some(is_sound), Some(file));
+        let log = Self { partition, store, verifiers, signing, sound, file };
+        Ok((log, follower.run()))
     }
 
     /// The log of a partition that another process signs.
     pub(crate) fn read_only(partition: i32, store: EventStore) -> Self {
-        Self { partition, store, verifiers: Vec::new(), signing: None, file: None }
+        Self { partition, store, verifiers: Vec::new(), signing: None, sound: None, file: None }
+    }
+
+    /// Whether the history is what was signed, where this process knows that.
+    pub(crate) fn sound(&self) -> Option<watch::Receiver<bool>> {
+        self.sound.clone()
     }
 
     pub(crate) fn partition(&self) -> i32 {
@@ -185,7 +208,7 @@ impl Log {
         });
         let name = "the ledger's last checkpoint".to_owned();
         let kept = kept.map(|memory| frikort_check::Kept { name, note: memory.note });
-        frikort_check::Log { keys, kept: kept.into_iter().collect() }
+        frikort_check::Log { keys, kept: kept.into_iter().collect(), seen: None }
     }
 
     /// The last signed checkpoint, if it reaches `position`; waits for one that does until

@@ -157,7 +157,10 @@ impl Recalculation {
                 "SELECT t.person_id, t.year
                  FROM projection.annual_total AS t
                  JOIN unnest($2::integer[], $3::numeric[]) AS f (year, in_force) ON f.year = t.year
-                 WHERE t.partition = $1 AND (t.person_id, t.year) > ($4, $5)
+                 WHERE t.partition = $1
+                   AND t.generation = (SELECT generation FROM projection.checkpoint
+                                       WHERE partition = $1 AND state = 'serving')
+                   AND (t.person_id, t.year) > ($4, $5)
                    AND least(t.total, t.applied_limit) <> least(t.total, f.in_force)
                  ORDER BY t.person_id, t.year LIMIT $6",
                 self.partition,
@@ -189,7 +192,8 @@ impl Recalculation {
         let mut told = false;
         loop {
             let position = sqlx::query_scalar!(
-                "SELECT position FROM projection.checkpoint WHERE partition = $1",
+                "SELECT position FROM projection.checkpoint
+                 WHERE partition = $1 AND state = 'serving'",
                 self.partition
             )
             .fetch_one(self.store.pool())

@@ -1,19 +1,78 @@
 //! The command `projector`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
-use anyhow::Context;
-use frikort_process::{clock::Clock, config, stop};
+use anyhow::{Context, bail};
+use frikort_event_store::EventStore;
+use frikort_process::{clock::Clock, config, database, stop};
 use frikort_register::Keys;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::Settings;
+use crate::{
+    REBUILD_CONNECTIONS, Settings, generations,
+    rebuild::{self, Report, Verdict, Wish},
+};
+
+/// Seconds between two rounds of the continuous check unless set otherwise.
+const CHECK_PAUSE: u64 = 60;
 
 /// What the command does.
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
     /// Fold events into annual totals and answer queries over gRPC, until SIGTERM or Ctrl-C.
     Serve(ServeArgs),
+    /// Fold all events anew beside the projection that is served, prove that the two are the same,
+    /// and serve the new one; services go on meanwhile. Ends with 1, and changes nothing, where
+    /// they differ. Cut off, it goes on when it is run again.
+    Rebuild(RebuildArgs),
+    /// List the generations of the projection, or drop those that are no longer served.
+    Generations(GenerationsArgs),
+}
+
+/// Options of `projector rebuild`.
+#[derive(clap::Args, Debug)]
+pub struct RebuildArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Serve the new one although they differ: where the fold was mended, or the tables were
+    /// damaged. What differs is told all the same.
+    #[arg(long)]
+    accept_differences: bool,
+    /// Begin anew rather than go on with what an earlier run has left.
+    #[arg(long)]
+    fresh: bool,
+    /// Tell the result as JSON on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Options of `projector generations`.
+#[derive(clap::Args, Debug)]
+pub struct GenerationsArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Drop the retired ones, and one that nobody builds any more, batch by batch.
+    #[arg(long)]
+    drop_old: bool,
+    /// Tell them as JSON on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which database.
+#[derive(clap::Args, Debug)]
+struct DatabaseArgs {
+    /// The database, as the user `frikort_projector` or one with the same rights.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// The settings file of `projector serve`.
+    #[arg(long, env = "FRIKORT_PROJECTOR_CONFIG")]
+    config: Option<PathBuf>,
 }
 
 /// Options of `projector serve`. What is not given here is taken from the environment, then from
@@ -32,6 +91,15 @@ pub struct ServeArgs {
     /// The register's keys: `find=<64 hex digits>`; or set FRIKORT_KEYS to the same text.
     #[arg(long, env = "FRIKORT_KEYS_FILE")]
     keys_file: Option<PathBuf>,
+    /// Seconds between two rounds of the continuous check, which reads the whole ledger with low
+    /// priority and holds it against itself; 0 turns it off [default: 60].
+    #[arg(long, value_name = "SECONDS", env = "FRIKORT_CHECK_PAUSE")]
+    check_pause: Option<u64>,
+    /// The proof logs' verifier keys, one a line, as the ledger serves them at
+    /// /log/partition/N/keys. Without them the check cannot tell who signed, and verifies nothing
+    /// fully. Read anew with each round.
+    #[arg(long, value_name = "FILE", env = "FRIKORT_VERIFIER_KEYS_FILE")]
+    verifier_keys_file: Option<PathBuf>,
     /// A TOML file with the same settings; unknown keys are refused.
     #[arg(long, env = "FRIKORT_PROJECTOR_CONFIG")]
     config: Option<PathBuf>,
@@ -45,6 +113,8 @@ struct File {
     allow_remote_without_authentication: bool,
     database_url: Option<String>,
     keys_file: Option<PathBuf>,
+    check_pause: Option<u64>,
+    verifier_keys_file: Option<PathBuf>,
 }
 
 /// Runs it.
@@ -54,8 +124,113 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
             let settings = settings(args)?;
             crate::serve(settings, Clock::system(), stop::on_signal()?).await
         }
+        Command::Rebuild(args) => rebuild(args).await,
+        Command::Generations(args) => generations(args).await,
     }
 }
+
+async fn open(args: DatabaseArgs) -> anyhow::Result<EventStore> {
+    let file: File = config::load(args.config.as_deref())?;
+    let url = args.database_url.or(file.database_url);
+    let options = database::options(&url.context(NO_DATABASE)?, "frikort-projector-rebuild")?;
+    let pool = frikort_event_store::pool(options, REBUILD_CONNECTIONS);
+    Ok(EventStore::open_when_there(pool).await?)
+}
+
+async fn rebuild(args: RebuildArgs) -> anyhow::Result<()> {
+    let stop = stop::on_signal()?;
+    let RebuildArgs { database, accept_differences, fresh, json } = args;
+    let store = open(database).await?;
+    let wish = Wish { accept_differences, fresh, on_terminal: true };
+    let report = tokio::select! {
+        report = rebuild::run(&store, wish) => report?,
+        () = stop.cancelled() => bail!("stopped; run it again and it goes on from there"),
+    };
+    let told = if json { tell_json(&report) } else { tell(&report) };
+    told?;
+    if report.verdict == Verdict::Differs {
+        bail!(
+            "the projection that is served differs from its events, and is served as before; \
+             generation {} is kept: --accept-differences serves it, \
+             `projector generations --drop-old` drops it",
+            report.generation
+        );
+    }
+    Ok(())
+}
+
+fn tell(report: &Report) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    for proved in &report.positions {
+        let (partition, position) = (proved.partition, proved.position);
+        let (generation, replaced) = (report.generation, proved.replaced);
+        match report.verdict {
+            Verdict::Switched => writeln!(
+                out,
+                "partition {partition}: generation {generation} is the same as {replaced} at \
+                 position {position}, and is served"
+            )?,
+            Verdict::SwitchedWithDifferences => writeln!(
+                out,
+                "partition {partition}: generation {generation} is served in place of {replaced} \
+                 from position {position} on"
+            )?,
+            Verdict::Differs => {
+                writeln!(out, "partition {partition}: generation {replaced} is served as before")?;
+            }
+        }
+    }
+    let (events, rate, persons) = (report.events, report.events_per_second, report.persons);
+    writeln!(out, "{events} events folded, {rate} a second; {persons} persons compared")?;
+    let at_least = if report.at_least { "at least " } else { "" };
+    let (differing, others) = (report.differing_persons, report.differing_others);
+    writeln!(out, "{at_least}{differing} persons differ, and {others} other rows")?;
+    for row in &report.differences {
+        let person = row.person_id.map(|id| format!(" of {id}")).unwrap_or_default();
+        writeln!(out, "{} {}{person}, partition {}:", row.table, row.key, row.partition)?;
+        writeln!(out, "  served:  {}\n  rebuilt: {}", row.serving(), row.rebuilt())?;
+    }
+    Ok(())
+}
+
+fn tell_json(what: &impl Serialize) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, what)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+async fn generations(args: GenerationsArgs) -> anyhow::Result<()> {
+    let stop = stop::on_signal()?;
+    let store = open(args.database).await?;
+    if args.drop_old {
+        let dropped = tokio::select! {
+            dropped = generations::drop_old(store.pool()) => dropped?,
+            () = stop.cancelled() => bail!("stopped; run it again and it drops the rest"),
+        };
+        for old in dropped {
+            let (partition, generation) = (old.partition, old.generation);
+            tracing::info!(partition, generation, "dropped");
+        }
+    }
+    let all = generations::list(store.pool()).await?;
+    if args.json {
+        return tell_json(&all);
+    }
+    let mut out = io::stdout().lock();
+    for of in &all {
+        let (partition, generation, state) = (of.partition, of.generation, &of.state);
+        let (version, position, since) = (of.version, of.position, of.since);
+        writeln!(
+            out,
+            "partition {partition}, generation {generation}: {state} since {since}, version \
+             {version}, at position {position}"
+        )?;
+    }
+    Ok(())
+}
+
+const NO_DATABASE: &str = "no database: set DATABASE_URL, or database_url in the settings file";
 
 fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
     let file: File = config::load(args.config.as_deref())?;
@@ -64,10 +239,11 @@ fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
         listen: args.listen.or(file.listen).unwrap_or(([127, 0, 0, 1], 50052).into()),
         allow_remote: args.allow_remote_without_authentication
             || file.allow_remote_without_authentication,
-        database_url: args
-            .database_url
-            .or(file.database_url)
-            .context("no database: set DATABASE_URL, or database_url in the settings file")?,
+        database_url: args.database_url.or(file.database_url).context(NO_DATABASE)?,
         keys: Keys::load(keys_file.as_deref(), false)?,
+        check_pause: Duration::from_secs(
+            args.check_pause.or(file.check_pause).unwrap_or(CHECK_PAUSE),
+        ),
+        verifier_keys_file: args.verifier_keys_file.or(file.verifier_keys_file),
     })
 }

@@ -7,6 +7,7 @@ use frikort_domain::{
     Amount, Contradiction, Event, Facts, FrikortTag, LimitEntry, MunicipalityCode, PaymentKey,
     PaymentOutcome, PersonId, Record, RecordError, SplitChange, YearTotals,
 };
+use frikort_event_store::StoredEvent;
 use time::{Date, OffsetDateTime};
 
 /// A record that cannot be folded: it stops its partition, and is never skipped.
@@ -86,8 +87,17 @@ pub(crate) struct Application {
 }
 
 impl Changes {
+    /// What a page of events changes.
+    pub(crate) fn of(page: &[StoredEvent]) -> Result<Self, Poison> {
+        let mut changes = Self::default();
+        for event in page {
+            changes.fold(event.position, &event.record)?;
+        }
+        Ok(changes)
+    }
+
     /// Folds in the record stored at `position`.
-    pub(crate) fn fold(&mut self, position: i64, record: &str) -> Result<(), Poison> {
+    fn fold(&mut self, position: i64, record: &str) -> Result<(), Poison> {
         let record = Record::decode(record).map_err(|error| Poison::Unreadable(position, error))?;
         let contradiction = |what| Contradiction { position, what };
         if record.position != position {

@@ -3,26 +3,30 @@
 //!
 //! Any number of projectors may run. The checkpoint is the fence: who finds it moved stands by,
 //! and takes over when it stays behind the head. No lock, no lease, nothing to clean up after a
-//! kill. What must stay out: decisions; the projector never writes an event.
+//! kill. Where another generation is served than the one that was folded, it goes on with that one,
+//! which stands where the other stood; one that a newer projector began it leaves alone.
+//!
+//! What must stay out: decisions; the projector never writes an event.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use frikort_event_store::{EventStore, Signal, StoreError, StoredEvent, Subscription};
+use frikort_event_store::{EventStore, Signal, StoreError, Subscription};
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
+    PROJECTION_VERSION,
     fold::{Changes, Poison},
     state::State,
     tables::{self, Checkpoint, Written},
 };
 
 /// Events folded and written together.
-const PAGE: i64 = 5000;
+pub(crate) const PAGE: i64 = 5000;
 
-/// How often a projector that stands by looks.
+/// How often a projector that stands by looks, or one that has nothing to fold.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// How long the checkpoint may stay behind the head before one that stands by takes over.
@@ -43,6 +47,19 @@ enum Fault {
     Tables(#[from] sqlx::Error),
     #[error("poison: the partition stops here until it is looked at")]
     Poison(#[from] Poison),
+    #[error(
+        "a newer projector has begun the generation that is served (version {0}; this program \
+         folds version {PROJECTION_VERSION}): run that one"
+    )]
+    Newer(i32),
+}
+
+/// Why somebody no longer folds.
+enum Left {
+    /// Another projector has moved the checkpoint.
+    Moved,
+    /// Another generation is served.
+    Switched,
 }
 
 /// One partition's follower.
@@ -61,98 +78,128 @@ impl Follower {
         let mut logged = None;
         loop {
             let result = match self.fold_on(&mut logged).await {
-                Ok(()) => self.stand_by().await,
+                Ok(Left::Switched) => continue,
+                Ok(Left::Moved) => self.stand_by(true).await,
+                Err(fault @ Fault::Newer(_)) => {
+                    self.tell(&fault, &mut logged);
+                    self.stand_by(false).await
+                }
                 Err(fault) => Err(fault),
             };
             if let Err(fault) = result {
                 // Not known any more to be what the tables hold.
                 self.sound.send_replace(false);
-                let text = format!("{fault:?}");
-                if logged.as_ref() != Some(&text) {
-                    let error = &fault as &dyn std::error::Error;
-                    tracing::error!(partition = self.partition, error, "not following");
-                    logged = Some(text);
-                }
+                self.tell(&fault, &mut logged);
                 sleep(RETRY_PAUSE).await;
             }
         }
     }
 
-    /// Folds until another projector has moved the checkpoint.
-    async fn fold_on(&self, logged: &mut Option<String>) -> Result<(), Fault> {
-        let checkpoint = self.stand_at_checkpoint(true).await?;
-        let mut from = checkpoint.position;
+    /// Logs a fault, once while it lasts.
+    fn tell(&self, fault: &Fault, logged: &mut Option<String>) {
+        let text = format!("{fault:?}");
+        if logged.as_ref() != Some(&text) {
+            let error = fault as &dyn std::error::Error;
+            tracing::error!(partition = self.partition, error, "not following");
+            *logged = Some(text);
+        }
+    }
+
+    /// Folds until another projector has moved the checkpoint, or another generation is served.
+    async fn fold_on(&self, logged: &mut Option<String>) -> Result<Left, Fault> {
+        let pool = self.store.pool();
+        let version = tables::version(pool, self.partition).await?;
+        if version > PROJECTION_VERSION {
+            return Err(Fault::Newer(version));
+        }
+        let mut at = self.stand_at_checkpoint(true).await?;
         let mut events = Subscription::new(
             self.store.clone(),
             self.partition,
             None,
-            from + 1,
+            at.position + 1,
             PAGE,
             self.signal.clone(),
         );
-        let mut progress = Progress::new(from);
+        let mut progress = Progress::new(at.position);
+        let mut looked = Instant::now();
         let mut page = events.read().await?;
         loop {
             if page.is_empty() {
                 if !self.sound.send_replace(true) {
-                    tracing::info!(partition = self.partition, position = from, "caught up");
+                    let position = at.position;
+                    tracing::info!(partition = self.partition, position, "caught up");
                     *logged = None;
                 }
                 events.wait().await;
+                if looked.elapsed() >= LOOK {
+                    looked = Instant::now();
+                    if let Some(left) = self.has_left(at).await? {
+                        return Ok(left);
+                    }
+                }
                 page = events.read().await?;
                 continue;
             }
-            let changes = fold(&page)?;
-            let pool = self.store.pool();
+            let changes = Changes::of(&page)?;
             let (written, next) =
-                tokio::join!(tables::write(pool, self.partition, from, &changes), events.read());
+                tokio::join!(tables::write(pool, self.partition, at, &changes), events.read());
             if written? == Written::CheckpointMoved {
-                tracing::info!(partition = self.partition, "another projector folds; standing by");
-                return Ok(());
+                return Ok(self.has_left(at).await?.unwrap_or(Left::Moved));
             }
             self.state.advance(&changes);
-            from = changes.position;
-            progress.log(self, from).await?;
+            (at.position, at.recorded_at) = (changes.position, changes.recorded_at);
+            progress.log(self, at.position).await?;
             page = next?;
         }
     }
 
-    /// Keeps answers current while another projector folds, until that one stays behind.
-    async fn stand_by(&self) -> Result<(), Fault> {
+    /// Whether the projection stands elsewhere than where this process has brought it.
+    async fn has_left(&self, at: Checkpoint) -> Result<Option<Left>, Fault> {
+        let now = tables::checkpoint(self.store.pool(), self.partition).await?;
+        let (partition, generation) = (self.partition, now.generation);
+        Ok(if generation != at.generation {
+            tracing::info!(partition, generation, "another generation is served");
+            Some(Left::Switched)
+        } else if now.position != at.position {
+            tracing::info!(partition, "another projector folds; standing by");
+            Some(Left::Moved)
+        } else {
+            None
+        })
+    }
+
+    /// Keeps answers current while another projector folds, until that one stays behind. Whether
+    /// somebody folds may be known from the start; else it shows.
+    async fn stand_by(&self, is_folded: bool) -> Result<(), Fault> {
         let mut at = self.stand_at_checkpoint(false).await?;
-        self.sound.send_replace(true);
+        self.sound.send_replace(is_folded);
         let mut moved = Instant::now();
         loop {
             sleep(LOOK).await;
             let now = tables::checkpoint(self.store.pool(), self.partition).await?;
             if now != at {
                 at = self.stand_at_checkpoint(false).await?;
-                moved = Instant::now();
-            } else if self.store.head(self.partition).await?.position == at.position {
-                moved = Instant::now();
-            } else if moved.elapsed() >= TAKE_OVER {
-                tracing::info!(partition = self.partition, "nobody folds; taking over");
-                return Ok(());
+            } else if self.store.head(self.partition).await?.position != at.position {
+                if moved.elapsed() >= TAKE_OVER {
+                    tracing::info!(partition = self.partition, "nobody folds; taking over");
+                    return Ok(());
+                }
+                continue;
             }
+            moved = Instant::now();
+            self.sound.send_if_modified(|sound| !std::mem::replace(sound, true));
         }
     }
 
     async fn stand_at_checkpoint(&self, folding: bool) -> Result<Checkpoint, Fault> {
-        // The checkpoint first: limits may then be newer than it, never older.
-        let checkpoint = tables::checkpoint(self.store.pool(), self.partition).await?;
-        let mut connection = self.store.pool().acquire().await?;
-        let limits = tables::limits(&mut connection, self.partition).await?;
+        let mut tx = tables::begin_snapshot(self.store.pool()).await?;
+        let checkpoint = tables::checkpoint(&mut *tx, self.partition).await?;
+        let limits = tables::limits(&mut tx, self.partition).await?;
+        tx.commit().await?;
         self.state.stand_at(checkpoint, limits, folding);
         Ok(checkpoint)
     }
-}
-
-fn fold(page: &[StoredEvent]) -> Result<Changes, Poison> {
-    let mut changes = Changes::default();
-    for event in page {
-        changes.fold(event.position, &event.record)?;
-    }
-    Ok(changes)
 }
 
 /// Says how it goes while there is much to catch up with.

@@ -5,41 +5,65 @@
 //!                                        └──────▶ state (memory) ──▶ AllowanceService
 //!   event store ──streams up to a position──▶ the past, histories ──────────▶ │
 //!   event store ──page up to the state──▶ changes, to watchers ─────────────▶ │
+//!   everything ──▶ frikort-check, again and again ──▶ VerificationService, GET /metrics
 //! ```
 //!
 //! Absences that hold: the projector never writes an event, never decides, and never calls the
-//! ledger. Its tables can be dropped and folded again from the events.
+//! ledger. Its tables can be folded again from the events (`rebuild.rs`), as a generation beside the
+//! one that is served (`generations.rs`).
 
+mod annual_totals;
 mod as_of;
 pub mod cli;
 mod effect;
 mod fold;
 mod follow;
+mod generations;
 mod overview;
 mod page;
 mod past;
 mod query;
+mod rebuild;
 mod state;
 mod statement;
 mod summary;
 mod tables;
+mod verification;
+mod verify;
 mod watch;
 mod wire;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use axum::{http::header::CONTENT_TYPE, routing::get};
 
 use frikort_event_store::{EventStore, listen};
 use frikort_process::{clock::Clock, database, serve};
 use frikort_proto::v1::{
     allowance_service_server::AllowanceServiceServer,
     overview_service_server::OverviewServiceServer,
+    verification_service_server::VerificationServiceServer,
 };
 use frikort_register::{Keys, Register};
 use tokio::sync;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 
-use crate::{follow::Follower, overview::Overviews, query::Allowances, state::State};
+use crate::{
+    follow::Follower, overview::Overviews, query::Allowances, state::State,
+    verification::Verifications, verify::Verifier,
+};
+
+/// The version of the fold: raised with every change of what the events become in the tables. A
+/// projector that finds an older one served folds a new generation beside it and switches; one
+/// that finds a newer one leaves it alone.
+pub(crate) const PROJECTION_VERSION: i32 = 1;
+
+/// Pause before an outdated projection is looked at again.
+const RENEW_PAUSE: Duration = Duration::from_secs(5);
+
+/// Connections for rebuilding.
+const REBUILD_CONNECTIONS: u32 = 4;
 
 /// Connections for queries and for folding.
 const CONNECTIONS: u32 = 16;
@@ -55,7 +79,15 @@ pub struct Settings {
     pub database_url: String,
     /// The register's keys; the one that finds is enough.
     pub keys: Keys,
+    /// The pause between two rounds of the continuous check; zero for none at all.
+    pub check_pause: Duration,
+    /// The proof logs' verifier keys, one a line, as the ledger publishes them; without them the
+    /// check cannot tell who signed.
+    pub verifier_keys_file: Option<PathBuf>,
 }
+
+/// The form of what GET /metrics answers.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Follows and serves until `stop`.
 pub async fn serve(
@@ -65,7 +97,9 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let listener = serve::bind(settings.listen, settings.allow_remote).await?;
     let options = database::options(&settings.database_url, "frikort-projector")?;
-    let pool = frikort_event_store::pool(options, CONNECTIONS);
+    let (pause, keys_file) = (settings.check_pause, settings.verifier_keys_file);
+    let verifier = Verifier::new(options.clone(), keys_file, pause, clock.clone())?;
+    let pool = frikort_event_store::pool(options.clone(), CONNECTIONS);
     let store = EventStore::open_when_there(pool.clone()).await?;
 
     let (signal, appended) = sync::watch::channel(0);
@@ -73,24 +107,34 @@ pub async fn serve(
     let mut states = BTreeMap::new();
     let mut sound = Vec::new();
     for partition in store.partitions().await? {
-        let state = Arc::new(State::new());
-        let (is_sound, watched) = sync::watch::channel(false);
-        let follower = Follower {
-            partition,
-            store: store.clone(),
-            state: state.clone(),
-            signal: appended.clone(),
-            sound: is_sound,
-        };
-        tasks.push(tokio::spawn(follower.run()));
-        states.insert(partition, state);
+        let (store, signal) = (store.clone(), appended.clone());
+        let (state, (is_sound, watched)) = (Arc::new(State::new()), sync::watch::channel(false));
+        states.insert(partition, state.clone());
         sound.push(watched);
+        let follower = Follower { partition, store, state, signal, sound: is_sound };
+        tasks.push(tokio::spawn(follower.run()));
     }
+    // With connections of its own, so that questions never wait for it.
+    let beside = frikort_event_store::pool(options, REBUILD_CONNECTIONS);
+    let beside = EventStore::open_when_there(beside).await?;
+    tasks.push(tokio::spawn(rebuild::renew(beside)));
+    let verifications = Verifications {
+        verified: verifier.verified.clone(),
+        states: states.clone(),
+        store: store.clone(),
+        clock: clock.clone(),
+    };
+    tasks.push(tokio::spawn(verifier.run(states.keys().copied().collect())));
     let register = Register::new(pool, settings.keys.find);
-    let watching = watch::Watching::new();
-    let stopping = stop.clone();
-    let allowances =
-        Arc::new(Allowances { store, register, states, clock, watching, stop: stopping });
+    let allowances = Arc::new(Allowances {
+        store,
+        register,
+        states,
+        clock,
+        watching: watch::Watching::new(),
+        listings: annual_totals::Listings::new(),
+        stop: stop.clone(),
+    });
     let (mut routes, health) = serve::routes().await?;
     let overviews = Overviews(allowances.clone());
     routes.add_service(
@@ -99,14 +143,21 @@ pub async fn serve(
     routes.add_service(
         OverviewServiceServer::new(overviews).max_decoding_message_size(serve::MAX_MESSAGE),
     );
+    routes.add_service(
+        VerificationServiceServer::new(verifications.clone())
+            .max_decoding_message_size(serve::MAX_MESSAGE),
+    );
     let names = vec![
         "",
         AllowanceServiceServer::<Allowances>::NAME,
         OverviewServiceServer::<Overviews>::NAME,
+        VerificationServiceServer::<Verifications>::NAME,
     ];
     tokio::spawn(serve::tell_health(health, names, sound));
     tracing::info!(listen = %listener.local_addr()?, "the projector listens");
-    serve::serve(listener, routes.routes(), stop).await?;
+    let metrics = || async move { ([(CONTENT_TYPE, METRICS)], verifications.metrics().await) };
+    let routes = routes.routes().into_axum_router().route("/metrics", get(metrics));
+    serve::serve(listener, routes.into(), stop).await?;
     // A fold that is cut off here is rolled back, and done again from the checkpoint.
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     tracing::info!("the projector has stopped");

@@ -18,17 +18,20 @@ use frikort_proto::{
     error::{Failure, Faults},
     v1::{
         DueControl, GetProcessingTimesRequest, GetProcessingTimesResponse, LedgerPosition,
-        ListDueControlsRequest, ListDueControlsResponse, ListPaymentsRequest, ListPaymentsResponse,
-        ProcessingTimes, overview_service_server::OverviewService,
+        ListAnnualTotalsRequest, ListAnnualTotalsResponse, ListDueControlsRequest,
+        ListDueControlsResponse, ListPaymentsRequest, ListPaymentsResponse, ProcessingTimes,
+        overview_service_server::OverviewService,
     },
 };
 use frikort_register::Named;
 use sqlx::PgConnection;
 use time::{Date, Month};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::{
+    annual_totals,
     page::{PageToken, page_size},
     query::Allowances,
     statement::{PaymentRow, StatedPayment},
@@ -68,16 +71,15 @@ struct ControlFilter {
 
 #[tonic::async_trait]
 impl OverviewService for Overviews {
-    type ListAnnualTotalsStream = futures::stream::BoxStream<
-        'static,
-        Result<frikort_proto::v1::ListAnnualTotalsResponse, Status>,
-    >;
+    type ListAnnualTotalsStream = ReceiverStream<Result<ListAnnualTotalsResponse, Status>>;
 
     async fn list_annual_totals(
         &self,
-        _request: Request<frikort_proto::v1::ListAnnualTotalsRequest>,
+        request: Request<ListAnnualTotalsRequest>,
     ) -> Result<Response<Self::ListAnnualTotalsStream>, Status> {
-        Err(Status::unimplemented(""))
+        let deadline = deadline(request.metadata());
+        let totals = annual_totals::start(&self.0, request.into_inner(), deadline).await?;
+        Ok(Response::new(totals))
     }
 
     async fn list_payments(
@@ -261,7 +263,10 @@ impl Overviews {
         for partition in as_of.keys() {
             let page = sqlx::query!(
                 "SELECT controlled_in, person_id FROM projection.card
-                 WHERE partition = $1 AND municipality = $2 AND active AND controlled_in <= $3
+                 WHERE partition = $1
+                   AND generation = (SELECT generation FROM projection.checkpoint
+                                     WHERE partition = $1 AND state = 'serving')
+                   AND municipality = $2 AND active AND controlled_in <= $3
                    AND (controlled_in, person_id) > ($4, $5)
                  ORDER BY controlled_in, person_id LIMIT $6",
                 partition,
@@ -306,7 +311,10 @@ impl Overviews {
         for partition in as_of.keys() {
             let rows = sqlx::query!(
                 r#"SELECT municipality, days, count(*) AS "count!" FROM projection.application
-                   WHERE partition = $1 AND decided_on BETWEEN $2 AND $3
+                   WHERE partition = $1
+                     AND generation = (SELECT generation FROM projection.checkpoint
+                                       WHERE partition = $1 AND state = 'serving')
+                     AND decided_on BETWEEN $2 AND $3
                      AND ($4::smallint IS NULL OR municipality = $4)
                    GROUP BY municipality, days"#,
                 partition,
@@ -372,7 +380,10 @@ async fn payments_page(
                 drawn, position, amount, exempt, payment_date, work_first, work_last, hours, wage,
                 holiday_pay, pension
          FROM projection.payment
-         WHERE partition = $1 AND employer_cvr = $2
+         WHERE partition = $1
+           AND generation = (SELECT generation FROM projection.checkpoint
+                             WHERE partition = $1 AND state = 'serving')
+           AND employer_cvr = $2
            AND (position, person_id, reference) > ($3, $4, $5) AND position <= $6
            AND ($7::uuid IS NULL OR person_id = $7) AND ($8 = 0 OR year = $8)
          ORDER BY position, person_id, reference LIMIT $9",

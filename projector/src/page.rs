@@ -76,7 +76,7 @@ mod tests {
     type Token = PageToken<(i16, i32), (i32, String)>;
 
     fn token() -> Token {
-        let as_of = BTreeMap::from([(0, Checkpoint { position: 7, recorded_at: None })]);
+        let as_of = BTreeMap::from([(0, Checkpoint { position: 7, ..Checkpoint::default() })]);
         Token { filter: (751, 2024), as_of, after: (3, "løn".to_owned()) }
     }
 

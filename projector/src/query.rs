@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::{
+    annual_totals::Listings,
     as_of::{AsOf, KnownAt, Moment},
     past,
     state::{State, View},
@@ -52,6 +53,7 @@ pub(crate) struct Allowances {
     pub(crate) states: BTreeMap<i32, Arc<State>>,
     pub(crate) clock: Clock,
     pub(crate) watching: Watching,
+    pub(crate) listings: Listings,
     /// Cancelled when the process stops.
     pub(crate) stop: CancellationToken,
 }
@@ -248,7 +250,7 @@ impl Allowances {
     }
 
     /// Waits until the projection contains `min_position`, as long as the caller does.
-    async fn wait_for(
+    pub(crate) async fn wait_for(
         &self,
         partition: i32,
         min_position: i64,
@@ -399,7 +401,8 @@ impl Allowances {
                 // Before the first event nobody has a card, whatever the day.
                 KnownAt::Position(_) => recorded_at.map_or(self.today(), copenhagen_date),
             };
-            moments.push((partition, as_of.moment(Checkpoint { position, recorded_at }, known_on)));
+            let at = Checkpoint { position, recorded_at, ..Checkpoint::default() };
+            moments.push((partition, as_of.moment(at, known_on)));
         }
         Ok(moments)
     }

@@ -79,9 +79,12 @@ impl State {
 
     /// Takes over what was just committed.
     pub(crate) fn advance(&self, changes: &Changes) {
-        let checkpoint =
-            Checkpoint { position: changes.position, recorded_at: changes.recorded_at };
         let mut inner = self.lock();
+        let checkpoint = Checkpoint {
+            generation: inner.checkpoint.generation,
+            position: changes.position,
+            recorded_at: changes.recorded_at,
+        };
         inner.checkpoint = checkpoint;
         for (entry, _) in &changes.limits {
             Arc::make_mut(&mut inner.limits).set(entry.clone());
@@ -108,10 +111,11 @@ impl State {
     }
 
     /// Keeps years that were read at `checkpoint`, if that is where we stand: older ones may lack
-    /// what was committed since, and newer ones would get it twice.
+    /// what was committed since, newer ones would get it twice, and those of another generation
+    /// may be other ones.
     pub(crate) fn keep(&self, person: PersonId, years: Years, checkpoint: Checkpoint) {
         let mut inner = self.lock();
-        if inner.folding && checkpoint.position == inner.checkpoint.position {
+        if inner.folding && checkpoint == inner.checkpoint {
             inner.years.put(person, years);
         }
     }

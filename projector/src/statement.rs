@@ -60,7 +60,11 @@ pub(crate) async fn payments(
         "SELECT person_id, employer_cvr, reference, year, attribution_date, revision, cancelled,
                 drawn, position, amount, exempt, payment_date, work_first, work_last, hours, wage,
                 holiday_pay, pension
-         FROM projection.payment WHERE partition = $1 AND person_id = $2 ORDER BY registered",
+         FROM projection.payment
+         WHERE partition = $1
+           AND generation = (SELECT generation FROM projection.checkpoint
+                             WHERE partition = $1 AND state = 'serving')
+           AND person_id = $2 ORDER BY registered",
         partition,
         person.0
     )

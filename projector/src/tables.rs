@@ -1,7 +1,9 @@
 //! The projection's tables: writing a page's changes together with the checkpoint, in one
 //! transaction, and reading one consistent state.
 //!
-//! Every statement touches one partition and names it first.
+//! Every statement touches one partition and names it first, and says of which generation: the one
+//! that is folded, or, in the same statement, the one that is served. So no answer is ever mixed of
+//! two, and none is read of one that was retired or is being dropped.
 
 use std::collections::HashMap;
 
@@ -11,14 +13,27 @@ use sqlx::{PgConnection, PgPool};
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-use crate::fold::{CardChange, Changes, PaymentChange};
+use crate::{
+    PROJECTION_VERSION,
+    fold::{CardChange, Changes, PaymentChange},
+};
 
 /// Where the projection of one partition stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Checkpoint {
+    /// Not kept by callers: a listing goes on in the generation that follows.
+    #[serde(skip)]
+    pub(crate) generation: i32,
     pub(crate) position: i64,
     #[serde(with = "time::serde::timestamp::microseconds::option")]
     pub(crate) recorded_at: Option<OffsetDateTime>,
+}
+
+/// Whose rows: one generation of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Of {
+    pub(crate) partition: i32,
+    pub(crate) generation: i32,
 }
 
 /// What became of a page.
@@ -26,59 +41,85 @@ pub(crate) struct Checkpoint {
 pub(crate) enum Written {
     /// Totals and checkpoint are committed.
     Yes,
-    /// Another projector has moved the checkpoint. Nothing was written.
+    /// Another projector has moved the checkpoint, or another generation is served, or one that a
+    /// newer projector began. Nothing was written.
     CheckpointMoved,
 }
 
-/// Reads where a partition's projection stands; creates the row for a partition that is new.
+/// Reads where the generation of a partition stands that is served.
 pub(crate) async fn checkpoint(
     executor: impl sqlx::PgExecutor<'_>,
     partition: i32,
 ) -> Result<Checkpoint, sqlx::Error> {
     let query = sqlx::query_as!(
         Checkpoint,
-        "SELECT position, recorded_at FROM projection.checkpoint WHERE partition = $1",
+        "SELECT generation, position, recorded_at FROM projection.checkpoint
+         WHERE partition = $1 AND state = 'serving'",
         partition
     );
     Ok(query.fetch_optional(executor).await?.unwrap_or_default())
 }
 
-/// Writes a page's changes if the checkpoint still stands at `from`.
+/// The version of the fold that began the generation that is served; 0 where nothing is folded yet.
+pub(crate) async fn version(
+    executor: impl sqlx::PgExecutor<'_>,
+    partition: i32,
+) -> Result<i32, sqlx::Error> {
+    let query = sqlx::query_scalar!(
+        "SELECT version FROM projection.checkpoint
+         WHERE partition = $1 AND state = 'serving' AND position > 0",
+        partition
+    );
+    Ok(query.fetch_optional(executor).await?.unwrap_or_default())
+}
+
+/// Writes a page's changes to the generation that is served, if it still stands at `from`.
 pub(crate) async fn write(
     pool: &PgPool,
     partition: i32,
-    from: i64,
+    from: Checkpoint,
     changes: &Changes,
 ) -> Result<Written, sqlx::Error> {
     let mut tx = pool.begin().await?;
     let moved = sqlx::query!(
-        "UPDATE projection.checkpoint SET position = $3, recorded_at = $4
-         WHERE partition = $1 AND position = $2",
+        "UPDATE projection.checkpoint
+         SET position = $4, recorded_at = $5,
+             version = CASE WHEN position = 0 THEN $6 ELSE version END
+         WHERE partition = $1 AND generation = $2 AND position = $3 AND state = 'serving'
+           AND (version <= $6 OR position = 0)",
         partition,
-        from,
+        from.generation,
+        from.position,
         changes.position,
-        changes.recorded_at
+        changes.recorded_at,
+        PROJECTION_VERSION
     )
     .execute(&mut *tx)
     .await?;
     if moved.rows_affected() != 1 {
         return Ok(Written::CheckpointMoved);
     }
-    write_totals(&mut tx, partition, changes).await?;
-    insert_payments(&mut tx, partition, changes).await?;
-    update_payments(&mut tx, partition, changes).await?;
-    write_cards(&mut tx, partition, changes).await?;
-    write_applications(&mut tx, partition, changes).await?;
-    write_limits(&mut tx, partition, changes).await?;
+    write_rows(&mut tx, Of { partition, generation: from.generation }, changes).await?;
     tx.commit().await?;
     Ok(Written::Yes)
 }
 
-async fn write_totals(
+/// Writes what a page changed, without the checkpoint, which is the caller's to move in the same
+/// transaction.
+pub(crate) async fn write_rows(
     tx: &mut PgConnection,
-    partition: i32,
+    of: Of,
     changes: &Changes,
 ) -> Result<(), sqlx::Error> {
+    write_totals(tx, of, changes).await?;
+    insert_payments(tx, of, changes).await?;
+    update_payments(tx, of, changes).await?;
+    write_cards(tx, of, changes).await?;
+    write_applications(tx, of, changes).await?;
+    write_limits(tx, of, changes).await
+}
+
+async fn write_totals(tx: &mut PgConnection, of: Of, changes: &Changes) -> Result<(), sqlx::Error> {
     if changes.totals.is_empty() {
         return Ok(());
     }
@@ -93,13 +134,14 @@ async fn write_totals(
     let positions: Vec<i64> = rows.iter().map(|(_, total)| total.position).collect();
     sqlx::query!(
         "INSERT INTO projection.annual_total
-             (partition, person_id, year, total, applied_limit, payments, position)
-         SELECT $1, * FROM unnest($2::uuid[], $3::integer[], $4::numeric[], $5::numeric[],
-             $6::integer[], $7::bigint[])
+             (partition, generation, person_id, year, total, applied_limit, payments, position)
+         SELECT $1, $2, * FROM unnest($3::uuid[], $4::integer[], $5::numeric[], $6::numeric[],
+             $7::integer[], $8::bigint[])
          ON CONFLICT ON CONSTRAINT annual_total_pkey DO UPDATE
          SET total = excluded.total, applied_limit = excluded.applied_limit,
              payments = excluded.payments, position = excluded.position",
-        partition,
+        of.partition,
+        of.generation,
         &persons,
         &years,
         &totals,
@@ -182,7 +224,7 @@ impl Columns {
 
 async fn insert_payments(
     tx: &mut PgConnection,
-    partition: i32,
+    of: Of,
     changes: &Changes,
 ) -> Result<(), sqlx::Error> {
     let rows = Columns::of(changes, true);
@@ -190,14 +232,15 @@ async fn insert_payments(
         return Ok(());
     }
     sqlx::query!(
-        "INSERT INTO projection.payment (partition, person_id, employer_cvr, reference, registered,
-             drawn, position, year, revision, attribution_date, payment_date, work_first, work_last,
-             cancelled, amount, exempt, hours, wage, holiday_pay, pension)
-         SELECT $1, * FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::bigint[],
-             $6::bigint[], $7::bigint[], $8::integer[], $9::integer[], $10::date[], $11::date[],
-             $12::date[], $13::date[], $14::boolean[], $15::numeric[], $16::numeric[],
-             $17::numeric[], $18::numeric[], $19::numeric[], $20::numeric[])",
-        partition,
+        "INSERT INTO projection.payment (partition, generation, person_id, employer_cvr, reference,
+             registered, drawn, position, year, revision, attribution_date, payment_date,
+             work_first, work_last, cancelled, amount, exempt, hours, wage, holiday_pay, pension)
+         SELECT $1, $2, * FROM unnest($3::uuid[], $4::integer[], $5::text[], $6::bigint[],
+             $7::bigint[], $8::bigint[], $9::integer[], $10::integer[], $11::date[], $12::date[],
+             $13::date[], $14::date[], $15::boolean[], $16::numeric[], $17::numeric[],
+             $18::numeric[], $19::numeric[], $20::numeric[], $21::numeric[])",
+        of.partition,
+        of.generation,
         &rows.persons,
         &rows.employers,
         &rows.references,
@@ -227,7 +270,7 @@ async fn insert_payments(
 /// `amount` is given, all that the employer stated is replaced.
 async fn update_payments(
     tx: &mut PgConnection,
-    partition: i32,
+    of: Of,
     changes: &Changes,
 ) -> Result<(), sqlx::Error> {
     let rows = Columns::of(changes, false);
@@ -248,16 +291,17 @@ async fn update_payments(
              wage = CASE WHEN c.amount IS NULL THEN p.wage ELSE c.wage END,
              holiday_pay = CASE WHEN c.amount IS NULL THEN p.holiday_pay ELSE c.holiday_pay END,
              pension = CASE WHEN c.amount IS NULL THEN p.pension ELSE c.pension END
-         FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::bigint[],
-             $7::integer[], $8::integer[], $9::date[], $10::date[], $11::date[], $12::date[],
-             $13::boolean[], $14::numeric[], $15::numeric[], $16::numeric[], $17::numeric[],
-             $18::numeric[], $19::numeric[])
+         FROM unnest($3::uuid[], $4::integer[], $5::text[], $6::bigint[], $7::bigint[],
+             $8::integer[], $9::integer[], $10::date[], $11::date[], $12::date[], $13::date[],
+             $14::boolean[], $15::numeric[], $16::numeric[], $17::numeric[], $18::numeric[],
+             $19::numeric[], $20::numeric[])
              AS c (person_id, employer_cvr, reference, drawn, position, year, revision,
                    attribution_date, payment_date, work_first, work_last, cancelled, amount, exempt,
                    hours, wage, holiday_pay, pension)
-         WHERE p.partition = $1 AND p.person_id = c.person_id
+         WHERE p.partition = $1 AND p.generation = $2 AND p.person_id = c.person_id
            AND p.employer_cvr = c.employer_cvr AND p.reference = c.reference",
-        partition,
+        of.partition,
+        of.generation,
         &rows.persons,
         &rows.employers,
         &rows.references,
@@ -286,20 +330,17 @@ async fn update_payments(
     Ok(())
 }
 
-async fn write_cards(
-    tx: &mut PgConnection,
-    partition: i32,
-    changes: &Changes,
-) -> Result<(), sqlx::Error> {
+async fn write_cards(tx: &mut PgConnection, of: Of, changes: &Changes) -> Result<(), sqlx::Error> {
     for (person, card) in &changes.cards {
         // A row that is there gets its changes; one that is not there is a grant's to make.
         let updated = sqlx::query!(
             "UPDATE projection.card
-             SET frikort_tags = frikort_tags || $3, municipality = coalesce($4, municipality),
-                 active = coalesce($5, active), controlled_in = greatest($6, controlled_in),
-                 position = $7
-             WHERE partition = $1 AND person_id = $2",
-            partition,
+             SET frikort_tags = frikort_tags || $4, municipality = coalesce($5, municipality),
+                 active = coalesce($6, active), controlled_in = greatest($7, controlled_in),
+                 position = $8
+             WHERE partition = $1 AND generation = $2 AND person_id = $3",
+            of.partition,
+            of.generation,
             person.0,
             &tags(card),
             card.municipality.map(municipality),
@@ -313,10 +354,11 @@ async fn write_cards(
             continue;
         }
         sqlx::query!(
-            "INSERT INTO projection.card (partition, person_id, frikort_tags, municipality, active,
-                 controlled_in, position)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            partition,
+            "INSERT INTO projection.card (partition, generation, person_id, frikort_tags,
+                 municipality, active, controlled_in, position)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            of.partition,
+            of.generation,
             person.0,
             &tags(card),
             card.municipality.map(municipality),
@@ -341,7 +383,7 @@ pub(crate) fn municipality(code: MunicipalityCode) -> i16 {
 
 async fn write_applications(
     tx: &mut PgConnection,
-    partition: i32,
+    of: Of,
     changes: &Changes,
 ) -> Result<(), sqlx::Error> {
     if changes.applications.is_empty() {
@@ -353,9 +395,11 @@ async fn write_applications(
     let decided: Vec<Date> = rows.iter().map(|row| row.decided_on).collect();
     let days: Vec<i32> = rows.iter().map(|row| row.days).collect();
     sqlx::query!(
-        "INSERT INTO projection.application (partition, position, municipality, decided_on, days)
-         SELECT $1, * FROM unnest($2::bigint[], $3::smallint[], $4::date[], $5::integer[])",
-        partition,
+        "INSERT INTO projection.application
+             (partition, generation, position, municipality, decided_on, days)
+         SELECT $1, $2, * FROM unnest($3::bigint[], $4::smallint[], $5::date[], $6::integer[])",
+        of.partition,
+        of.generation,
         &positions,
         &municipalities,
         &decided,
@@ -366,20 +410,17 @@ async fn write_applications(
     Ok(())
 }
 
-async fn write_limits(
-    tx: &mut PgConnection,
-    partition: i32,
-    changes: &Changes,
-) -> Result<(), sqlx::Error> {
+async fn write_limits(tx: &mut PgConnection, of: Of, changes: &Changes) -> Result<(), sqlx::Error> {
     for (entry, position) in &changes.limits {
         sqlx::query!(
             "INSERT INTO projection.annual_limit
-                 (partition, year, in_force_from, amount, citation, position)
-             VALUES ($1, $2, $3, $4, $5, $6)
+                 (partition, generation, year, in_force_from, amount, citation, position)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
              ON CONFLICT ON CONSTRAINT annual_limit_pkey DO UPDATE
              SET amount = excluded.amount, citation = excluded.citation,
                  position = excluded.position",
-            partition,
+            of.partition,
+            of.generation,
             entry.year,
             entry.in_force_from,
             entry.limit.decimal(),
@@ -432,7 +473,9 @@ pub(crate) async fn limits(
 ) -> Result<LimitSchedule, sqlx::Error> {
     let rows = sqlx::query!(
         "SELECT year, in_force_from, amount, citation FROM projection.annual_limit
-         WHERE partition = $1",
+         WHERE partition = $1
+           AND generation = (SELECT generation FROM projection.checkpoint
+                             WHERE partition = $1 AND state = 'serving')",
         partition
     )
     .fetch_all(connection)
@@ -455,15 +498,17 @@ pub(crate) async fn years(
 ) -> Result<(Checkpoint, HashMap<PersonId, Years>), sqlx::Error> {
     let ids: Vec<Uuid> = persons.iter().map(|person| person.0).collect();
     let rows = sqlx::query!(
-        r#"SELECT c.position, c.recorded_at, card.person_id AS "person_id?",
+        r#"SELECT c.generation, c.position, c.recorded_at, card.person_id AS "person_id?",
                   card.frikort_tags AS "tags?: Vec<Uuid>",
                   t.year AS "year?", t.total AS "total?", t.payments AS "payments?"
            FROM projection.checkpoint AS c
            LEFT JOIN projection.card AS card
-             ON card.partition = c.partition AND card.person_id = ANY($2)
+             ON card.partition = c.partition AND card.generation = c.generation
+                AND card.person_id = ANY($2)
            LEFT JOIN projection.annual_total AS t
-             ON t.partition = card.partition AND t.person_id = card.person_id
-           WHERE c.partition = $1"#,
+             ON t.partition = card.partition AND t.generation = card.generation
+                AND t.person_id = card.person_id
+           WHERE c.partition = $1 AND c.state = 'serving'"#,
         partition,
         &ids
     )
@@ -472,7 +517,8 @@ pub(crate) async fn years(
     let mut checkpoint = Checkpoint::default();
     let mut found: HashMap<PersonId, Years> = HashMap::new();
     for row in rows {
-        checkpoint = Checkpoint { position: row.position, recorded_at: row.recorded_at };
+        let (generation, position) = (row.generation, row.position);
+        checkpoint = Checkpoint { generation, position, recorded_at: row.recorded_at };
         let (Some(person), Some(tags)) = (row.person_id, row.tags) else { continue };
         let years = found.entry(PersonId(person)).or_insert_with(|| {
             let tags = tags.iter().map(|tag| FrikortTag(tag.into_bytes())).collect();

@@ -21,6 +21,20 @@ fn help_explains_the_settings() {
 }
 
 #[test]
+fn help_explains_rebuilding() {
+    for (command, words) in [
+        ("rebuild", ["--accept-differences", "--fresh", "--json", "Ends with 1"]),
+        ("generations", ["--drop-old", "--json", "DATABASE_URL", "--config"]),
+    ] {
+        let (success, text) = projector(&[command, "--help"]);
+        assert!(success);
+        for word in words {
+            assert!(text.contains(word), "{word} is missing in:\n{text}");
+        }
+    }
+}
+
+#[test]
 fn an_unknown_key_in_the_settings_file_is_refused_by_name() {
     let file = std::env::temp_dir().join(format!("projector-{}.toml", std::process::id()));
     fs::write(&file, "listen = \"127.0.0.1:0\"\nlistenn = 1\n").unwrap();
@@ -31,6 +45,8 @@ fn an_unknown_key_in_the_settings_file_is_refused_by_name() {
 
 #[test]
 fn a_missing_database_is_an_error_that_says_what_to_set() {
-    let (success, text) = projector(&["serve"]);
-    assert!(!success && text.contains("DATABASE_URL"), "{text}");
+    for command in ["serve", "rebuild", "generations"] {
+        let (success, text) = projector(&[command]);
+        assert!(!success && text.contains("DATABASE_URL"), "{text}");
+    }
 }

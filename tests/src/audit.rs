@@ -82,7 +82,8 @@ pub async fn events(pool: &PgPool) -> i64 {
 pub async fn assert_projection_is_the_fold(pool: &PgPool) {
     let behind: Vec<i32> = sqlx::query_scalar(
         "SELECT h.partition FROM ledger.partition_head AS h
-         LEFT JOIN projection.checkpoint AS c ON c.partition = h.partition
+         LEFT JOIN projection.checkpoint AS c
+           ON c.partition = h.partition AND c.state = 'serving'
          WHERE h.position <> coalesce(c.position, 0)",
     )
     .fetch_all(pool)
@@ -104,7 +105,9 @@ pub async fn assert_projection_is_the_fold(pool: &PgPool) {
              FROM last WHERE r ->> 'type' <> 'payment_cancelled' GROUP BY 1, 2, 3)
          SELECT coalesce(s.person_id, t.person_id), coalesce(s.year, t.year)
          FROM sums AS s
-         FULL JOIN (SELECT * FROM projection.annual_total WHERE payments > 0) AS t
+         FULL JOIN (SELECT t.* FROM projection.annual_total AS t
+                    JOIN projection.checkpoint AS c USING (partition, generation)
+                    WHERE c.state = 'serving' AND payments > 0) AS t
            USING (partition, person_id, year)
          WHERE s.total IS DISTINCT FROM t.total OR s.payments IS DISTINCT FROM t.payments",
     )
@@ -120,13 +123,15 @@ pub async fn assert_projection_is_the_fold(pool: &PgPool) {
 pub async fn unsettled(pool: &PgPool) -> i64 {
     sqlx::query_scalar(
         "SELECT count(*) FROM projection.annual_total AS t
+         JOIN projection.checkpoint AS c USING (partition, generation)
          JOIN LATERAL (
              SELECT l.amount FROM projection.annual_limit AS l
-             WHERE l.partition = t.partition AND l.year = t.year
+             WHERE l.partition = t.partition AND l.generation = t.generation AND l.year = t.year
              ORDER BY in_force_from DESC LIMIT 1) AS l ON true
-         WHERE least(l.amount, t.total) <> coalesce((
+         WHERE c.state = 'serving' AND least(l.amount, t.total) <> coalesce((
              SELECT sum(p.exempt) FROM projection.payment AS p
-             WHERE p.partition = t.partition AND p.person_id = t.person_id AND p.year = t.year), 0)",
+             WHERE p.partition = t.partition AND p.generation = t.generation
+               AND p.person_id = t.person_id AND p.year = t.year), 0)",
     )
     .fetch_one(pool)
     .await
@@ -138,7 +143,8 @@ pub async fn unsettled(pool: &PgPool) -> i64 {
 pub async fn is_at_rest(pool: &PgPool) -> bool {
     let behind: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM ledger.partition_head AS h
-         LEFT JOIN projection.checkpoint AS c ON c.partition = h.partition
+         LEFT JOIN projection.checkpoint AS c
+           ON c.partition = h.partition AND c.state = 'serving'
          WHERE h.position <> coalesce(c.position, 0)",
     )
     .fetch_one(pool)

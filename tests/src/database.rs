@@ -71,6 +71,16 @@ impl Database {
         Ok(database)
     }
 
+    /// A copy of it as it is now. Nobody may be connected to it meanwhile.
+    pub async fn copy(&self) -> anyhow::Result<Self> {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{}_{number}", std::process::id());
+        let mut owner = PgConnection::connect(&self.cluster.url(OWNER, "postgres")).await?;
+        run(&mut owner, format!("CREATE DATABASE {name} TEMPLATE {}", self.name)).await?;
+        owner.close().await?;
+        Ok(Self { cluster: self.cluster.clone(), name })
+    }
+
     /// The URL for one of the roles: `frikort_ledger`, `frikort_projector`, the owner.
     pub fn url(&self, user: &str) -> String {
         self.cluster.url(user, &self.name)

@@ -11,6 +11,7 @@ pub mod files;
 pub mod load;
 pub mod model;
 pub mod process;
+pub mod proof_log;
 pub mod proxy;
 pub mod python;
 pub mod simulation;

@@ -23,6 +23,7 @@
 mod append;
 mod bench;
 mod catch_up;
+mod check;
 mod closed;
 mod copy;
 mod cpu;
@@ -37,6 +38,7 @@ mod payroll;
 mod people;
 mod process;
 mod query;
+mod rebuild;
 mod reconcile;
 mod stack;
 mod stream;
@@ -86,6 +88,8 @@ async fn drive(stack: &mut Stack, work: Work, options: &Options) -> anyhow::Resu
             Work::Flood => flood::run(&mut bench).await?,
             Work::Query => query::run(&mut bench).await?,
             Work::CatchUp => catch_up::run(&mut bench).await?,
+            Work::Rebuild => rebuild::run(&mut bench).await?,
+            Work::Check => check::run(&mut bench).await?,
             Work::Open => open::run(&mut bench).await?,
             Work::All => Vec::new(),
         });

@@ -164,20 +164,30 @@ async fn only_the_ledger_appends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_ledger_reads_the_projection_and_writes_nothing_there() {
+async fn the_ledger_reads_the_projection_and_changes_nothing_of_it() {
     let database = Database::create(1).await.unwrap();
-    let asked = ["SELECT FROM projection.annual_total", "SELECT FROM projection.payment"];
+    let asked = [
+        "SELECT FROM projection.annual_total",
+        "SELECT FROM projection.checkpoint",
+        "SELECT FROM projection.payment",
+    ];
     allowed(&database, "frikort_ledger", &asked).await;
     let statements = [
-        "INSERT INTO projection.checkpoint (partition) VALUES (7)",
+        "INSERT INTO projection.checkpoint (partition, generation, state)
+         VALUES (7, 1, 'serving')",
         "UPDATE projection.annual_total SET total = 0 WHERE false",
         "DELETE FROM projection.payment WHERE false",
+        "UPDATE projection.checkpoint SET state = 'retired' WHERE false",
         "TRUNCATE projection.card",
     ];
     denied(&database, "frikort_ledger", &statements).await;
     let fold = [
-        "INSERT INTO projection.annual_limit VALUES (0, 2022, '2022-01-01', 20000, 'x', 1)",
+        "INSERT INTO projection.annual_limit
+             (partition, generation, year, in_force_from, amount, citation, position)
+         VALUES (0, 1, 2022, '2022-01-01', 20000, 'x', 1)",
         "UPDATE projection.annual_total SET total = 0 WHERE false",
+        "UPDATE projection.checkpoint SET state = 'retired' WHERE false",
+        "DELETE FROM projection.annual_total WHERE false",
     ];
     allowed(&database, "frikort_projector", &fold).await;
     allowed(&database, "frikort_auditor", &["SELECT FROM projection.annual_total"]).await;

@@ -56,8 +56,9 @@ async fn totals_of_the_projector(pool: &PgPool) -> Vec<String> {
         "SELECT format('%s,%s,%s,%s,%s', t.person_id, t.year, t.total::numeric(14,2),
                        coalesce(sum(p.exempt), 0)::numeric(14,2), t.payments)
          FROM projection.annual_total AS t
-         LEFT JOIN projection.payment AS p USING (partition, person_id, year)
-         WHERE t.payments > 0
+         JOIN projection.checkpoint AS c USING (partition, generation)
+         LEFT JOIN projection.payment AS p USING (partition, generation, person_id, year)
+         WHERE c.state = 'serving' AND t.payments > 0
          GROUP BY t.person_id, t.year, t.total, t.payments",
     )
     .fetch_all(pool)

@@ -21,7 +21,8 @@ const LEDGER: [&str; 4] = [
     "frikort.v1.PolicyService",
     "frikort.v1.VisitationService",
 ];
-const PROJECTOR: [&str; 2] = ["frikort.v1.AllowanceService", "frikort.v1.OverviewService"];
+const PROJECTOR: [&str; 3] =
+    ["frikort.v1.AllowanceService", "frikort.v1.OverviewService", "frikort.v1.VerificationService"];
 
 /// What reflection answers: the services listed, and the file that holds a symbol.
 macro_rules! reflection {

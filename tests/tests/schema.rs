@@ -6,7 +6,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails where it stands")]
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use frikort_tests::database::Database;
 
@@ -128,6 +131,48 @@ async fn every_constraint_has_a_name_of_ours() {
         // The nodes put a number behind it, which must fit into 63 bytes.
         assert!(name.len() <= 48, "{line} is too long");
     }
+}
+
+/// The files of a directory and of those below it whose names end like this.
+fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, ending));
+        } else if path.to_string_lossy().ends_with(ending) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The text of a query: the first string literal, raw or not.
+fn literal(code: &str) -> &str {
+    let begin = code.find('"').unwrap();
+    let end = if code[..begin].ends_with("r#") { "\"#" } else { "\"" };
+    code[begin + 1..].split(end).next().unwrap()
+}
+
+/// A query that does not say so reads two generations while one is built beside the other, and what
+/// it counts, it counts twice.
+#[test]
+fn every_query_of_the_projection_says_of_which_generation() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut queries = 0;
+    for file in
+        ["ledger", "projector", "deploy"].iter().flat_map(|dir| files(&root.join(dir), ".rs"))
+    {
+        let code = std::fs::read_to_string(&file).unwrap();
+        for query in code.split("sqlx::query").skip(1).map(literal) {
+            if query.contains("projection.") {
+                queries += 1;
+                let says = query.contains("generation") || query.contains("state = 'serving'");
+                assert!(says, "in {}:\n{query}", file.display());
+            }
+        }
+    }
+    assert!(queries > 20, "{queries} queries of the projection were found");
 }
 
 #[tokio::test(flavor = "multi_thread")]

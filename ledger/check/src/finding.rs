@@ -2,6 +2,7 @@
 //! found.
 
 use frikort_domain::PersonId;
+use frikort_proof::Hash;
 use time::OffsetDateTime;
 
 /// What a finding is about.
@@ -87,6 +88,8 @@ pub struct Checked {
     pub position: i64,
     /// When the record there was recorded.
     pub recorded_at: Option<OffsetDateTime>,
+    /// Root of the tree over the records up to there; `None` where it is not known.
+    pub root: Option<Hash>,
 }
 
 /// The end of a check.

@@ -30,7 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use frikort_proof::{Checkpoint, KeyName, VerifierKey};
+use frikort_proof::{Checkpoint, Hash, KeyName, NoteError};
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -41,6 +41,7 @@ use tokio::{
 };
 
 pub use finding::{Checked, Concluded, Finding, Kind, Progress};
+pub use frikort_proof::VerifierKey;
 
 /// At most so many findings are told; all are counted.
 pub const MOST_FINDINGS: u64 = 1000;
@@ -62,6 +63,17 @@ pub struct Log {
     pub keys: Vec<VerifierKey>,
     /// Checkpoints that were kept elsewhere, before the check began.
     pub kept: Vec<Kept>,
+    /// What an earlier check has verified.
+    pub seen: Option<Seen>,
+}
+
+/// What a check has verified: so many records, and the root of the tree over them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Number of records: the position of the last of them.
+    pub position: i64,
+    /// The root.
+    pub root: Hash,
 }
 
 /// A checkpoint that somebody kept outside of the tables.
@@ -80,7 +92,8 @@ pub struct Check {
     pub pool: PgPool,
     /// Only this partition; all when absent.
     pub partition: Option<i32>,
-    /// What is known of each partition's log.
+    /// What is known of each partition's log. Each of them is checked, also when the tables do not
+    /// know of it any more.
     pub logs: BTreeMap<i32, Log>,
     /// How many times as long as a page took it rests after it.
     pub rest: u32,
@@ -132,6 +145,18 @@ pub fn partition_of(origin: &KeyName) -> Option<i32> {
     (partition >= 0 && partition.to_string() == number).then_some(partition)
 }
 
+/// Verifier keys, one a line, by the partition of whose log each is; empty lines count for nothing.
+pub fn keys(text: &str) -> Result<BTreeMap<i32, Vec<VerifierKey>>, NoteError> {
+    let mut keys: BTreeMap<i32, Vec<VerifierKey>> = BTreeMap::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let key = line.parse()?;
+        let name = line.split('+').next().unwrap_or_default().parse()?;
+        let partition = partition_of(&name).ok_or(NoteError::OtherOrigin)?;
+        keys.entry(partition).or_default().push(key);
+    }
+    Ok(keys)
+}
+
 /// The partition that a checkpoint's note is about, whoever signed it; `None` where it is no
 /// checkpoint of such a log.
 pub fn partition_of_note(note: &str) -> Option<i32> {
@@ -150,7 +175,8 @@ impl Check {
             let _ = rustix::process::nice(NICENESS);
             let gone = to.clone();
             let concluded = runtime.block_on(async {
-                let teller = Teller { to, far, told: 0, rest: self.rest, since: Instant::now() };
+                let (rest, since) = (self.rest, Instant::now());
+                let teller = Teller { to, far, until: 0, told: 0, rest, since };
                 tokio::select! {
                     concluded = run::run(self, teller) => Some(concluded),
                     () = gone.closed() => None,
@@ -169,6 +195,8 @@ impl Check {
 struct Teller {
     to: mpsc::Sender<Finding>,
     far: watch::Sender<Progress>,
+    /// Steps up to the end of the partition.
+    until: i64,
     told: u64,
     rest: u32,
     since: Instant,
@@ -178,10 +206,8 @@ impl Teller {
     /// Tells what a page came to, then rests.
     async fn tell(&mut self, findings: Vec<Finding>, done: i64) {
         let worked = self.since.elapsed();
-        self.far.send_modify(|far| {
-            far.done += done;
-            far.total = far.total.max(far.done);
-        });
+        // Whoever is begun with again is counted again, but not beyond the partition's end.
+        self.far.send_modify(|far| far.done = (far.done + done).min(self.until));
         for finding in findings {
             self.told += 1;
             if self.told <= MOST_FINDINGS {

@@ -1,6 +1,7 @@
 //! What is read of the projection: the only place that knows its tables.
 //!
-//! All of it is read in one snapshot together with the records that it is held against.
+//! All of it is read in one snapshot together with the records that it is held against, and of the
+//! generation that is served there.
 
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
@@ -15,7 +16,7 @@ pub(crate) async fn position(
     partition: i32,
 ) -> Result<i64, sqlx::Error> {
     let query = sqlx::query_scalar!(
-        "SELECT position FROM projection.checkpoint WHERE partition = $1",
+        "SELECT position FROM projection.checkpoint WHERE partition = $1 AND state = 'serving'",
         partition
     );
     Ok(query.fetch_optional(connection).await?.unwrap_or_default())
@@ -32,7 +33,9 @@ pub(crate) async fn persons(
     let totals = sqlx::query!(
         "SELECT person_id, year, total, applied_limit, payments, position
          FROM projection.annual_total
-         WHERE partition = $1 AND person_id >= $2 AND person_id <= $3",
+         WHERE partition = $1 AND person_id >= $2 AND person_id <= $3
+           AND generation = (SELECT generation FROM projection.checkpoint
+                           WHERE partition = $1 AND state = 'serving')",
         partition,
         from,
         to
@@ -48,7 +51,9 @@ pub(crate) async fn persons(
     }
     let cards = sqlx::query!(
         "SELECT person_id, frikort_tags, municipality, active, controlled_in, position
-         FROM projection.card WHERE partition = $1 AND person_id >= $2 AND person_id <= $3",
+         FROM projection.card WHERE partition = $1 AND person_id >= $2 AND person_id <= $3
+           AND generation = (SELECT generation FROM projection.checkpoint
+                           WHERE partition = $1 AND state = 'serving')",
         partition,
         from,
         to
@@ -63,11 +68,24 @@ pub(crate) async fn persons(
         };
         persons.entry(row.person_id).or_default().card = Some(card);
     }
+    add_payments(&mut persons, connection, partition, from, to).await?;
+    Ok(persons)
+}
+
+async fn add_payments(
+    persons: &mut Persons,
+    connection: &mut PgConnection,
+    partition: i32,
+    from: Uuid,
+    to: Uuid,
+) -> Result<(), sqlx::Error> {
     let payments = sqlx::query!(
         "SELECT person_id, employer_cvr, reference, registered, drawn, position, year, revision,
                 attribution_date, payment_date, work_first, work_last, cancelled, amount, exempt,
                 hours, wage, holiday_pay, pension
-         FROM projection.payment WHERE partition = $1 AND person_id >= $2 AND person_id <= $3",
+         FROM projection.payment WHERE partition = $1 AND person_id >= $2 AND person_id <= $3
+           AND generation = (SELECT generation FROM projection.checkpoint
+                           WHERE partition = $1 AND state = 'serving')",
         partition,
         from,
         to
@@ -92,7 +110,7 @@ pub(crate) async fn persons(
         let key = (row.employer_cvr, row.reference);
         persons.entry(row.person_id).or_default().payments.insert(key, payment);
     }
-    Ok(persons)
+    Ok(())
 }
 
 /// The limits, by year and in-force day.
@@ -102,7 +120,9 @@ pub(crate) async fn limits(
 ) -> Result<Vec<((i32, Date), Limit)>, sqlx::Error> {
     let rows = sqlx::query!(
         "SELECT year, in_force_from, amount, citation, position FROM projection.annual_limit
-         WHERE partition = $1",
+         WHERE partition = $1
+           AND generation = (SELECT generation FROM projection.checkpoint
+                           WHERE partition = $1 AND state = 'serving')",
         partition
     )
     .fetch_all(connection)
@@ -124,7 +144,9 @@ pub(crate) async fn applications(
 ) -> Result<Vec<(i64, (i16, Date, i32))>, sqlx::Error> {
     let rows = sqlx::query!(
         "SELECT position, municipality, decided_on, days FROM projection.application
-         WHERE partition = $1 AND position >= $2 AND position <= $3",
+         WHERE partition = $1 AND position >= $2 AND position <= $3
+           AND generation = (SELECT generation FROM projection.checkpoint
+                           WHERE partition = $1 AND state = 'serving')",
         partition,
         from,
         to

@@ -22,10 +22,8 @@ pub(crate) struct Ground {
     pub(crate) head: Option<(i64, Option<OffsetDateTime>)>,
     /// The last position of the event table; 0 for none.
     pub(crate) last: i64,
-    /// Up to which position it was signed, of those that are there.
+    /// Up to which position it was signed, of those that are there; 0 where it was not.
     pub(crate) signed: i64,
-    /// How many checkpoints there are.
-    pub(crate) checkpoints: i64,
     /// The last checkpoint of more records than there are.
     pub(crate) beyond: Option<(i64, String)>,
     /// A full tile of more records than there are: level and number.
@@ -74,13 +72,12 @@ pub(crate) async fn ground(pool: &PgPool, partition: i32) -> Result<Ground, sqlx
     .await?;
     let end = head.map_or(0, |(position, _)| position).max(last);
     let signed = sqlx::query!(
-        r#"SELECT coalesce(max(position) FILTER (WHERE position <= $2), 0) AS "signed!",
-                  count(*) AS "count!"
-           FROM ledger.checkpoint WHERE partition = $1"#,
+        "SELECT position FROM ledger.checkpoint WHERE partition = $1 AND position <= $2
+         ORDER BY position DESC LIMIT 1",
         partition,
         end
     )
-    .fetch_one(&mut *tx)
+    .fetch_optional(&mut *tx)
     .await?;
     let beyond = sqlx::query!(
         "SELECT position, note FROM ledger.checkpoint WHERE partition = $1 AND position > $2
@@ -109,8 +106,7 @@ pub(crate) async fn ground(pool: &PgPool, partition: i32) -> Result<Ground, sqlx
     Ok(Ground {
         head,
         last,
-        signed: signed.signed,
-        checkpoints: signed.count,
+        signed: signed.map_or(0, |row| row.position),
         beyond: beyond.map(|row| (row.position, row.note)),
         tile_beyond: tile_beyond
             .map(|row| (u32::try_from(row.level).unwrap_or_default(), row.number.unsigned_abs())),

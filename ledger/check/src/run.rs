@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use time::Date;
 
 use crate::{
-    Check, CheckError, Checked, Concluded, Kept, Log, Teller,
+    Check, CheckError, Checked, Concluded, Kept, Log, Seen, Teller,
     finding::{Kind, Notes},
     order::{Order, Row},
     projection,
@@ -25,6 +25,10 @@ const PAGE: i64 = 2 * WIDTH;
 pub(crate) async fn run(check: Check, mut teller: Teller) -> Result<Concluded, CheckError> {
     let Check { pool, partition, logs, .. } = check;
     let mut partitions = read::partitions(&pool).await?;
+    // A partition that the caller knows of does not go unseen because its rows are gone.
+    partitions.extend(logs.keys().copied().chain(partition));
+    partitions.sort_unstable();
+    partitions.dedup();
     partitions.retain(|known| partition.is_none_or(|wanted| *known == wanted));
     let mut grounds = Vec::new();
     for partition in partitions {
@@ -37,13 +41,17 @@ pub(crate) async fn run(check: Check, mut teller: Teller) -> Result<Concluded, C
     for (partition, ground) in grounds {
         let log = logs.get(&partition).unwrap_or(&none);
         let mut notes = Notes::new(partition);
+        teller.until = teller.until.saturating_add(2 * ground.count());
         let (end, at) = (ground.end(), ground.head.and_then(|(_, at)| at));
         let mut walk = Walk::new(&pool, partition, ground, log, &mut notes);
         walk.in_order(&mut notes, &mut teller).await?;
+        let root = walk.tree.root();
         by_stream(&pool, partition, end, &mut notes, &mut teller).await?;
+        teller.far.send_modify(|far| far.done = teller.until);
         let position = notes.unchecked_from.map_or(end, |from| (from - 1).clamp(0, end));
         let recorded_at = at.filter(|_| position == end);
-        concluded.checked.push(Checked { partition, position, recorded_at });
+        let root = root.filter(|_| position == end);
+        concluded.checked.push(Checked { partition, position, recorded_at, root });
         concluded.not_checked.append(&mut notes.not_checked);
     }
     concluded.findings = teller.told;
@@ -51,9 +59,10 @@ pub(crate) async fn run(check: Check, mut teller: Teller) -> Result<Concluded, C
 }
 
 impl Ground {
-    /// How many records there are to look at, as far as positions tell.
+    /// How many records there are to look at, as far as positions tell; at most half of what a
+    /// number holds.
     fn count(&self) -> i64 {
-        self.last.max(0)
+        self.last.clamp(0, i64::MAX / 2)
     }
 }
 
@@ -119,6 +128,15 @@ impl<'a> Walk<'a> {
                 Err(error) => notes.find(0, Kind::Checkpoint, None, format!("{name}: {error}")),
             }
         }
+        if let Some(Seen { position, root }) = log.seen {
+            let keeper = Keeper::Elsewhere("what an earlier check has verified".to_owned());
+            let signed = Signed { keeper, size: position, root };
+            if position > end {
+                beyond(&signed, end, notes);
+            } else {
+                kept.entry(position).or_default().push(signed);
+            }
+        }
         let mut tree = Tree::new(ground.signed);
         kept.remove(&0).iter().flatten().for_each(|signed| tree.hold(signed, notes));
         let walk = Self {
@@ -165,7 +183,7 @@ impl<'a> Walk<'a> {
         if end == 0 {
             return;
         }
-        if self.ground.checkpoints == 0 && !kept {
+        if self.ground.signed == 0 && self.ground.beyond.is_none() && !kept {
             notes.leave_out(
                 None,
                 format!(

@@ -76,6 +76,9 @@ pub(crate) struct Tree {
     hashed: Edge,
     /// The first position since the two were the same whose record is not the one in its tile.
     parted: Option<i64>,
+    /// A checkpoint was told to be about the hashes, and every record since differs from its own:
+    /// that is the same change, and told once.
+    told: bool,
     /// Tiles of the records up to here must be there, since it was signed.
     signed: i64,
     /// Up to where a checkpoint of the table, and one kept elsewhere, is about these records.
@@ -96,12 +99,18 @@ impl Tree {
             records,
             hashed,
             parted: None,
+            told: false,
             signed,
             agreed,
             agreed_elsewhere,
             contradicted,
             lost: None,
         }
+    }
+
+    /// The root over the records so far, where all of them are known.
+    pub(crate) fn root(&self) -> Option<Hash> {
+        self.lost.is_none().then(|| self.records.root())
     }
 
     /// Says that nothing is known of the record at `position`, nor of its hash.
@@ -133,6 +142,8 @@ impl Tree {
             self.parted.get_or_insert(position);
             let what = "the record is not the one whose hash stands in its tile";
             notes.find_run((position, position), Kind::Tile, None, what);
+        } else {
+            self.told = false;
         }
         let (of_records, of_hashes) = (self.records.push(leaf), self.hashed.push(hashed));
         for (ours, theirs) in of_records.iter().zip(&of_hashes) {
@@ -181,13 +192,15 @@ impl Tree {
         if signed.root == self.records.root() {
             self.hashed = self.records.clone();
         } else if signed.root == self.hashed.root() {
-            let position = self.parted.unwrap_or(size);
-            let what = format!(
-                "{} is about other records: the first that differs stands here, and its tile has \
-                 the hash of what was signed",
-                signed.name()
-            );
-            notes.find(position, Kind::Checkpoint, None, what);
+            if elsewhere || !self.told {
+                let what = format!(
+                    "{} is about other records: the first that differs stands here, and its tile \
+                     has the hash of what was signed",
+                    signed.name()
+                );
+                notes.find(self.parted.unwrap_or(size), Kind::Checkpoint, None, what);
+            }
+            self.told = true;
             self.records = self.hashed.clone();
         } else {
             let ours = if elsewhere { 0 } else { self.agreed };
@@ -227,3 +240,6 @@ fn last_of(level: u32, number: u64) -> i64 {
 pub(crate) fn span(level: u32) -> i64 {
     WIDTH.saturating_pow(level + 1)
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,7 @@ impl From<Progress> for CheckProgress {
 }
 
 impl From<Checked> for LedgerPosition {
-    fn from(Checked { partition, position, recorded_at }: Checked) -> Self {
+    fn from(Checked { partition, position, recorded_at, .. }: Checked) -> Self {
         Self::new(partition, position, recorded_at)
     }
 }

@@ -25,6 +25,7 @@ mod payment;
 mod record;
 mod redecide;
 mod replay;
+mod upcast;
 mod visitation;
 
 pub use account::{Account, Contradiction};
@@ -51,6 +52,7 @@ pub use payment::{
 pub use record::{Actor, RECORD_TYPES, Record, RecordError, Role, SCHEMA, record_type};
 pub use redecide::redecide;
 pub use replay::{LimitHistory, Replay, Unsound};
+pub use upcast::{Step, Upcasts};
 pub use visitation::{
     Card, CardAnswer, CardStatus, ChangeCprNumber, Criteria, Criterion, DeactivateCard,
     DecisionKey, GrantCard, ReactivateCard, RecordControl, RecordedDecision, ReissueCard,

@@ -3,6 +3,9 @@
 //!
 //! Canonical: UTF-8, no white space, this order of keys, amounts as decimal strings, ISO dates,
 //! no floats, absent instead of null. Unknown types, versions and fields stop a reader.
+//!
+//! Only the form of today is written. A line of an older form is read through the steps of
+//! `upcast.rs`, which lead from each form to the next; the line itself stays as it was stored.
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -13,6 +16,7 @@ use crate::{
     Event, PersonId,
     civil::{iso_text, parse_date},
     digits::Text,
+    upcast::{UPCASTS, Upcasts},
 };
 
 /// Version of the record's form.
@@ -213,8 +217,23 @@ impl Record {
         })
     }
 
-    /// Reads a line.
+    /// Reads a line, of this form or of an older one.
     pub fn decode(line: &str) -> Result<Self, RecordError> {
+        Self::decode_with(line, &UPCASTS)
+    }
+
+    /// The same with other steps between forms than those of today.
+    pub fn decode_with(line: &str, upcasts: &Upcasts) -> Result<Self, RecordError> {
+        match Self::decode_today(line) {
+            Err(RecordError::UnknownSchema(schema)) if upcasts.reads(schema) => {
+                Self::decode_today(&upcasts.upcast(line, schema)?)
+            }
+            decoded => decoded,
+        }
+    }
+
+    /// Reads a line of the form of today.
+    fn decode_today(line: &str) -> Result<Self, RecordError> {
         let read: ReadLine<'_> = serde_json::from_str(line).map_err(|e| unreadable(line, e))?;
         if read.schema != SCHEMA {
             return Err(RecordError::UnknownSchema(read.schema));

@@ -97,3 +97,65 @@ impl Replay {
         decided.map_err(Unsound::Outcome)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use time::macros::date;
+
+    use super::*;
+    use crate::Amount;
+
+    const GOLDEN: &str = include_str!("../tests/golden/records.jsonl");
+
+    fn entry(kroner: i64) -> LimitEntry {
+        LimitEntry {
+            year: 2025,
+            limit: Amount::from_oere(kroner * 100).unwrap(),
+            in_force_from: date!(2025 - 01 - 01),
+            citation: "a law".into(),
+        }
+    }
+
+    #[test]
+    fn limits_are_those_on_record_at_a_position() {
+        let mut limits = LimitHistory::default();
+        limits.set(entry(20_000), 3);
+        limits.set(entry(21_000), 7);
+        let known = |position| {
+            let schedule = limits.as_of(position)?;
+            Some(schedule.limit_on(2025, date!(2025 - 06 - 01)).unwrap().to_string())
+        };
+        assert_eq!(known(2), None);
+        assert_eq!(known(3).as_deref(), Some("20000.00"));
+        assert_eq!(known(6).as_deref(), Some("20000.00"));
+        assert_eq!(known(7).as_deref(), Some("21000.00"));
+    }
+
+    /// A grant, as the first record of its person.
+    fn grant() -> Record {
+        let mut records = GOLDEN.lines().filter_map(|line| Record::decode(line).ok());
+        let granted = |record: &Record| matches!(record.event, crate::Event::CardGranted(_));
+        let mut grant = records.find(granted).unwrap();
+        (grant.version, grant.position) = (1, 5);
+        grant
+    }
+
+    #[test]
+    fn what_is_not_the_next_of_its_stream_is_not_taken() {
+        let limits = LimitHistory::default();
+        let mut replay = Replay::default();
+        let late = Record { version: 2, ..grant() };
+        let not_next = Unsound::Version { found: 2, next: 1 };
+        assert_eq!(replay.take(&late, Some(&limits)), Err(not_next));
+        assert_eq!(replay.take(&grant(), Some(&limits)), Ok(()));
+        assert!(replay.account().card().is_some());
+        let before = Record { version: 2, position: 4, ..grant() };
+        let order = replay.take(&before, Some(&limits)).unwrap_err();
+        assert_eq!(order, Unsound::Order { before: 5 });
+        assert!(!order.goes_on());
+        assert_eq!(replay.account().version(), 1, "it was not folded in");
+        // The same decision once more: the rules would have answered from the first.
+        let twice = Record { version: 2, position: 6, ..grant() };
+        assert!(matches!(replay.take(&twice, Some(&limits)), Err(Unsound::Broken(_))));
+    }
+}

@@ -33,7 +33,7 @@ pub use subscribe::{Signal, Subscription, listen};
 pub const PARTITION_STREAM: uuid::Uuid = uuid::Uuid::nil();
 
 /// The schema that this program reads and writes; `ledger.schema_version()` must say the same.
-pub const SCHEMA_VERSION: i32 = 3;
+pub const SCHEMA_VERSION: i32 = 4;
 
 /// How long a service waits for its database when it starts.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -198,10 +198,16 @@ pub async fn migrate(pool: &PgPool, partitions: i32) -> Result<(), StoreError> {
     )
     .execute(pool)
     .await?;
+    // A partition that is new begins in the generation that the others are served from.
     sqlx::query!(
-        "INSERT INTO projection.checkpoint (partition) SELECT generate_series(0, $1 - 1)
-         ON CONFLICT ON CONSTRAINT checkpoint_pkey DO NOTHING",
-        partitions
+        "INSERT INTO projection.checkpoint (partition, generation, state)
+         SELECT h.partition,
+                coalesce((SELECT max(generation) FROM projection.checkpoint
+                          WHERE state = 'serving'), 1), 'serving'
+         FROM ledger.partition_head AS h
+         WHERE NOT EXISTS (SELECT FROM projection.checkpoint AS c
+                           WHERE c.partition = h.partition AND c.state = 'serving')
+         ON CONFLICT DO NOTHING"
     )
     .execute(pool)
     .await?;

@@ -18,6 +18,11 @@ pub enum Command {
     Query(Options),
     /// The projector from nothing to the head.
     CatchUp(Options),
+    /// The projection rebuilt beside itself under load: `--rate` appends and as many questions a
+    /// second [default: 200], `--seconds` before each rebuild, `--events` at least.
+    Rebuild(Options),
+    /// CheckLedger over everything, against reading alone; and the ledger's memory meanwhile.
+    Check(Options),
     /// Open loop: latency from the scheduled time, and from append to visible.
     Open(Options),
     /// All of it, with what must be reached beside.
@@ -65,10 +70,11 @@ pub struct Options {
     /// Items of one measurement of `stream`.
     #[arg(long, default_value_t = 100_000)]
     pub(super) items: usize,
-    /// Events that `catch-up` folds at least.
+    /// Events that `catch-up` and `rebuild` fold, and `check` checks, at least.
     #[arg(long, default_value_t = 400_000)]
     pub(super) events: usize,
-    /// Calls a second in `open` [default: six tenths of what a closed loop reaches].
+    /// Calls a second in `open` [default: six tenths of what a closed loop reaches], and in
+    /// `rebuild`.
     #[arg(long)]
     pub(super) rate: Option<u32>,
     /// Let the projector fold while appends are measured.
@@ -133,6 +139,8 @@ pub(super) enum Work {
     Flood,
     Query,
     CatchUp,
+    Rebuild,
+    Check,
     Open,
     All,
 }
@@ -164,6 +172,8 @@ impl Command {
             Self::Flood(options) => (Work::Flood, options),
             Self::Query(options) => (Work::Query, options),
             Self::CatchUp(options) => (Work::CatchUp, options),
+            Self::Rebuild(options) => (Work::Rebuild, options),
+            Self::Check(options) => (Work::Check, options),
             Self::Open(options) => (Work::Open, options),
             Self::All(options) => (Work::All, options),
             Self::Echo(options) => return Err(options),

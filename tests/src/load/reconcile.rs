@@ -50,16 +50,22 @@ const FAULTS: [(&str, &str); 6] = [
         "partitions have gaps, or another head than their last event",
     ),
     (
-        "SELECT count(*) FROM projection.annual_total AS t
-         FULL JOIN (SELECT partition, person_id, year, sum(amount) AS total, count(*) AS payments
-                    FROM projection.payment WHERE NOT cancelled GROUP BY 1, 2, 3) AS p
-         USING (partition, person_id, year)
-         WHERE (t.total, t.payments) IS DISTINCT FROM (p.total, p.payments)",
+        "SELECT count(*) FROM projection.checkpoint AS c
+         JOIN (SELECT * FROM projection.annual_total AS t
+               FULL JOIN (SELECT partition, generation, person_id, year, sum(amount) AS paid,
+                                 count(*) AS counted
+                          FROM projection.payment WHERE NOT cancelled GROUP BY 1, 2, 3, 4) AS p
+               USING (partition, generation, person_id, year)) AS t
+         USING (partition, generation)
+         WHERE c.state = 'serving' AND (t.total, t.payments) IS DISTINCT FROM (t.paid, t.counted)",
         "annual totals are not the sum of the payments",
     ),
     (
-        "SELECT count(*) FROM stored AS s LEFT JOIN projection.payment AS p
-             ON p.partition = s.partition AND p.registered = s.position
+        "SELECT count(*) FROM stored AS s
+         JOIN projection.checkpoint AS c ON c.partition = s.partition AND c.state = 'serving'
+         LEFT JOIN projection.payment AS p
+             ON p.partition = s.partition AND p.generation = c.generation
+                AND p.registered = s.position
          WHERE s.type = 'payment_reported'
            AND (p.reference, (p.amount * 100)::bigint) IS DISTINCT FROM (s.reference, s.oere)",
         "recorded payments are not in the projection as recorded",
@@ -67,7 +73,9 @@ const FAULTS: [(&str, &str); 6] = [
 ];
 
 /// What the totals add up to, in øre.
-const TOTALS: &str = "SELECT (coalesce(sum(total), 0) * 100)::bigint FROM projection.annual_total";
+const TOTALS: &str = "SELECT (coalesce(sum(total), 0) * 100)::bigint
+    FROM projection.annual_total AS t JOIN projection.checkpoint AS c USING (partition, generation)
+    WHERE c.state = 'serving'";
 
 /// Where the last check ended.
 #[derive(Debug)]
@@ -138,7 +146,7 @@ async fn caught_up(connection: &mut PgConnection) -> anyhow::Result<Vec<(i32, i6
     loop {
         let both = "SELECT h.partition, h.position, coalesce(c.position, 0) AS folded
                     FROM ledger.partition_head AS h LEFT JOIN projection.checkpoint AS c
-                    USING (partition) ORDER BY h.partition";
+                    ON c.partition = h.partition AND c.state = 'serving' ORDER BY h.partition";
         let rows: Vec<(i32, i64, i64)> = sqlx::query_as(both)
             .fetch_all(&mut *connection)
             .await

@@ -139,6 +139,18 @@ impl Stack {
         }
     }
 
+    /// Rebuilds the projection, which must be ours, and gives what is told of it.
+    pub(super) async fn rebuild(&mut self) -> anyhow::Result<serde_json::Value> {
+        let cluster = self.cluster.as_ref().context("not our database")?;
+        let mut command = tokio::process::Command::new(self.bin.join("projector"));
+        command.args(["rebuild", "--json"]).kill_on_drop(true);
+        command.env("DATABASE_URL", cluster.url("frikort_projector", "postgres"));
+        let output = command.output().await?;
+        let log = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the rebuild ended with {}:\n{log}", output.status);
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
     /// The processes whose time is counted, each with its name.
     pub(super) fn pids(&self) -> Vec<(&'static str, u32)> {
         let postgres = self.cluster.as_ref().and_then(|cluster| cluster.pid().ok());

@@ -75,14 +75,16 @@ impl Run<'_> {
             let settled: bool = sqlx::query_scalar(
                 "SELECT NOT EXISTS (
                      SELECT FROM ledger.partition_head AS h
-                     LEFT JOIN projection.checkpoint AS c ON c.partition = h.partition
+                     LEFT JOIN projection.checkpoint AS c
+                       ON c.partition = h.partition AND c.state = 'serving'
                      WHERE h.position <> coalesce(c.position, 0))
                  AND NOT EXISTS (
                      SELECT FROM projection.annual_total AS t
-                     WHERE t.year = $1 AND least(t.total, $2::numeric / 100) <> coalesce((
+                     JOIN projection.checkpoint AS c USING (partition, generation)
+                     WHERE c.state = 'serving' AND t.year = $1 AND least(t.total, $2::numeric / 100) <> coalesce((
                          SELECT sum(p.exempt) FROM projection.payment AS p
-                         WHERE p.partition = t.partition AND p.person_id = t.person_id
-                           AND p.year = t.year AND NOT p.cancelled), 0))",
+                         WHERE p.partition = t.partition AND p.generation = t.generation
+                           AND p.person_id = t.person_id AND p.year = t.year AND NOT p.cancelled), 0))",
             )
             .bind(year)
             .bind(limit)

@@ -129,6 +129,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Ending> {
     let mut shown: Option<Progress> = None;
     let concluded = loop {
         match next(&mut items).await? {
+            // At first nobody knows how much there is.
+            Item::Progress(CheckProgress { total: 0, .. }) => {}
             Item::Progress(CheckProgress { done, total }) => {
                 let progress =
                     shown.get_or_insert_with(|| Progress::new("check", total.unsigned_abs()));

@@ -78,6 +78,8 @@ pub(super) struct Child {
 struct Keys {
     register: PathBuf,
     signing: PathBuf,
+    /// What the ledger writes, so that the projector can check what was signed.
+    verifiers: PathBuf,
 }
 
 /// A process, and the end of its stdin that tells it that we are there. Held apart, since waiting
@@ -90,7 +92,11 @@ struct Process {
 impl Child {
     /// Starts a service.
     pub(super) fn spawn(place: &Place, role: Role) -> anyhow::Result<Self> {
-        let keys = Keys { register: place.keys(), signing: place.signing_key() };
+        let keys = Keys {
+            register: place.keys(),
+            signing: place.signing_key(),
+            verifiers: place.verifier_keys(),
+        };
         let log = place.log(role.name);
         let process = spawn(&role, &keys, &log)?;
         Ok(Self { role, keys, log, process })
@@ -186,6 +192,7 @@ fn spawn(role: &Role, keys: &Keys, log: &Path) -> anyhow::Result<Process> {
         .env(role.listen_variable, role.listen.to_string())
         .env("FRIKORT_KEYS_FILE", &keys.register)
         .env("FRIKORT_SIGNING_KEY_FILE", &keys.signing)
+        .env("FRIKORT_VERIFIER_KEYS_FILE", &keys.verifiers)
         .env(STOP_AT_EOF, "1")
         .stdin(Stdio::piped())
         .spawn()

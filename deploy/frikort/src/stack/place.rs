@@ -56,6 +56,11 @@ impl Place {
         self.dir.join("signing.key")
     }
 
+    /// The keys that check what was signed, as the ledger writes them.
+    pub(super) fn verifier_keys(&self) -> PathBuf {
+        self.dir.join("signing.key.verifiers")
+    }
+
     /// The log of one part.
     pub(super) fn log(&self, part: &str) -> PathBuf {
         self.dir.join("log").join(format!("{part}.log"))

@@ -1,0 +1,141 @@
+//! ListAnnualTotals: every annual total of a partition, from one snapshot of the tables.
+//!
+//! A page at a time, and the next one when the caller has taken it. A listing keeps a connection and
+//! a snapshot for as long as it lasts, so there are few at a time, and a caller that takes nothing
+//! is let go. What must stay out: memory, and settling; a split is told as it was recorded.
+
+use std::{sync::Arc, time::Duration};
+
+use frikort_process::feed::{Items, feed};
+use frikort_proto::{
+    error::{Failure, Faults},
+    v1::{AnnualTotal, ErrorReason, ListAnnualTotalsRequest, ListAnnualTotalsResponse},
+};
+use sqlx::PgConnection;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{Instant, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use uuid::Uuid;
+
+use crate::{
+    query::Allowances,
+    tables::{self, Checkpoint, amount},
+    wire::{check_position, place, unread},
+};
+
+/// Totals of one message.
+const PAGE: i64 = 1000;
+
+/// Messages that wait for a caller.
+const AHEAD: usize = 2;
+
+/// Listings at the same time.
+const LISTINGS: usize = 2;
+
+/// How long a caller may take for a message.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What all listings share.
+#[derive(Debug)]
+pub(crate) struct Listings(Arc<Semaphore>);
+
+impl Listings {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(LISTINGS)))
+    }
+}
+
+/// Starts a listing once the projection contains what is asked for.
+pub(crate) async fn start(
+    allowances: &Allowances,
+    request: ListAnnualTotalsRequest,
+    deadline: Instant,
+) -> Result<ReceiverStream<Result<ListAnnualTotalsResponse, Status>>, Failure> {
+    let ListAnnualTotalsRequest { partition, min_position } = request;
+    let partitions = allowances.partitions();
+    let mut faults = Faults::default();
+    if !partitions.contains(&partition) {
+        faults.note("partition", format!("must be one of {partitions:?}"));
+    }
+    check_position(&mut faults, min_position);
+    faults.finish(Some(()))?;
+    allowances.wait_for(partition, min_position, deadline).await?;
+    let turn = allowances.listings.0.clone().try_acquire_owned();
+    let turn = turn.map_err(|_| overloaded("too many listings are under way; repeat"))?;
+    let tx = tables::begin_snapshot(allowances.store.pool()).await;
+    let tx = tx.map_err(|error| unread(&error))?;
+    let (items, stream) = mpsc::channel(AHEAD);
+    let listing = list(tx, partition, items.clone(), turn);
+    tokio::spawn(feed(items, allowances.stop.clone(), listing));
+    Ok(ReceiverStream::new(stream))
+}
+
+async fn list(
+    mut tx: sqlx::Transaction<'static, sqlx::Postgres>,
+    partition: i32,
+    items: Items<ListAnnualTotalsResponse>,
+    _turn: OwnedSemaphorePermit,
+) -> Result<(), Status> {
+    let at = tables::checkpoint(&mut *tx, partition).await.map_err(|error| unread(&error))?;
+    let mut after = (Uuid::nil(), 0);
+    loop {
+        let rows = page(&mut tx, partition, at, after).await.map_err(|error| unread(&error))?;
+        let last = rows.last().map(|(place, _)| *place);
+        let totals = rows.into_iter().map(|(_, total)| total).collect();
+        let position = Some(place(partition, at));
+        let sent = items.send(Ok(ListAnnualTotalsResponse { position, totals }));
+        match timeout(PATIENCE, sent).await {
+            Ok(Ok(())) => {}
+            // The caller is gone.
+            Ok(Err(_)) => return Ok(()),
+            Err(_) => return Err(overloaded("the listing was not taken in time; repeat").into()),
+        }
+        let Some(last) = last else { return Ok(()) };
+        after = last;
+    }
+}
+
+/// The totals after a person's year, each with what leads to the next.
+async fn page(
+    connection: &mut PgConnection,
+    partition: i32,
+    at: Checkpoint,
+    (person, year): (Uuid, i32),
+) -> Result<Vec<((Uuid, i32), AnnualTotal)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"SELECT t.person_id, t.year, t.total, t.payments,
+                  coalesce((SELECT sum(p.exempt) FROM projection.payment AS p
+                            WHERE p.partition = t.partition AND p.generation = t.generation
+                              AND p.person_id = t.person_id AND p.year = t.year
+                              AND NOT p.cancelled), 0) AS "exempt!"
+           FROM projection.annual_total AS t
+           WHERE t.partition = $1 AND t.generation = $2 AND (t.person_id, t.year) > ($3, $4)
+           ORDER BY t.person_id, t.year LIMIT $5"#,
+        partition,
+        at.generation,
+        person,
+        year,
+        PAGE
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let total = AnnualTotal {
+                person_id: row.person_id.to_string(),
+                year: row.year,
+                total_oere: amount(row.total)?.oere(),
+                payments: row.payments,
+                exempt_oere: amount(row.exempt)?.oere(),
+            };
+            Ok(((row.person_id, row.year), total))
+        })
+        .collect()
+}
+
+fn overloaded(message: &str) -> Failure {
+    Failure::new(ErrorReason::Overloaded, message)
+}
