@@ -14,7 +14,7 @@ use frikort_proto::{
 use sqlx::PgConnection;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -35,8 +35,9 @@ const AHEAD: usize = 2;
 /// Listings at the same time.
 const LISTINGS: usize = 2;
 
-/// How long a caller may take for a message.
+/// How long a caller may take for a message, and for all of them: a snapshot keeps dead rows.
 const PATIENCE: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(15 * 60);
 
 /// What all listings share.
 #[derive(Debug)]
@@ -80,14 +81,14 @@ async fn list(
     _turn: OwnedSemaphorePermit,
 ) -> Result<(), Status> {
     let at = tables::checkpoint(&mut *tx, partition).await.map_err(|error| unread(&error))?;
-    let mut after = (Uuid::nil(), 0);
+    let (mut after, end) = ((Uuid::nil(), 0), Instant::now() + LONGEST);
     loop {
         let rows = page(&mut tx, partition, at, after).await.map_err(|error| unread(&error))?;
         let last = rows.last().map(|(place, _)| *place);
         let totals = rows.into_iter().map(|(_, total)| total).collect();
         let position = Some(place(partition, at));
         let sent = items.send(Ok(ListAnnualTotalsResponse { position, totals }));
-        match timeout(PATIENCE, sent).await {
+        match timeout_at(end.min(Instant::now() + PATIENCE), sent).await {
             Ok(Ok(())) => {}
             // The caller is gone.
             Ok(Err(_)) => return Ok(()),
