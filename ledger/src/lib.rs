@@ -112,7 +112,7 @@ pub async fn serve(
     let seal = settings.keys.seal.context("the ledger needs the register's key `seal`")?;
     let register = Register::new(pool, settings.keys.find);
     let stopping = stop.clone();
-    let checking = Checking::new(frikort_check::pool(options));
+    let checking = Checking::new(options);
     let ledger = Ledger {
         store,
         register,

@@ -20,7 +20,7 @@ use std::{
 use anyhow::Context;
 use frikort_check::{Check, Concluded, Finding, Log, Progress, Running, Seen, VerifierKey};
 use frikort_process::clock::Clock;
-use sqlx::{PgPool, postgres::PgConnectOptions};
+use sqlx::postgres::PgConnectOptions;
 use time::OffsetDateTime;
 use tokio::time::sleep;
 
@@ -32,7 +32,7 @@ const PROGRESS: Duration = Duration::from_millis(500);
 
 /// The loop.
 pub(crate) struct Verifier {
-    pool: PgPool,
+    database: PgConnectOptions,
     /// Those that this process follows.
     partitions: Vec<i32>,
     /// The logs' verifier keys; without, signatures cannot be checked.
@@ -113,7 +113,7 @@ impl Verified {
 impl Verifier {
     /// One with a connection of its own; fails where the keys cannot be read.
     pub(crate) fn new(
-        options: PgConnectOptions,
+        database: PgConnectOptions,
         keys_file: Option<PathBuf>,
         pause: Duration,
         clock: Clock,
@@ -123,8 +123,8 @@ impl Verifier {
         }
         let turned_off = pause.is_zero();
         let verified = Arc::new(Verified(Mutex::new(Inner { turned_off, ..Inner::default() })));
-        let (pool, partitions) = (frikort_check::pool(options), Vec::new());
-        Ok(Self { pool, partitions, keys_file, pause, clock, verified })
+        let partitions = Vec::new();
+        Ok(Self { database, partitions, keys_file, pause, clock, verified })
     }
 
     /// Checks for ever, unless it is turned off by a pause of zero.
@@ -166,7 +166,8 @@ impl Verifier {
         for (partition, position) in self.verified.now().partitions {
             logs.entry(partition).or_default().seen = Some(position.seen);
         }
-        let check = Check { pool: self.pool.clone(), partition: None, logs, rest: REST };
+        let database = self.database.clone();
+        let check = Check { database, partition: None, logs, rest: REST };
         Ok(check.start()?)
     }
 

@@ -164,13 +164,12 @@ async fn only_the_ledger_appends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_ledger_reads_the_projection_and_changes_nothing_of_it() {
+async fn the_ledger_reads_the_projection_and_writes_nothing_of_it() {
     let database = Database::create(1).await.unwrap();
-    let asked = [
-        "SELECT FROM projection.annual_total",
-        "SELECT FROM projection.checkpoint",
-        "SELECT FROM projection.payment",
-    ];
+    // Whom a changed limit reaches, and what a check holds against the records.
+    let asked = ["annual_total", "checkpoint", "payment", "card", "annual_limit", "application"]
+        .map(|table| format!("SELECT FROM projection.{table}"));
+    let asked = asked.each_ref().map(String::as_str);
     allowed(&database, "frikort_ledger", &asked).await;
     let statements = [
         "INSERT INTO projection.checkpoint (partition, generation, state)

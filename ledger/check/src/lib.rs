@@ -88,8 +88,8 @@ pub struct Kept {
 /// What to check.
 #[derive(Clone, Debug)]
 pub struct Check {
-    /// The database; one connection is used. See [`pool`].
-    pub pool: PgPool,
+    /// The database; one connection is made, and held for as long as the check takes.
+    pub database: PgConnectOptions,
     /// Only this partition; all when absent.
     pub partition: Option<i32>,
     /// What is known of each partition's log. Each of them is checked, also when the tables do not
@@ -128,9 +128,9 @@ impl Running {
     }
 }
 
-/// One connection for checks alone. The tables may never have been analyzed; every query reads a
-/// range of a key, and is to be read by it.
-pub fn pool(options: PgConnectOptions) -> PgPool {
+/// One connection for a check alone: it belongs to the check's own runtime, and ends with it. The
+/// tables may never have been analyzed; every query reads a range of a key, and is to be read by it.
+fn pool(options: PgConnectOptions) -> PgPool {
     let by_key = ["enable_seqscan", "enable_bitmapscan", "enable_sort"].map(|name| (name, "off"));
     PgPoolOptions::new()
         .max_connections(1)

@@ -23,7 +23,8 @@ const PAGE: i64 = 2 * WIDTH;
 
 /// Checks everything.
 pub(crate) async fn run(check: Check, mut teller: Teller) -> Result<Concluded, CheckError> {
-    let Check { pool, partition, logs, .. } = check;
+    let Check { database, partition, logs, .. } = check;
+    let pool = crate::pool(database);
     let mut partitions = read::partitions(&pool).await?;
     // A partition that the caller knows of does not go unseen because its rows are gone.
     partitions.extend(logs.keys().copied().chain(partition));

@@ -59,8 +59,10 @@ struct Person {
     settled: Settled,
     /// The rows as of where the projection stands, once that is passed.
     then: Option<Rows>,
-    /// Nothing more can be said.
-    lost: bool,
+    /// What was found, to be told at the end: whoever begins again is not told twice.
+    found: Vec<(i64, Kind, String)>,
+    /// From this position on nothing more can be said.
+    lost: Option<i64>,
 }
 
 /// What a chunk came to.
@@ -99,17 +101,17 @@ impl Streams {
             let page = read::streams(&mut tx, self.partition, after, until, PAGE).await?;
             for row in &page {
                 if current.as_ref().is_none_or(|person| person.id != row.person_id) {
-                    self.finish(current.take(), &mut followed, &mut lost);
+                    self.finish(current.take(), &mut followed, &mut lost, notes);
                     current = Some(Person::new(row.person_id));
                 }
                 if let Some(person) = &mut current {
-                    self.take(person, row, at, notes);
+                    self.take(person, row, at);
                 }
                 after = (row.person_id, row.version);
                 records += 1;
             }
             if i64::try_from(page.len()).is_ok_and(|read| read < PAGE) {
-                self.finish(current.take(), &mut followed, &mut lost);
+                self.finish(current.take(), &mut followed, &mut lost, notes);
                 break true;
             }
             // Whoever is not at the end begins again, unless it would for ever.
@@ -129,8 +131,8 @@ impl Streams {
     }
 
     /// Takes a person's next record.
-    fn take(&mut self, person: &mut Person, row: &Row, at: i64, notes: &mut Notes) {
-        if person.lost {
+    fn take(&self, person: &mut Person, row: &Row, at: i64) {
+        if person.lost.is_some() {
             return;
         }
         if row.position > at && person.then.is_none() {
@@ -138,13 +140,13 @@ impl Streams {
         }
         let Some(record) = row.sound(self.partition) else {
             // Told where it stands.
-            self.lose(person, row.position);
+            person.lost = Some(row.position);
             return;
         };
         let known = self.limits.lost.is_none_or(|lost| row.position < lost);
         let limits = known.then_some(&self.limits.history);
         let taken = person.replay.take(&record, limits);
-        if taken.as_ref().is_ok() || taken.as_ref().is_err_and(Unsound::goes_on) {
+        if taken.as_ref().err().is_none_or(Unsound::goes_on) {
             person.settled.note(&record.event, row.position);
         }
         let Err(unsound) = taken else { return };
@@ -152,24 +154,31 @@ impl Streams {
             Unsound::Version { .. } | Unsound::Order { .. } => Kind::Version,
             Unsound::Outcome(_) | Unsound::Broken(_) => Kind::Outcome,
         };
-        notes.find(row.position, kind, row.person(), unsound.to_string());
+        person.found.push((row.position, kind, unsound.to_string()));
         if !unsound.goes_on() {
-            self.lose(person, row.position);
+            person.lost = Some(row.position);
         }
     }
 
-    fn lose(&mut self, person: &mut Person, position: i64) {
-        person.lost = true;
-        self.lost += 1;
-        self.first_lost = Some(self.first_lost.map_or(position, |first| first.min(position)));
-    }
-
-    fn finish(&self, person: Option<Person>, followed: &mut Persons, lost: &mut BTreeSet<Uuid>) {
-        let Some(person) = person else { return };
-        if person.lost {
+    /// A person's records have come to their end.
+    fn finish(
+        &mut self,
+        person: Option<Person>,
+        followed: &mut Persons,
+        lost: &mut BTreeSet<Uuid>,
+        notes: &mut Notes,
+    ) {
+        let Some(mut person) = person else { return };
+        for (position, kind, what) in person.found.drain(..) {
+            notes.find(position, kind, Some(PersonId(person.id)), what);
+        }
+        if let Some(position) = person.lost {
             lost.insert(person.id);
+            self.lost += 1;
+            self.first_lost = Some(self.first_lost.map_or(position, |first| first.min(position)));
         } else {
-            followed.insert(person.id, person.then.clone().unwrap_or_else(|| person.rows()));
+            let rows = person.then.take().unwrap_or_else(|| person.rows());
+            followed.insert(person.id, rows);
         }
     }
 
@@ -276,7 +285,7 @@ impl Limits {
 impl Person {
     fn new(id: Uuid) -> Self {
         let (replay, settled) = (Replay::default(), Settled::default());
-        Self { id, replay, settled, then: None, lost: false }
+        Self { id, replay, settled, then: None, found: Vec::new(), lost: None }
     }
 
     fn rows(&self) -> Rows {

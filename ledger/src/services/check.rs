@@ -12,7 +12,7 @@ use frikort_proto::{
     error::Failure,
     v1::{CheckLedgerRequest, CheckLedgerResponse, ErrorReason, check_ledger_response::Item},
 };
-use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -30,13 +30,13 @@ const AHEAD: usize = 100;
 
 /// What all checks of a process share.
 pub(crate) struct Checking {
-    pool: PgPool,
+    database: PgConnectOptions,
     place: Arc<Semaphore>,
 }
 
 impl Checking {
-    pub(crate) fn new(pool: PgPool) -> Self {
-        Self { pool, place: Arc::new(Semaphore::new(1)) }
+    pub(crate) fn new(database: PgConnectOptions) -> Self {
+        Self { database, place: Arc::new(Semaphore::new(1)) }
     }
 }
 
@@ -55,8 +55,8 @@ pub(crate) fn start(
     for (partition, kept) in wish.kept {
         logs.entry(partition).or_default().kept.push(kept);
     }
-    let pool = ledger.checking.pool.clone();
-    let check = Check { pool, partition: wish.partition, logs, rest: REST };
+    let database = ledger.checking.database.clone();
+    let check = Check { database, partition: wish.partition, logs, rest: REST };
     let running = check.start().map_err(|error| {
         tracing::error!(error = &error as &dyn std::error::Error, "no thread for a check");
         internal()

@@ -177,9 +177,8 @@ impl Copy {
         let keys = vec![self.filled.signer.verifier()];
         let log = Log { keys, kept: kept.collect(), seen: None };
         let url = self.database.url("frikort_auditor");
-        let options: PgConnectOptions = url.parse().unwrap();
-        let pool = frikort_check::pool(options);
-        let check = Check { pool, partition: None, logs: [(0, log)].into(), rest: 0 };
+        let database: PgConnectOptions = url.parse().unwrap();
+        let check = Check { database, partition: None, logs: [(0, log)].into(), rest: 0 };
         let mut running = check.start().unwrap();
         let mut findings = Vec::new();
         while let Some(finding) = running.findings.recv().await {

@@ -172,8 +172,8 @@ async fn the_command_shows_it_and_ends_as_it_went() {
     let changed = "UPDATE ledger.tile SET hashes = set_byte(hashes, 0, get_byte(hashes, 0) # 1)
                    WHERE level = 0 AND number = 1";
     copy.tamper(changed, 0).await;
-    let (code, told, _) = audit(&service, &[]);
-    assert_eq!((code, &told["verdict"]), (1, &Value::from("contradiction")), "{told}");
+    let (code, told, said) = audit(&service, &[]);
+    assert_eq!((code, &told["verdict"]), (1, &Value::from("contradiction")), "{told} {said}");
     assert_eq!(told["findings"], 1);
     assert_eq!(
         (&told["told"][0]["position"], &told["told"][0]["kind"]),
