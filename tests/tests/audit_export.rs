@@ -119,11 +119,11 @@ fn changes(sound: &[String]) -> Vec<Change> {
 
     let mut lines = sound.to_vec();
     rewrite(&mut lines, at, other_amount);
-    add("an amount", lines, at + 1, place(at), "outcomes", "another outcome");
+    add("an amount", lines, at + 1, place(at), "outcomes", "are not the amount");
 
     let mut lines = sound.to_vec();
     rewrite(&mut lines, at, other_split);
-    add("a split", lines, at + 1, place(at), "outcomes", "another outcome");
+    add("a split", lines, at + 1, place(at), "outcomes", "do not add up to what is used");
 
     let mut lines = sound.to_vec();
     lines.remove(at);
