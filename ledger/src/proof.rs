@@ -45,8 +45,8 @@ pub(crate) struct Signed {
 /// What this process signs of a partition.
 #[derive(Clone, Debug)]
 enum Signing {
-    /// Nothing yet.
-    Begins,
+    /// Nothing yet since the start; so far was signed before, as far as it is known.
+    Begins { last: i64 },
     /// This, last.
     Signed(Signed),
     /// Nothing more.
@@ -57,9 +57,8 @@ impl Signing {
     /// The position up to which was signed.
     fn last(&self) -> i64 {
         match self {
-            Self::Begins => 0,
             Self::Signed(signed) => whole(signed.checkpoint.size),
-            Self::Refused { last, .. } => *last,
+            Self::Begins { last } | Self::Refused { last, .. } => *last,
         }
     }
 }
@@ -157,7 +156,7 @@ impl Log {
         signer: &Signer,
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), NoteError> {
         let (name, verifiers) = signer.verifiers(partition)?;
-        let (signing, is_signed) = watch::channel(Signing::Begins);
+        let (signing, is_signed) = watch::channel(Signing::Begins { last: 0 });
         let (sound, is_sound) = watch::channel(false);
         let file = memory::path(&signer.key_file, partition);
         let follower = Follower {
@@ -231,8 +230,9 @@ impl Log {
         };
         let mut signing = signing.clone();
         let enough = |signing: &Signing| match signing {
+            Signing::Begins { .. } => false,
+            Signing::Signed(_) => signing.last() >= position.max(1),
             Signing::Refused { .. } => true,
-            _ => signing.last() >= position.max(1),
         };
         // The time-out leaves what there is.
         let _ = timeout_at(deadline, signing.wait_for(enough)).await;

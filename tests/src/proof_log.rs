@@ -1,13 +1,17 @@
 //! The proof log of a database, made from its records by the formats alone: what the ledger's
 //! follower writes, for tests that start none.
 
+use std::path::Path;
+
 use anyhow::Context;
+use frikort_process::secret;
 use frikort_proof::{Checkpoint, Edge, KeyName, SigningKey, VerifierKey, leaf_hash};
 use sqlx::PgPool;
 
 /// Who signs.
 #[derive(Clone, Debug)]
 pub struct Signer {
+    secret: [u8; secret::KEY_BYTES],
     key: SigningKey,
     name: KeyName,
 }
@@ -16,7 +20,13 @@ impl Signer {
     /// A signer of a partition's log; another `seed`, another key.
     pub fn new(partition: i32, seed: u8) -> anyhow::Result<Self> {
         let name = format!("local/frikort/partition/{partition}").parse()?;
-        Ok(Self { key: SigningKey::new(&[seed; 32]), name })
+        let secret = [seed; secret::KEY_BYTES];
+        Ok(Self { secret, key: SigningKey::new(&secret), name })
+    }
+
+    /// Writes the file by which a ledger is this signer.
+    pub fn write(&self, file: &Path) -> std::io::Result<()> {
+        std::fs::write(file, format!("sign={}\n", *secret::hex(&self.secret)))
     }
 
     /// What checks its signatures.

@@ -10,16 +10,24 @@ use uuid::Uuid;
 
 use crate::rows::{Card, Limit, Payment, Persons, Total};
 
-/// Where the projection stands; 0 where it has not begun.
+/// Where the projection stands; 0 where it has not begun, or is not served.
 pub(crate) async fn position(
     connection: &mut PgConnection,
     partition: i32,
 ) -> Result<i64, sqlx::Error> {
+    Ok(served(connection, partition).await?.unwrap_or_default())
+}
+
+/// Where the generation stands that is served; `None` where none is.
+pub(crate) async fn served(
+    connection: &mut PgConnection,
+    partition: i32,
+) -> Result<Option<i64>, sqlx::Error> {
     let query = sqlx::query_scalar!(
         "SELECT position FROM projection.checkpoint WHERE partition = $1 AND state = 'serving'",
         partition
     );
-    Ok(query.fetch_optional(connection).await?.unwrap_or_default())
+    query.fetch_optional(connection).await
 }
 
 /// The rows of all persons from one to another.

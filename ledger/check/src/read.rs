@@ -48,7 +48,8 @@ pub(crate) async fn snapshot(
 pub(crate) async fn partitions(pool: &PgPool) -> Result<Vec<i32>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"SELECT partition AS "partition!" FROM ledger.partition_head
-           UNION SELECT partition FROM projection.checkpoint ORDER BY 1"#
+           UNION SELECT partition FROM projection.checkpoint WHERE state = 'serving'
+           ORDER BY 1"#
     )
     .fetch_all(pool)
     .await

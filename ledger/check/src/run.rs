@@ -324,10 +324,14 @@ impl<'a> Walk<'a> {
     /// What the projection has beyond where it stands.
     async fn look_behind(&self, notes: &mut Notes) -> Result<(), sqlx::Error> {
         let mut tx = read::snapshot(self.pool).await?;
-        let at = projection::position(&mut tx, self.partition).await?.max(self.ground.end());
+        let served = projection::served(&mut tx, self.partition).await?;
+        let at = served.unwrap_or_default().max(self.ground.end());
         let from = at.saturating_add(1);
         let behind = projection::applications(&mut tx, self.partition, from, i64::MAX).await?;
         tx.commit().await?;
+        if served.is_none() {
+            notes.find(0, Kind::Projection, None, "no generation of the projection is served");
+        }
         for (position, _) in behind {
             let what = "the projection has a decision about an application that is not on record";
             notes.find(position, Kind::Projection, None, what);

@@ -118,9 +118,22 @@ impl Follower {
     }
 
     fn tell(&self, signed: Option<&Signed>) {
-        let signing = signed.map_or(Signing::Begins, |signed| Signing::Signed(signed.clone()));
+        let begins = Signing::Begins { last: 0 };
+        let signing = signed.map_or(begins, |signed| Signing::Signed(signed.clone()));
         self.signing.send_replace(signing);
         self.sound.send_replace(true);
+    }
+
+    /// So far was signed, whatever comes of it now.
+    fn signed_before(&self, checkpoint: Option<&Checkpoint>) {
+        let size = checkpoint.map_or(0, |checkpoint| whole(checkpoint.size));
+        self.signing.send_if_modified(|signing| match signing {
+            Signing::Begins { last } | Signing::Refused { last, .. } => {
+                *last = size.max(*last);
+                true
+            }
+            Signing::Signed(_) => false,
+        });
     }
 
     fn tiles(&self) -> Tiles<'_> {
@@ -157,6 +170,7 @@ impl Follower {
     async fn begin(&self, suspect: Option<i64>) -> Result<(Edge, Option<Signed>), Trouble> {
         // The file before the head: what it speaks of was committed then.
         let remembered = memory::read(&self.file, &self.verifiers)?;
+        self.signed_before(remembered.as_ref().map(|memory| &memory.checkpoint));
         let published = self.published().await?;
         let head = position(self.store.head(self.partition).await?.position);
         if let Some(suspect) = suspect {

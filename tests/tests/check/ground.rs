@@ -8,6 +8,7 @@ use frikort_tests::{
     audit::{events, is_at_rest},
     client::{by_cpr, cancel, correct, date, facts, grant, new_cpr, report},
     database::Database,
+    process::{self, Service},
     proof_log::Signer,
     stack::Stack,
 };
@@ -38,7 +39,13 @@ pub(crate) async fn filled() -> &'static Filled {
 }
 
 async fn fill() -> Filled {
-    let mut stack = Stack::start(1).await.unwrap();
+    // The log is made afterwards, with checkpoints at places that are known.
+    let (dir, database) = (tempfile::tempdir().unwrap(), Database::create(1).await.unwrap());
+    let silent = vec![("FRIKORT_SIGNING_KEY_FILE", String::new())];
+    let ledger =
+        Service::start_with(process::Kind::Ledger, &database, dir.path(), silent).await.unwrap();
+    let projector = Service::start(process::Kind::Projector, &database, dir.path()).await.unwrap();
+    let mut stack = Stack { ledger, projector, database, dir };
     live(&stack).await;
     let pool = stack.database.pool().await.unwrap();
     while !is_at_rest(&pool).await {

@@ -13,7 +13,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("DELETE FROM projection.annual_total WHERE person_id = $one", "missing"),
     (
         "INSERT INTO projection.annual_total (partition, person_id, year, total, payments,
-                 position, applied_limit) SELECT 0, $one, 2031, 1, 1, 1, 1",
+                 position, applied_limit, generation) SELECT 0, $one, 2031, 1, 1, 1, 1, 1",
         "2031",
     ),
     (
@@ -51,14 +51,15 @@ const CHANGES: &[(&str, &str)] = &[
     ("DELETE FROM projection.card WHERE person_id = $one", "card is missing"),
     (
         "INSERT INTO projection.card (partition, person_id, frikort_tags, municipality, active,
-                 controlled_in, position) SELECT 0, gen_random_uuid(), '{}', 101, true, 1, 1",
+                 controlled_in, position, generation)
+         SELECT 0, gen_random_uuid(), '{}', 101, true, 1, 1, 1",
         "no record is about",
     ),
     ("UPDATE projection.annual_limit SET amount = 1 WHERE year = 2023", "limit of 2023"),
     ("DELETE FROM projection.annual_limit WHERE year = 2023", "limit of 2023"),
     (
         "INSERT INTO projection.annual_limit (partition, year, in_force_from, amount, citation,
-                 position) VALUES (0, 2044, '2044-01-01', 1, 'none', 1)",
+                 position, generation) VALUES (0, 2044, '2044-01-01', 1, 'none', 1, 1)",
         "limit of 2044",
     ),
 ];
@@ -105,7 +106,7 @@ async fn decisions_about_applications_are_held_too() {
     }
     for place in [copy.filled.head - 5, copy.filled.head + 5] {
         let copy = Copy::new().await;
-        let more = "INSERT INTO projection.application VALUES (0, $p, 101, '2022-01-01', 1)";
+        let more = "INSERT INTO projection.application VALUES (0, $p, 101, '2022-01-01', 1, 1)";
         assert_eq!(copy.tamper(more, place).await, 1);
         assert_eq!(copy.check().await.0, [(Kind::Projection, place)]);
     }
