@@ -305,23 +305,34 @@ impl Rebuild {
     /// Folds up to where the served one stands now.
     async fn fold(&mut self, index: usize, progress: &mut Progress) -> Result<(), Fault> {
         let until = self.building.places[index].position + self.lag(index).await?;
-        let mut page = self.read(self.building.places[index], until).await?;
-        while !page.is_empty() {
+        let mut folded = self.read_and_fold(self.building.places[index], until).await?;
+        while let Some((changes, events)) = folded {
             let from = self.building.places[index];
-            let changes = Changes::of(&page)?;
             let next = Place { position: changes.position, ..from };
-            let (written, read) = tokio::join!(
+            // The next page is read and folded while the database writes this one.
+            let (written, following) = tokio::join!(
                 self.building.write(self.store.pool(), from, &changes),
-                self.read(next, until)
+                self.read_and_fold(next, until)
             );
             if !written? {
                 return Err(Fault::Lost);
             }
             self.building.places[index] = next;
-            progress.advance(page.len());
-            page = read?;
+            progress.advance(events);
+            folded = following?;
         }
         Ok(())
+    }
+
+    /// What the next events up to `until` change, and how many they are; nothing there.
+    async fn read_and_fold(
+        &self,
+        from: Place,
+        until: i64,
+    ) -> Result<Option<(Changes, usize)>, Fault> {
+        let page = self.read(from, until).await?;
+        let changes = || Ok((Changes::of(&page)?, page.len()));
+        (!page.is_empty()).then(changes).transpose()
     }
 
     /// The next events up to `until`; none there.
