@@ -30,7 +30,8 @@ and on an alarm, which ends it with 1, as evidence
   partition-N.contradicts-SIZE.checkpoint   what the ledger told against it, of SIZE records
 It alarms when a checkpoint is shorter than the last one, is not proved to go on from it, or is signed
 by none of the keys, and when the ledger itself says that its history is not what was signed. Two notes
-that contradict each other show anybody that two histories were signed. A new key (signing-key rotate) is brought with --key.
+that contradict each other show anybody that two histories were signed. A new key (signing-key rotate)
+is brought with --key.
 
 A ledger that does not answer or does not sign is no alarm, but is said.
 
