@@ -3,7 +3,7 @@
 //!
 //! Every round reads everything from the first record on. What an earlier round has seen may have
 //! been changed since, so that nothing less is a check; and as long as a round takes it costs a
-//! tenth of one processor. From round to round it remembers the root that it has verified, and
+//! twentieth of one processor. From round to round it remembers the root that it has verified, and
 //! holds the next round against it: a history that is cut short or written anew while it runs is
 //! found though everything in the tables fits.
 //!
@@ -25,7 +25,7 @@ use time::OffsetDateTime;
 use tokio::time::sleep;
 
 /// How many times as long as a page took a check rests after it.
-const REST: u32 = 9;
+const REST: u32 = 19;
 
 /// How often the state is told how far a round is.
 const PROGRESS: Duration = Duration::from_millis(500);
