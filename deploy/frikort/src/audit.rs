@@ -4,6 +4,8 @@
 //! What is decided anew is decided by the domain; what could not be checked is said, and is never
 //! a pass. What must stay out: the database, and the projector's own fold.
 
+use serde::Serialize;
+
 use crate::{Ending, output};
 
 mod check;
@@ -65,6 +67,26 @@ pub(crate) enum Command {
     Totals(totals::Args),
     /// Have the ledger check its tables: records, tiles, checkpoints and the projection
     Check(check::Args),
+}
+
+/// What a comparison of everything came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Verified,
+    Contradiction,
+    Incomplete,
+}
+
+impl Verdict {
+    /// As the program ends with it.
+    fn ending(self) -> Ending {
+        match self {
+            Self::Verified => Ending::Done,
+            Self::Contradiction => Ending::Contradicted,
+            Self::Incomplete => Ending::Unchecked,
+        }
+    }
 }
 
 /// The history, or a file of it, is not what it must be.

@@ -16,6 +16,7 @@ use frikort_proto::{
 use serde::Serialize;
 use tonic::Streaming;
 
+use super::Verdict;
 use crate::{
     Ending,
     client::{CallError, MAX_ANSWER_BYTES, Service},
@@ -73,14 +74,6 @@ struct Report {
     told: Vec<Told>,
     checked: BTreeMap<i32, i64>,
     not_checked: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Verdict {
-    Verified,
-    Contradiction,
-    Incomplete,
 }
 
 #[derive(Serialize)]
@@ -157,11 +150,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Ending> {
     } else {
         output::line(&report.text())?;
     }
-    Ok(match report.verdict {
-        Verdict::Verified => Ending::Done,
-        Verdict::Contradiction => Ending::Contradicted,
-        Verdict::Incomplete => Ending::Unchecked,
-    })
+    Ok(report.verdict.ending())
 }
 
 async fn begin(

@@ -14,7 +14,7 @@ use serde::Serialize;
 use time::Date;
 
 use super::{
-    Contradicted,
+    Contradicted, Verdict,
     history::{self, Order, Persons},
 };
 use crate::{
@@ -80,14 +80,6 @@ pub(crate) struct Compared {
     positions: BTreeMap<i32, i64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Verdict {
-    Verified,
-    Contradiction,
-    Incomplete,
-}
-
 /// One person's year at both places.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Differing {
@@ -124,11 +116,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Ending> {
     } else {
         output::line(&compared.told())?;
     }
-    Ok(match compared.verdict {
-        Verdict::Verified => Ending::Done,
-        Verdict::Contradiction => Ending::Contradicted,
-        Verdict::Incomplete => Ending::Unchecked,
-    })
+    Ok(compared.verdict.ending())
 }
 
 impl Compared {
