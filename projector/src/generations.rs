@@ -194,6 +194,12 @@ impl Building {
         }
     }
 
+    /// Whether another run has taken the generation over.
+    pub(crate) async fn is_replaced(&self, pool: &PgPool) -> Result<bool, sqlx::Error> {
+        let ours = building(pool).await?;
+        Ok(!ours.iter().any(|of| of.builder == Some(self.builder)))
+    }
+
     /// Writes a page's changes; false, and nothing, where another run has taken the generation
     /// over.
     pub(crate) async fn write(

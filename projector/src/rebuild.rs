@@ -67,7 +67,10 @@ pub(crate) enum Fault {
          this one has changed nothing"
     )]
     Theirs(i32, i32, i64),
-    #[error("another rebuild has taken this one's generation over")]
+    #[error(
+        "what this run builds, or was to replace, is not as it left it: another rebuild has taken it \
+         over or has switched; `projector generations` shows what there is"
+    )]
     Lost,
     #[error("partition {0} has no event {1}, and its projection claims to have folded it")]
     Ahead(i32, i64),
@@ -143,16 +146,26 @@ pub(crate) async fn run(store: &EventStore, wish: Wish) -> Result<Report, Fault>
         let served = tables::checkpoint(store.pool(), place.partition).await?;
         rebuild.served.push(served.generation);
     }
-    let (events, persons) = tokio::select! {
-        made = rebuild.make() => made?,
-        replaced = building.live(store.pool()) => {
-            replaced?;
+    let done = async {
+        let (events, persons) = tokio::select! {
+            made = rebuild.make() => made?,
+            replaced = building.live(store.pool()) => {
+                replaced?;
+                return Err(Fault::Lost);
+            }
+        };
+        let positions = match rebuild.may_switch() {
+            true => rebuild.switch().await?,
+            false => rebuild.stands(),
+        };
+        Ok((events, persons, positions))
+    };
+    let (events, persons, positions) = match done.await {
+        // Who hung in a transaction is cut off from the database before it finds who took over.
+        Err(Fault::Tables(_)) if building.is_replaced(store.pool()).await? => {
             return Err(Fault::Lost);
         }
-    };
-    let positions = match rebuild.may_switch() {
-        true => rebuild.switch().await?,
-        false => rebuild.stands(),
+        done => done?,
     };
     let is_same = rebuild.found.is_empty();
     let verdict = match (is_same, rebuild.may_switch()) {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use sqlx::PgPool;
 use tokio::time::sleep;
 use tonic::transport::Channel;
 use tonic_health::pb::{
@@ -245,6 +246,37 @@ impl Drop for Service {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Stops a process (SIGSTOP) while one of its transactions has written and is open: where it holds
+/// what others wait for. `application` is what its connections to the database of `pool` are called.
+pub async fn stop_in_transaction(
+    process: u32,
+    pool: &PgPool,
+    application: &str,
+) -> anyhow::Result<()> {
+    let states = "SELECT state = 'idle in transaction' AND backend_xid IS NOT NULL,
+                         state = 'active'
+                  FROM pg_stat_activity
+                  WHERE datname = current_database() AND application_name = $1";
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        signal(process, "STOP")?;
+        loop {
+            let found: Vec<(bool, bool)> =
+                sqlx::query_as(states).bind(application).fetch_all(pool).await?;
+            if found.iter().any(|(holds, _)| *holds) {
+                return Ok(());
+            }
+            // What the server still works on may leave a transaction open.
+            if !found.iter().any(|(_, is_active)| *is_active) {
+                break;
+            }
+        }
+        signal(process, "CONT")?;
+        sleep(LOOK).await;
+    }
+    bail!("{application} was in no transaction in time")
 }
 
 /// Sends a signal by name.

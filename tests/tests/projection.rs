@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use frikort_proto::{
     error::Failure,
@@ -15,8 +18,9 @@ use frikort_tests::{
     audit::assert_projection_is_the_fold,
     client::{CVR, Ledger, allowances, by_cpr, date, facts, new_cpr, report},
     database::Database,
-    process::{Kind, Service},
+    process::{Kind, Service, signal, stop_in_transaction},
 };
+use tokio::time::timeout;
 use tonic::Request;
 
 async fn report_some(ledger: &mut Ledger, cpr: &str, from: i64, count: i64) -> i64 {
@@ -185,4 +189,55 @@ async fn one_of_two_projectors_works_and_the_other_takes_over() {
         assert_eq!(total, (result.index != 3).then_some(60_000), "at {}", result.index);
     }
     assert_projection_is_the_fold(&database.pool().await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projector_that_hangs_in_its_transaction_is_taken_over_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::create(1).await.unwrap();
+    let pool = database.pool().await.unwrap();
+    let ledger = Service::start(Kind::Ledger, &database, dir.path()).await.unwrap();
+    let one = Service::start(Kind::Projector, &database, dir.path()).await.unwrap();
+    let mut ledger = Ledger::new(ledger.channel().await.unwrap());
+    ledger.set_limit(2022, 20_000).await.unwrap();
+    let cpr = new_cpr();
+    ledger.grant(&cpr).await.unwrap();
+    // It has something to fold all the time.
+    let recording = AtomicBool::new(true);
+    let recorded = async {
+        let (mut count, mut position) = (0, 0);
+        while recording.load(Ordering::Relaxed) {
+            position = report_some(&mut ledger, &cpr, count, 1).await;
+            count += 1;
+        }
+        (count, position)
+    };
+    let stopped = async {
+        stop_in_transaction(one.id(), &pool, "frikort-projector").await.unwrap();
+        recording.store(false, Ordering::Relaxed);
+    };
+    let ((count, position), ()) = tokio::join!(recorded, stopped);
+
+    let two = Service::start(Kind::Projector, &database, dir.path()).await.unwrap();
+    let mut survivor = allowances(two.channel().await.unwrap());
+    let taken_over = async {
+        loop {
+            match survivor.get_allowance(asking(&cpr, position)).await {
+                Ok(answer) => break answer.into_inner().allowance.unwrap().total_oere,
+                Err(status) => {
+                    let failure = Failure::from_status(&status).unwrap();
+                    assert_eq!(failure.reason, ErrorReason::ProjectionBehind, "{status}");
+                }
+            }
+        }
+    };
+    let total = timeout(Duration::from_secs(30), taken_over).await.expect("nobody took over");
+    assert_eq!(total, count * 10_000);
+    // The one that hung goes on, finds itself overtaken, and answers with the other's figures.
+    signal(one.id(), "CONT").unwrap();
+    let position = report_some(&mut ledger, &cpr, count, 1).await;
+    let mut first = allowances(one.channel().await.unwrap());
+    let answer = first.get_allowance(asking(&cpr, position)).await.unwrap().into_inner();
+    assert_eq!(answer.allowance.unwrap().total_oere, (count + 1) * 10_000);
+    assert_projection_is_the_fold(&pool).await;
 }

@@ -4,7 +4,7 @@ use frikort_tests::{
     audit::assert_projection_is_the_fold,
     chance::Chance,
     files::{assert_expected_totals_and_splits, import, load_limits},
-    process::signal,
+    process::{signal, stop_in_transaction},
     stack::Stack,
 };
 use sqlx::PgPool;
@@ -105,13 +105,14 @@ async fn one_that_was_taken_for_dead_finds_that_it_was_replaced_and_has_done_no_
     import(&stack.ledger, &stack.projector, dir).unwrap();
     let first = start(&stack.database, &[]);
     wait_for(&pool, 0).await;
-    signal(first.id(), "STOP").unwrap();
+    // Where it does most harm: with the generation's row locked.
+    stop_in_transaction(first.id(), &pool, "frikort-projector-rebuild").await.unwrap();
     let (code, told, log) = rebuild(&stack.database, &[]).await;
     assert_eq!((code, &told["verdict"]), (0, &"switched".into()), "{log}");
     signal(first.id(), "CONT").unwrap();
     let (code, told, log) = end(first).await;
     assert_eq!((code, told.is_null()), (1, true), "{told}");
-    assert!(log.contains("another rebuild has taken this one's generation over"), "{log}");
+    assert!(log.contains("another rebuild has taken it over"), "{log}");
     assert_eq!(serving(&pool).await, 2);
     assert_projection_is_the_fold(&pool).await;
     assert_expected_totals_and_splits(&stack.ledger, &stack.projector, dir).unwrap();

@@ -9,13 +9,13 @@ use frikort_proto::v1::GetAllowanceRequest;
 use frikort_tests::{
     client::{Ledger, by_cpr, new_cpr, report},
     database::Database,
-    process::program,
+    process::{program, signal},
     stack::Stack,
 };
 use futures::{StreamExt, stream};
 use serde_json::Value;
 use sqlx::PgPool;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -40,10 +40,16 @@ pub(crate) fn told(output: &Output) -> (i32, Value, String) {
     (output.status.code().unwrap(), report, log)
 }
 
-/// Waits for its end.
+/// Waits for its end, which comes in time: whoever hangs is killed and fails the test.
 pub(crate) async fn end(child: Child) -> (i32, Value, String) {
-    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
-    told(&output.await.unwrap())
+    let id = child.id();
+    let mut output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
+    if let Ok(output) = timeout(PATIENCE, &mut output).await {
+        return told(&output.unwrap());
+    }
+    signal(id, "KILL").unwrap();
+    let log = String::from_utf8(output.await.unwrap().stderr).unwrap();
+    panic!("it did not end in time:\n{log}");
 }
 
 /// Runs `projector rebuild --json` to its end.
