@@ -76,7 +76,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let listener = serve::bind(settings.listen, settings.allow_remote).await?;
-    let options = database::options(&settings.database_url, "frikort-ledger")?;
+    let options = database::service(&settings.database_url, "frikort-ledger")?;
     let pool = frikort_event_store::pool(options.clone(), CONNECTIONS);
     let store = EventStore::open_when_there(pool.clone()).await?;
     let partitions = store.partitions().await?;

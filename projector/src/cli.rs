@@ -132,7 +132,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
 async fn open(args: DatabaseArgs) -> anyhow::Result<EventStore> {
     let file: File = config::load(args.config.as_deref())?;
     let url = args.database_url.or(file.database_url);
-    let options = database::options(&url.context(NO_DATABASE)?, "frikort-projector-rebuild")?;
+    let options = database::service(&url.context(NO_DATABASE)?, "frikort-projector-rebuild")?;
     let pool = frikort_event_store::pool(options, REBUILD_CONNECTIONS);
     Ok(EventStore::open_when_there(pool).await?)
 }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Events folded and written together.
-pub(crate) const PAGE: i64 = 5000;
+pub(crate) const PAGE: i64 = 10_000;
 
 /// How often a projector that stands by looks, or one that has nothing to fold.
 const LOOK: Duration = Duration::from_millis(100);

@@ -96,7 +96,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let listener = serve::bind(settings.listen, settings.allow_remote).await?;
-    let options = database::options(&settings.database_url, "frikort-projector")?;
+    let options = database::service(&settings.database_url, "frikort-projector")?;
     let (pause, keys_file) = (settings.check_pause, settings.verifier_keys_file);
     let verifier = Verifier::new(options.clone(), keys_file, pause, clock.clone())?;
     let pool = frikort_event_store::pool(options.clone(), CONNECTIONS);

@@ -28,13 +28,16 @@ use uuid::Uuid;
 use crate::{
     PROJECTION_VERSION,
     fold::{Changes, Poison},
-    follow::PAGE,
     generations::{self, Building, Claim, Place},
     tables,
 };
 pub(crate) use compare::Difference;
 use compare::{PERSONS, Pair};
 use progress::Progress;
+
+/// Events folded and written together. More than the follower takes, for whom a page is also how long
+/// a question waits for it: the more of them, the fewer rows of totals are written again.
+const PAGE: i64 = 25_000;
 
 /// Events that the switch may have to fold while the served checkpoint is locked, at first.
 const NEAR: i64 = 250;

@@ -330,50 +330,59 @@ async fn update_payments(
     Ok(())
 }
 
+/// A row that is there gets its changes; one that is not there is a grant's to make, which gives all
+/// of it.
 async fn write_cards(tx: &mut PgConnection, of: Of, changes: &Changes) -> Result<(), sqlx::Error> {
-    for (person, card) in &changes.cards {
-        // A row that is there gets its changes; one that is not there is a grant's to make.
-        let updated = sqlx::query!(
-            "UPDATE projection.card
-             SET frikort_tags = frikort_tags || $4, municipality = coalesce($5, municipality),
-                 active = coalesce($6, active), controlled_in = greatest($7, controlled_in),
-                 position = $8
-             WHERE partition = $1 AND generation = $2 AND person_id = $3",
-            of.partition,
-            of.generation,
-            person.0,
-            &tags(card),
-            card.municipality.map(municipality),
-            card.active,
-            card.controlled_in,
-            card.position
-        )
-        .execute(&mut *tx)
-        .await?;
-        if updated.rows_affected() == 1 {
-            continue;
-        }
-        sqlx::query!(
-            "INSERT INTO projection.card (partition, generation, person_id, frikort_tags,
-                 municipality, active, controlled_in, position)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            of.partition,
-            of.generation,
-            person.0,
-            &tags(card),
-            card.municipality.map(municipality),
-            card.active,
-            card.controlled_in,
-            card.position
-        )
-        .execute(&mut *tx)
-        .await?;
+    if changes.cards.is_empty() {
+        return Ok(());
     }
+    let mut rows: Vec<_> = changes.cards.iter().collect();
+    rows.sort_unstable_by_key(|(person, _)| **person);
+    let persons: Vec<Uuid> = rows.iter().map(|(person, _)| person.0).collect();
+    let tags: Vec<String> = rows.iter().map(|(_, card)| tags(card)).collect();
+    let municipalities: Vec<Option<i16>> =
+        rows.iter().map(|(_, card)| card.municipality.map(municipality)).collect();
+    let active: Vec<Option<bool>> = rows.iter().map(|(_, card)| card.active).collect();
+    let controlled: Vec<Option<i32>> = rows.iter().map(|(_, card)| card.controlled_in).collect();
+    let positions: Vec<i64> = rows.iter().map(|(_, card)| card.position).collect();
+    sqlx::query!(
+        "WITH c AS (
+             SELECT person_id, string_to_array(tags, ',')::uuid[] AS tags, municipality, active,
+                    controlled_in, position
+             FROM unnest($3::uuid[], $4::text[], $5::smallint[], $6::boolean[], $7::integer[],
+                 $8::bigint[]) AS c (person_id, tags, municipality, active, controlled_in, position)
+         ), updated AS (
+             UPDATE projection.card AS card
+             SET frikort_tags = card.frikort_tags || c.tags,
+                 municipality = coalesce(c.municipality, card.municipality),
+                 active = coalesce(c.active, card.active),
+                 controlled_in = greatest(c.controlled_in, card.controlled_in),
+                 position = c.position
+             FROM c
+             WHERE card.partition = $1 AND card.generation = $2 AND card.person_id = c.person_id
+             RETURNING card.person_id
+         )
+         INSERT INTO projection.card (partition, generation, person_id, frikort_tags,
+             municipality, active, controlled_in, position)
+         SELECT $1, $2, c.* FROM c WHERE c.person_id NOT IN (SELECT person_id FROM updated)",
+        of.partition,
+        of.generation,
+        &persons,
+        &tags,
+        &municipalities as &[Option<i16>],
+        &active as &[Option<bool>],
+        &controlled as &[Option<i32>],
+        &positions
+    )
+    .execute(tx)
+    .await?;
     Ok(())
 }
 
-fn tags(card: &CardChange) -> Vec<Uuid> {
-    card.tags.iter().map(|tag| Uuid::from_bytes(tag.0)).collect()
+/// The tags of the Frikort-IDs as text, with a comma between: an array of lists cannot be unnested.
+fn tags(card: &CardChange) -> String {
+    let tags: Vec<_> = card.tags.iter().map(|tag| Uuid::from_bytes(tag.0).to_string()).collect();
+    tags.join(",")
 }
 
 /// A municipality's code as it stands in a column.
@@ -498,17 +507,18 @@ pub(crate) async fn years(
 ) -> Result<(Checkpoint, HashMap<PersonId, Years>), sqlx::Error> {
     let ids: Vec<Uuid> = persons.iter().map(|person| person.0).collect();
     let rows = sqlx::query!(
-        r#"SELECT c.generation, c.position, c.recorded_at, card.person_id AS "person_id?",
+        r#"WITH c AS (SELECT generation, position, recorded_at FROM projection.checkpoint
+                      WHERE partition = $1 AND state = 'serving')
+           SELECT c.generation, c.position, c.recorded_at, card.person_id AS "person_id?",
                   card.frikort_tags AS "tags?: Vec<Uuid>",
                   t.year AS "year?", t.total AS "total?", t.payments AS "payments?"
-           FROM projection.checkpoint AS c
+           FROM c
            LEFT JOIN projection.card AS card
-             ON card.partition = c.partition AND card.generation = c.generation
+             ON card.partition = $1 AND card.generation = (SELECT generation FROM c)
                 AND card.person_id = ANY($2)
            LEFT JOIN projection.annual_total AS t
-             ON t.partition = card.partition AND t.generation = card.generation
-                AND t.person_id = card.person_id
-           WHERE c.partition = $1 AND c.state = 'serving'"#,
+             ON t.partition = $1 AND t.generation = (SELECT generation FROM c)
+                AND t.person_id = card.person_id"#,
         partition,
         &ids
     )

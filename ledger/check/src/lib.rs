@@ -128,14 +128,13 @@ impl Running {
     }
 }
 
-/// One connection for a check alone: it belongs to the check's own runtime, and ends with it. The
-/// tables may never have been analyzed; every query reads a range of a key, and is to be read by it.
+/// One connection for a check alone: it belongs to the check's own runtime, and ends with it. Every
+/// query reads a range of a key in the key's order, and is to be read by it.
 fn pool(options: PgConnectOptions) -> PgPool {
-    let by_key = ["enable_seqscan", "enable_bitmapscan", "enable_sort"].map(|name| (name, "off"));
     PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(CONNECT_TIMEOUT)
-        .connect_lazy_with(options.options(by_key))
+        .connect_lazy_with(options.options([("enable_sort", "off")]))
 }
 
 /// The partition whose log has this origin: `<operator>/frikort/partition/<N>`.

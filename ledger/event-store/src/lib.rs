@@ -178,16 +178,9 @@ impl EventStore {
 /// within a second.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// For how long a transaction may hear nothing from its client before the server ends it. A process
-/// that hangs in the middle of one, or a machine that is gone, would otherwise hold for ever the rows
-/// that another process is to take over.
-const SILENCE_IN_TRANSACTION: &str = "3s";
-
 /// A pool for long-lived services: connections are kept and not tested before each use, since a
 /// broken one shows itself in the query, and every caller handles that.
 pub fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
-    let options =
-        options.options([("idle_in_transaction_session_timeout", SILENCE_IN_TRANSACTION)]);
     PgPoolOptions::new()
         .max_connections(connections)
         .test_before_acquire(false)

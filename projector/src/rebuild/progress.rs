@@ -16,6 +16,8 @@ pub(crate) struct Progress {
     done: u64,
     of: u64,
     begun: Instant,
+    /// How long it took, once it is finished.
+    took: Option<Duration>,
     told: Instant,
     bar: Option<ProgressBar>,
 }
@@ -31,7 +33,7 @@ impl Progress {
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(of).with_style(style).with_prefix(what)
         });
-        Self { what, done: 0, of, begun: now, told: now, bar }
+        Self { what, done: 0, of, begun: now, took: None, told: now, bar }
     }
 
     /// So many more are done.
@@ -50,7 +52,8 @@ impl Progress {
 
     /// So many a second, over all of it.
     pub(crate) fn per_second(&self) -> u64 {
-        let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        let took = self.took.unwrap_or_else(|| self.begun.elapsed());
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
         self.done.saturating_mul(1000) / ms
     }
 
@@ -59,8 +62,9 @@ impl Progress {
         self.done
     }
 
-    /// The last word.
-    pub(crate) fn finish(&self) {
+    /// The last word; the clock stops.
+    pub(crate) fn finish(&mut self) {
+        self.took = Some(self.begun.elapsed());
         match &self.bar {
             Some(bar) => bar.abandon_with_message(format!("{}/s", self.per_second())),
             None => self.log(),
@@ -70,5 +74,21 @@ impl Progress {
     fn log(&self) {
         let (what, done, of) = (self.what, self.done, self.of);
         tracing::info!(what, done, of, per_second = self.per_second(), "rebuilding");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_that_of_the_work_and_not_of_what_came_after_it() {
+        let mut progress = Progress::new("events", 1000, false);
+        progress.advance(1000);
+        std::thread::sleep(Duration::from_millis(2));
+        progress.finish();
+        let rate = progress.per_second();
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(progress.per_second(), rate);
     }
 }
