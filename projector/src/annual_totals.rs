@@ -80,6 +80,9 @@ async fn list(
     items: Items<ListAnnualTotalsResponse>,
     _turn: OwnedSemaphorePermit,
 ) -> Result<(), Status> {
+    // Sessions end a transaction that waits for longer than a caller may take for a message.
+    let patient = "SET LOCAL idle_in_transaction_session_timeout = '1min'";
+    sqlx::query(patient).execute(&mut *tx).await.map_err(|error| unread(&error))?;
     let at = tables::checkpoint(&mut *tx, partition).await.map_err(|error| unread(&error))?;
     let (mut after, end) = ((Uuid::nil(), 0), Instant::now() + LONGEST);
     loop {

@@ -24,6 +24,15 @@ impl Signer {
         Ok(Self { secret, key: SigningKey::new(&secret), name })
     }
 
+    /// The signer that a ledger is by this file.
+    pub fn read(partition: i32, file: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(file)?;
+        let key = text.lines().find_map(|line| line.strip_prefix("sign="));
+        let secret = key.and_then(secret::unhex).context("no signing key in the file")?;
+        let name = format!("local/frikort/partition/{partition}").parse()?;
+        Ok(Self { secret: *secret, key: SigningKey::new(&secret), name })
+    }
+
     /// Writes the file by which a ledger is this signer.
     pub fn write(&self, file: &Path) -> std::io::Result<()> {
         std::fs::write(file, format!("sign={}\n", *secret::hex(&self.secret)))

@@ -159,3 +159,23 @@ async fn what_cannot_be_listed_is_refused() {
     let (at, totals, messages) = list(&mut overview, of(0, 0)).await.unwrap();
     assert_eq!((at.position, totals.len(), messages), (0, 0, 1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_may_take_its_time() {
+    let stack = Stack::start(1).await.unwrap();
+    let pool = stack.database.pool().await.unwrap();
+    // More than lies on the way between the two: the listing waits for its caller.
+    let many = "INSERT INTO projection.annual_total (partition, generation, person_id, year, total,
+                    applied_limit, payments, position)
+                SELECT 0, 1, gen_random_uuid(), 2022, 1, 1, 1, 1 FROM generate_series(1, 100000)";
+    sqlx::query(many).execute(&pool).await.unwrap();
+    let mut overview = overview(&stack).await;
+    let mut stream = overview.list_annual_totals(of(0, 0)).await.unwrap().into_inner();
+    let mut listed = stream.message().await.unwrap().unwrap().totals.len();
+    // Longer than any other transaction of a service may wait for its client.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    while let Some(message) = stream.message().await.unwrap() {
+        listed += message.totals.len();
+    }
+    assert_eq!(listed, 100_000);
+}

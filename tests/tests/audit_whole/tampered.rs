@@ -1,14 +1,17 @@
-//! As database superuser, with triggers off: each thing done to a filled ledger is found by both
-//! verifiers against an older checkpoint, at the right position.
+//! As database superuser, with triggers off: each thing done to a filled ledger is found by the
+//! ledger's own check and by both verifiers, against an older checkpoint, at the right position.
 
 use std::{fs, path::PathBuf};
 
 use frikort_domain::Record;
 use frikort_tests::{
     database::Database,
-    process::{Kind, Service},
+    files::frikort,
+    process::{Kind, Service, signing_key},
+    proof_log::Signer,
     stack::Stack,
 };
+use serde_json::Value;
 use sqlx::{AssertSqlSafe, Executor};
 
 use crate::{audit, filled, published_keys, second, shown, verify};
@@ -68,13 +71,22 @@ impl Victim {
         self.stack.ledger = ledger;
     }
 
-    /// What was done is found in a fresh export at this position, by both.
+    /// What was done is found at this position: by the ledger in its tables, and by both verifiers
+    /// in a fresh export.
     fn assert_found(&self, what: &str, position: i64) {
+        let older = self.kept.join("partition-0.checkpoint");
+        let mut check = frikort(&self.stack.ledger, &self.stack.projector).unwrap();
+        check.args(["audit", "check", "--json", "--checkpoint", shown(&older)]);
+        let output = check.output().unwrap();
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let positions = told["told"].as_array().unwrap().iter().map(|of| of["position"].as_i64());
+        assert_eq!(output.status.code(), Some(1), "{what}: {told:#}");
+        assert_eq!(positions.min().flatten(), Some(position), "{what}: {told:#}");
+
         let fresh = self.stack.dir.path().join("fresh");
         let _ = fs::remove_dir_all(&fresh);
         // The ledger may have found out by itself, and sign nothing: then it is no whole one.
         audit(&self.stack.ledger, &self.stack.projector, &["export", shown(&fresh)]);
-        let older = self.kept.join("partition-0.checkpoint");
         let options = ["--key", &self.keys, "--checkpoint", shown(&older)];
         let (status, told) = verify(&[&[shown(&fresh)], &options[..]].concat());
         let found = &told["first_contradiction"]["position"];
@@ -156,6 +168,14 @@ async fn each_thing_done_to_the_database_is_found() {
                 WHERE level = 0 AND number = 1";
     victim.change(&[tile]).await;
     victim.assert_found("a tile", 256 + 11);
+
+    // By somebody who has the key, about another history.
+    let signer = Signer::read(0, &signing_key(victim.stack.dir.path())).unwrap();
+    let forged = signer.sign(last.unsigned_abs(), [0; 32]);
+    let replaced =
+        format!("UPDATE ledger.checkpoint SET note = '{forged}' WHERE position = {last}");
+    victim.change(&[&replaced]).await;
+    victim.assert_found("a checkpoint replaced", last);
 
     let restored = [
         "DELETE FROM ledger.event WHERE position > 500",
