@@ -61,9 +61,6 @@ pub struct ServeArgs {
     /// Where to listen [default: 127.0.0.1:50051].
     #[arg(long, env = "FRIKORT_LEDGER_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Listen beyond loopback, although callers are not authenticated.
-    #[arg(long)]
-    allow_remote_without_authentication: bool,
     /// The database, as the user `frikort_ledger` or one with the same rights.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
@@ -91,6 +88,8 @@ pub struct ServeArgs {
     /// A TOML file with the same settings; unknown keys are refused.
     #[arg(long, env = "FRIKORT_LEDGER_CONFIG")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    access: frikort_access::Args,
 }
 
 /// The settings file.
@@ -98,7 +97,7 @@ pub struct ServeArgs {
 #[serde(deny_unknown_fields, default)]
 struct File {
     listen: Option<SocketAddr>,
-    allow_remote_without_authentication: bool,
+    access: frikort_access::Settings,
     database_url: Option<String>,
     keys_file: Option<PathBuf>,
     signing_key_file: Option<PathBuf>,
@@ -163,8 +162,7 @@ fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
         .map(|key_file| Signer::load(&key_file, args.create_signing_key, operator));
     Ok(Settings {
         listen: args.listen.or(file.listen).unwrap_or(([127, 0, 0, 1], 50051).into()),
-        allow_remote: args.allow_remote_without_authentication
-            || file.allow_remote_without_authentication,
+        access: args.access.start(file.access)?,
         database_url: args
             .database_url
             .or(file.database_url)

@@ -1,7 +1,7 @@
 //! What the services share: the register, the sequencers, the store, and the way from a parsed
 //! request to an answer.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use frikort_domain::{
     Account, Actor, Command, Decision, FrikortTag, LimitSchedule, PersonId, Rejection, Role,
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     fail::{internal, store_unavailable},
-    parse::Parsed,
+    parse::{Behalf, OnBehalf, Parsed},
     proof::Log,
     sequencer::{Answer, Ask, Handle, Refused, body},
     services::check::Checking,
@@ -40,20 +40,70 @@ pub(crate) struct Ledger {
     pub(crate) stop: CancellationToken,
 }
 
-/// Who calls.
+/// Who calls, and under which trace.
 #[derive(Clone)]
 pub(crate) struct Caller {
-    pub(crate) actor: Actor,
+    pub(crate) who: Arc<frikort_access::Caller>,
     pub(crate) trace_id: Option<String>,
 }
 
 impl Caller {
-    /// Callers are not authenticated yet; the service listens on loopback, so whoever calls is on
-    /// the operator's machine, and that is what the record says.
-    pub(crate) fn of<T>(request: &Request<T>) -> Self {
-        let actor = Actor { role: Role::Operator, organisation: "local".to_owned() };
-        Self { actor, trace_id: trace_id(request.metadata()) }
+    /// Whom the guard has let through.
+    pub(crate) fn of<T>(request: &Request<T>) -> Result<Self, Failure> {
+        let who = frikort_access::caller(request.extensions())?.clone();
+        Ok(Self { who, trace_id: trace_id(request.metadata()) })
     }
+
+    /// Holds whom a request names against for whom the caller acts (P7, C7).
+    pub(crate) fn acting<C: OnBehalf>(self, parsed: Parsed<C>) -> Result<Acting<C>, Failure> {
+        let behalf = parsed.command.behalf().ok_or_else(internal)?;
+        match behalf {
+            Behalf::Employer(cvr) => self.who.acts_for_employer(cvr, "employer_cvr")?,
+            Behalf::Municipality(code) => {
+                self.who.acts_for_municipality(code, "municipality_code")?;
+            }
+        }
+        Ok(Acting { parsed, by: self.by(behalf) })
+    }
+
+    /// Who is on record for what is done on somebody's behalf: the employer, the municipality, or
+    /// the operator in their place.
+    fn by(self, behalf: Behalf) -> By {
+        let actor = match (self.who.role, behalf) {
+            (frikort_access::Role::Operator, _) => return self.operator(),
+            (_, Behalf::Employer(cvr)) => {
+                Actor { role: Role::Employer, organisation: cvr.to_string() }
+            }
+            (_, Behalf::Municipality(code)) => {
+                Actor { role: Role::Municipality, organisation: code.to_string() }
+            }
+        };
+        By { actor, trace_id: self.trace_id }
+    }
+
+    /// Who is on record for what only the operator does, and for what records nothing.
+    pub(crate) fn operator(self) -> By {
+        let actor = Actor { role: Role::Operator, organisation: self.who.name.clone() };
+        By { actor, trace_id: self.trace_id }
+    }
+}
+
+/// Who is on record for an event.
+#[derive(Clone)]
+pub(crate) struct By {
+    pub(crate) actor: Actor,
+    pub(crate) trace_id: Option<String>,
+}
+
+/// A request whose caller acts for whom it names. Nothing else is decided.
+pub(crate) struct Acting<C = Command> {
+    pub(crate) parsed: Parsed<C>,
+    pub(crate) by: By,
+}
+
+/// Nobody who has a card, or nobody whom the caller may see: the two look the same (W3).
+pub(crate) fn nobody() -> Failure {
+    Refused::Rejected(Rejection::NoCard).into()
 }
 
 /// The trace id of a W3C `traceparent`: 32 hexadecimal digits.
@@ -119,27 +169,25 @@ impl Ledger {
         named: &Named,
         caller: Caller,
     ) -> Result<(Person, Told), Failure> {
-        let nobody = || Failure::from(Refused::Rejected(Rejection::NoCard));
         let (person, frikort) = self.find(named).await?.ok_or_else(nobody)?;
         let ask = Ask::Card(person.id, frikort);
-        let answer = self.ask(person.partition, ask, false, caller).await?;
+        let answer = self.ask(person.partition, ask, false, caller.operator()).await?;
         Ok((person, Told::new(&person, answer)))
     }
 
     /// Has a command decided by the partition of the person whom it names.
     pub(crate) async fn decide(
         &self,
-        parsed: Parsed,
+        acting: Acting,
         validate_only: bool,
-        caller: Caller,
     ) -> Result<Told, Failure> {
-        let Parsed { named, mut command } = parsed;
+        let Acting { parsed: Parsed { named, mut command }, by } = acting;
         let Some((person, frikort)) = self.find(&named).await? else {
             return Ok(Told::nobody(self.decide_unknown(&command)?));
         };
         command.name_frikort(frikort);
         let ask = Ask::Command(person.id, command);
-        let answer = self.ask(person.partition, ask, validate_only, caller).await?;
+        let answer = self.ask(person.partition, ask, validate_only, by).await?;
         Ok(Told::new(&person, answer))
     }
 
@@ -149,10 +197,10 @@ impl Ledger {
         partition: i32,
         ask: Ask,
         validate_only: bool,
-        caller: Caller,
+        by: By,
     ) -> Result<Answer, Failure> {
         let handle = self.sequencer(partition)?;
-        Ok(handle.ask(ask, validate_only, caller.actor, caller.trace_id).await?)
+        Ok(handle.ask(ask, validate_only, by.actor, by.trace_id).await?)
     }
 
     /// The way to a partition's sequencer.

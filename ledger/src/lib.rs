@@ -27,6 +27,7 @@ mod services;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use anyhow::Context;
+use frikort_access::{Access, Guard};
 use frikort_event_store::{Appender, EventStore, listen, notify};
 use frikort_process::{clock::Clock, database, serve};
 use frikort_register::{Keys, Register};
@@ -57,8 +58,8 @@ const NOTIFY_PAUSE: Duration = Duration::from_millis(5);
 pub struct Settings {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// Listen beyond loopback although callers are not authenticated.
-    pub allow_remote: bool,
+    /// Who may call.
+    pub access: Access,
     /// The database.
     pub database_url: String,
     /// The register's keys; the one that seals is required.
@@ -75,7 +76,7 @@ pub async fn serve(
     clock: Clock,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let listener = serve::bind(settings.listen, settings.allow_remote).await?;
+    let listener = serve::bind(settings.listen, settings.access.tls()).await?;
     let options = database::service(&settings.database_url, "frikort-ledger")?;
     let pool = frikort_event_store::pool(options.clone(), CONNECTIONS);
     let store = EventStore::open_when_there(pool.clone()).await?;
@@ -132,8 +133,9 @@ pub async fn serve(
     tokio::spawn(serve::tell_health(health, vec![services::AUDIT], proved));
     tracing::info!(listen = %listener.local_addr()?, "the ledger listens");
     let files = services::files::routes(ledger.clone());
-    let routes = routes.routes().into_axum_router().merge(files).into();
-    serve::serve(listener, routes, stop).await?;
+    let (tls, guard) = (settings.access.tls().cloned(), Guard::new(settings.access));
+    let routes = routes.routes().into_axum_router().merge(files).layer(guard).into();
+    serve::serve(listener, tls, routes, stop).await?;
 
     // The last handle goes with the services; the sequencers finish their queues and end.
     drop(ledger);

@@ -1,6 +1,7 @@
 //! From the wire to the domain: every field of every request is checked here, once, and all bad
 //! ones are named together. What must stay out: anything that depends on the ledger's state.
 
+mod behalf;
 mod checking;
 mod reading;
 
@@ -19,6 +20,7 @@ use frikort_proto::{
 use frikort_register::{Named, Who};
 use time::{Date, Duration};
 
+pub(crate) use behalf::{Behalf, OnBehalf};
 pub(crate) use checking::checking;
 pub(crate) use reading::{Reading, Span, reading};
 

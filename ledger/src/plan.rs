@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use crate::{
     cache::Accounts,
     fail::internal,
-    ledger::{Caller, Ledger},
+    ledger::{By, Ledger},
     sequencer::{Answer, Ask, Body, Refused, Reply, ReplyTo, Request, body},
 };
 
@@ -29,7 +29,7 @@ const KEPT_PAYMENTS: usize = 20_000;
 /// A run that is being planned.
 pub(crate) struct Plan {
     ledger: Arc<Ledger>,
-    caller: Caller,
+    by: By,
     /// The day for which all of it is decided.
     pub(crate) today: Date,
     limits: BTreeMap<i32, LimitSchedule>,
@@ -57,11 +57,11 @@ struct Line {
 
 impl Plan {
     /// A plan without lines.
-    pub(crate) fn new(ledger: Arc<Ledger>, caller: Caller) -> Self {
+    pub(crate) fn new(ledger: Arc<Ledger>, by: By) -> Self {
         Self {
             today: ledger.today(),
             ledger,
-            caller,
+            by,
             limits: BTreeMap::new(),
             accounts: Accounts::new(KEPT_PAYMENTS),
             persons: HashMap::new(),
@@ -102,7 +102,7 @@ impl Plan {
     }
 
     async fn read_limits(&self, partition: i32) -> Result<LimitSchedule, Failure> {
-        let answer = self.ledger.ask(partition, Ask::Limits, true, self.caller.clone()).await?;
+        let answer = self.ledger.ask(partition, Ask::Limits, true, self.by.clone()).await?;
         let Body::Limits(entries) = answer.body else { return Err(internal()) };
         let mut limits = LimitSchedule::default();
         entries.into_iter().for_each(|entry| limits.set(entry));
@@ -116,7 +116,7 @@ impl Plan {
         partition: i32,
     ) -> Result<oneshot::Receiver<Reply>, Failure> {
         let (reply, copy) = ReplyTo::here();
-        let Caller { actor, trace_id } = self.caller.clone();
+        let By { actor, trace_id } = self.by.clone();
         let ask = Ask::Account(person);
         let request = Request { ask, validate_only: true, actor, trace_id, reply };
         self.ledger.sequencer(partition)?.hand_in(request).await;

@@ -82,9 +82,6 @@ pub struct ServeArgs {
     /// Where to listen [default: 127.0.0.1:50052].
     #[arg(long, env = "FRIKORT_PROJECTOR_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Listen beyond loopback, although callers are not authenticated.
-    #[arg(long)]
-    allow_remote_without_authentication: bool,
     /// The database, as the user `frikort_projector` or one with the same rights.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
@@ -103,6 +100,8 @@ pub struct ServeArgs {
     /// A TOML file with the same settings; unknown keys are refused.
     #[arg(long, env = "FRIKORT_PROJECTOR_CONFIG")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    access: frikort_access::Args,
 }
 
 /// The settings file.
@@ -110,7 +109,7 @@ pub struct ServeArgs {
 #[serde(deny_unknown_fields, default)]
 struct File {
     listen: Option<SocketAddr>,
-    allow_remote_without_authentication: bool,
+    access: frikort_access::Settings,
     database_url: Option<String>,
     keys_file: Option<PathBuf>,
     check_pause: Option<u64>,
@@ -237,8 +236,7 @@ fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
     let keys_file = args.keys_file.or(file.keys_file);
     Ok(Settings {
         listen: args.listen.or(file.listen).unwrap_or(([127, 0, 0, 1], 50052).into()),
-        allow_remote: args.allow_remote_without_authentication
-            || file.allow_remote_without_authentication,
+        access: args.access.start(file.access)?,
         database_url: args.database_url.or(file.database_url).context(NO_DATABASE)?,
         keys: Keys::load(keys_file.as_deref(), false)?,
         check_pause: Duration::from_secs(

@@ -37,6 +37,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 
 use axum::{http::header::CONTENT_TYPE, routing::get};
 
+use frikort_access::{Access, Guard};
 use frikort_event_store::{EventStore, listen};
 use frikort_process::{clock::Clock, database, serve};
 use frikort_proto::v1::{
@@ -73,8 +74,8 @@ const CONNECTIONS: u32 = 16;
 pub struct Settings {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// Listen beyond loopback although callers are not authenticated.
-    pub allow_remote: bool,
+    /// Who may call.
+    pub access: Access,
     /// The database.
     pub database_url: String,
     /// The register's keys; the one that finds is enough.
@@ -95,7 +96,7 @@ pub async fn serve(
     clock: Clock,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let listener = serve::bind(settings.listen, settings.allow_remote).await?;
+    let listener = serve::bind(settings.listen, settings.access.tls()).await?;
     let options = database::service(&settings.database_url, "frikort-projector")?;
     let (pause, keys_file) = (settings.check_pause, settings.verifier_keys_file);
     let verifier = Verifier::new(options.clone(), keys_file, pause, clock.clone())?;
@@ -156,8 +157,9 @@ pub async fn serve(
     tokio::spawn(serve::tell_health(health, names, sound));
     tracing::info!(listen = %listener.local_addr()?, "the projector listens");
     let metrics = || async move { ([(CONTENT_TYPE, METRICS)], verifications.metrics().await) };
-    let routes = routes.routes().into_axum_router().route("/metrics", get(metrics));
-    serve::serve(listener, routes.into(), stop).await?;
+    let (tls, guard) = (settings.access.tls().cloned(), Guard::new(settings.access));
+    let routes = routes.routes().into_axum_router().route("/metrics", get(metrics)).layer(guard);
+    serve::serve(listener, tls, routes.into(), stop).await?;
     // A fold that is cut off here is rolled back, and done again from the checkpoint.
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     tracing::info!("the projector has stopped");

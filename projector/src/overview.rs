@@ -87,7 +87,10 @@ impl OverviewService for Overviews {
         request: Request<ListPaymentsRequest>,
     ) -> Result<Response<ListPaymentsResponse>, Status> {
         let deadline = deadline(request.metadata());
+        let caller = frikort_access::caller(request.extensions())?.clone();
         let asked = PaymentsAsked::parse(request.into_inner(), &self.0.partitions())?;
+        // W1: its own rows only.
+        caller.acts_for_employer(asked.employer, "employer_cvr")?;
         self.0.wait_for_all(asked.min_position, deadline).await?;
         let person = match &asked.person {
             None => None,
@@ -109,6 +112,7 @@ impl OverviewService for Overviews {
         request: Request<ListDueControlsRequest>,
     ) -> Result<Response<ListDueControlsResponse>, Status> {
         let deadline = deadline(request.metadata());
+        let caller = frikort_access::caller(request.extensions())?.clone();
         let request = request.into_inner();
         let mut faults = Faults::default();
         let code = faults.parse("municipality_code", &request.municipality_code);
@@ -120,6 +124,8 @@ impl OverviewService for Overviews {
         let size = page_size(&mut faults, request.page_size);
         check_position(&mut faults, request.min_position);
         let (code, due_by, size) = faults.finish((|| Some((code?, due_by?, size?)))())?;
+        // W2: its own citizens only.
+        caller.acts_for_municipality(code, "municipality_code")?;
         self.0.wait_for_all(request.min_position, deadline).await?;
         let filter = ControlFilter {
             municipality: municipality(code),
@@ -139,6 +145,7 @@ impl OverviewService for Overviews {
         request: Request<GetProcessingTimesRequest>,
     ) -> Result<Response<GetProcessingTimesResponse>, Status> {
         let deadline = deadline(request.metadata());
+        let caller = frikort_access::caller(request.extensions())?.clone();
         let request = request.into_inner();
         let mut faults = Faults::default();
         let code = faults.parse_optional("municipality_code", &request.municipality_code);
@@ -153,6 +160,10 @@ impl OverviewService for Overviews {
         });
         check_position(&mut faults, request.min_position);
         let decided = faults.finish(decided)?;
+        match code {
+            Some(code) => caller.acts_for_municipality(code, "municipality_code")?,
+            None => caller.acts_for_all("municipality_code")?,
+        }
         self.0.wait_for_all(request.min_position, deadline).await?;
         Ok(Response::new(self.processing_times(code, decided).await?))
     }

@@ -25,7 +25,7 @@ use time::OffsetDateTime;
 use tokio::time::sleep;
 
 /// How many times as long as a page took a check rests after it.
-const REST: u32 = 19;
+const REST: u32 = 39;
 
 /// How often the state is told how far a round is.
 const PROGRESS: Duration = Duration::from_millis(500);

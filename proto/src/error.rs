@@ -164,6 +164,8 @@ fn code(reason: ErrorReason) -> Code {
         | ErrorReason::UnderAge
         | ErrorReason::PlanMismatch
         | ErrorReason::NotSigning => Code::FailedPrecondition,
+        ErrorReason::Unauthenticated => Code::Unauthenticated,
+        ErrorReason::NotAllowed => Code::PermissionDenied,
         ErrorReason::Overloaded => Code::ResourceExhausted,
         ErrorReason::ProjectionBehind
         | ErrorReason::ProofBehind

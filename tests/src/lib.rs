@@ -10,6 +10,7 @@ pub mod database;
 pub mod files;
 pub mod load;
 pub mod model;
+pub mod pki;
 pub mod process;
 pub mod proof_log;
 pub mod proxy;

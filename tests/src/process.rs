@@ -17,7 +17,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::database::Database;
+use crate::{database::Database, pki};
 
 /// How long a process may take to become ready, or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -122,6 +122,7 @@ impl Service {
             .args(["serve", "--listen", &address.to_string(), "--keys-file"])
             .arg(&keys)
             .env("FRIKORT_SIGNING_KEY_FILE", signing_key(dir))
+            .env("FRIKORT_INSECURE_ON_LOOPBACK", "true")
             .envs(settings.iter().map(|(name, value)| (name, value)))
             .env("DATABASE_URL", url)
             .env("FRIKORT_LOG", "debug,h2=info,hyper=info,tower=info")
@@ -183,9 +184,14 @@ impl Service {
         format!("http://{}", self.address)
     }
 
-    /// A connection.
-    pub async fn channel(&self) -> Result<Channel, tonic::transport::Error> {
-        Channel::from_shared(self.uri()).expect("an address is a URI").connect().await
+    /// A connection; to a service with TLS one that shows no certificate.
+    pub async fn channel(&self) -> anyhow::Result<Channel> {
+        let secured = self.settings.iter().find(|(name, _)| *name == "FRIKORT_TLS_CLIENT_CA");
+        let Some((_, authority)) = secured else {
+            let endpoint = Channel::from_shared(self.uri())?;
+            return Ok(endpoint.connect().await?);
+        };
+        Ok(pki::connect(&fs::read_to_string(authority)?, self.address, None).await?)
     }
 
     /// Everything it has logged.

@@ -12,6 +12,7 @@ pub mod secret;
 pub mod serve;
 pub mod stop;
 pub mod telemetry;
+pub mod tls;
 
 /// A gRPC call makes and frees some dozens of small pieces, often on different threads; with the
 /// system's allocator a quarter of the ledger's time went into that.

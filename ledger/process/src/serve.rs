@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    error::Error,
     net::SocketAddr,
     task::{Context, Poll},
     thread,
@@ -10,9 +11,12 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use frikort_proto::error::Failure;
-use futures::{StreamExt, future::select_all};
+use futures::{
+    StreamExt,
+    future::{ready, select_all},
+};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{mpsc, watch},
     task::JoinSet,
     time::Instant,
@@ -29,7 +33,11 @@ use tonic::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Layer;
 
-use crate::{lane::Lane, stop::DRAIN};
+use crate::{
+    lane::Lane,
+    stop::DRAIN,
+    tls::{Connection, Tls},
+};
 
 /// The largest message that is read, in bytes.
 pub const MAX_MESSAGE: usize = 1024 * 1024;
@@ -42,6 +50,9 @@ const WAIT: Duration = Duration::from_secs(5);
 
 /// Connections that may wait for a lane.
 const ACCEPTED: usize = 64;
+
+/// Connections of a lane that may be agreed on at the same time.
+const HANDSHAKES: usize = 512;
 
 /// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
@@ -63,14 +74,11 @@ pub async fn routes() -> anyhow::Result<(RoutesBuilder, HealthReporter)> {
     Ok((routes, reporter))
 }
 
-/// Binds the address that a service listens on. Callers are not authenticated yet, so anything
-/// but loopback must be asked for.
-pub async fn bind(listen: SocketAddr, allow_remote: bool) -> anyhow::Result<TcpListener> {
-    if !listen.ip().is_loopback() && !allow_remote {
-        bail!(
-            "{listen} is not a loopback address, and callers are not authenticated; \
-             --allow-remote-without-authentication if a proxy in front does that"
-        );
+/// Binds the address that a service listens on. Without TLS, whoever calls is believed, so that is
+/// for callers on this machine alone.
+pub async fn bind(listen: SocketAddr, tls: Option<&Tls>) -> anyhow::Result<TcpListener> {
+    if tls.is_none() && !listen.ip().is_loopback() {
+        bail!("{listen} is not a loopback address: --insecure-on-loopback is for those alone");
     }
     TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))
 }
@@ -80,6 +88,7 @@ pub async fn bind(listen: SocketAddr, allow_remote: bool) -> anyhow::Result<TcpL
 /// what is read with plain GET.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<Tls>,
     routes: Routes,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -88,8 +97,8 @@ pub async fn serve(
     let mut serving = JoinSet::new();
     for number in 0..lanes {
         let (feed, connections) = mpsc::channel(ACCEPTED);
-        let (routes, stop) = (routes.clone(), stop.clone());
-        serving.spawn(Lane::start(number, move || serve_lane(connections, routes, stop))?);
+        let (tls, routes, stop) = (tls.clone(), routes.clone(), stop.clone());
+        serving.spawn(Lane::start(number, move || serve_lane(connections, tls, routes, stop))?);
         feeds.push(feed);
     }
     let ended = async {
@@ -136,7 +145,7 @@ async fn accepted(listener: &TcpListener) -> std::net::TcpStream {
             // The caller has gone already, or there are too many open files; the latter passes
             // only with time.
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a connection is lost");
+                tracing::warn!(error = &error as &dyn Error, "a connection is lost");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -145,10 +154,16 @@ async fn accepted(listener: &TcpListener) -> std::net::TcpStream {
 
 async fn serve_lane(
     connections: mpsc::Receiver<std::net::TcpStream>,
+    tls: Option<Tls>,
     routes: Routes,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let incoming = ReceiverStream::new(connections).map(TcpStream::from_std);
+    // Callers who are slow to agree on a connection keep nobody else waiting.
+    let incoming = ReceiverStream::new(connections)
+        .map(move |io| Connection::accept(io, tls.clone()))
+        .buffer_unordered(HANDSHAKES)
+        .filter_map(|agreed| ready(agreed.inspect_err(tell_lost).ok()))
+        .map(Ok::<_, Infallible>);
     Server::builder()
         .accept_http1(true)
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
@@ -161,6 +176,11 @@ async fn serve_lane(
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await
+}
+
+/// One caller with whom no connection came about; the others go on.
+fn tell_lost(error: &std::io::Error) {
+    tracing::debug!(error = error as &dyn Error, "no connection was agreed on");
 }
 
 /// Until when this caller waits: nine tenths of its deadline, so that it gets our answer and not

@@ -41,7 +41,7 @@ impl AuditService for Audits {
         &self,
         request: Request<ReadEventsRequest>,
     ) -> Result<Response<Self::ReadEventsStream>, Status> {
-        let caller = Caller::of(&request);
+        let caller = Caller::of(&request)?;
         let partitions = self.0.partitions();
         let reading = Arc::new(parse::reading(request.into_inner(), &partitions)?);
         let person = match &reading.named {

@@ -17,9 +17,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     fail::internal,
-    ledger::{Caller, Ledger, Told},
-    parse::{self, Parsed},
-    render,
+    ledger::{Acting, Caller, Ledger, Told},
+    parse, render,
     sequencer::Body,
     services::stream,
 };
@@ -42,11 +41,11 @@ impl PaymentService for Payments {
         &self,
         request: Request<ReportPaymentRequest>,
     ) -> Result<Response<ReportPaymentResponse>, Status> {
-        let caller = Caller::of(&request);
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let validate_only = request.validate_only;
-        let parsed = parse::report(request, self.ledger.today())?;
-        let recorded = self.decide(parsed, validate_only, caller).await?;
+        let acting = caller.acting(parse::report(request, self.ledger.today())?)?;
+        let recorded = self.decide(acting, validate_only).await?;
         Ok(Response::new(recorded.report_response()?))
     }
 
@@ -58,7 +57,7 @@ impl PaymentService for Payments {
         request: Request<Streaming<ReportPaymentsRequest>>,
     ) -> Result<Response<Self::ReportPaymentsStream>, Status> {
         let (ledger, runs) = (self.ledger.clone(), self.runs.clone());
-        let caller = Caller::of(&request);
+        let caller = Caller::of(&request)?;
         let results = stream::report_payments(ledger, runs, caller, request.into_inner());
         Ok(Response::new(Box::pin(results)))
     }
@@ -67,11 +66,11 @@ impl PaymentService for Payments {
         &self,
         request: Request<CorrectPaymentRequest>,
     ) -> Result<Response<CorrectPaymentResponse>, Status> {
-        let caller = Caller::of(&request);
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let validate_only = request.validate_only;
-        let parsed = parse::correct(request, self.ledger.today())?;
-        let recorded = self.decide(parsed, validate_only, caller).await?;
+        let acting = caller.acting(parse::correct(request, self.ledger.today())?)?;
+        let recorded = self.decide(acting, validate_only).await?;
         let (payment, allowance) = recorded.payment()?;
         Ok(Response::new(CorrectPaymentResponse {
             payment: Some(payment),
@@ -85,11 +84,11 @@ impl PaymentService for Payments {
         &self,
         request: Request<CancelPaymentRequest>,
     ) -> Result<Response<CancelPaymentResponse>, Status> {
-        let caller = Caller::of(&request);
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let validate_only = request.validate_only;
-        let parsed = parse::cancel(request)?;
-        let recorded = self.decide(parsed, validate_only, caller).await?;
+        let acting = caller.acting(parse::cancel(request)?)?;
+        let recorded = self.decide(acting, validate_only).await?;
         let (payment, allowance) = recorded.payment()?;
         Ok(Response::new(CancelPaymentResponse {
             payment: Some(payment),
@@ -101,14 +100,9 @@ impl PaymentService for Payments {
 }
 
 impl Payments {
-    async fn decide(
-        &self,
-        parsed: Parsed,
-        validate_only: bool,
-        caller: Caller,
-    ) -> Result<Recorded, Failure> {
-        let (key, amount) = subject(&parsed.command).ok_or_else(internal)?;
-        let told = self.ledger.decide(parsed, validate_only, caller).await?;
+    async fn decide(&self, acting: Acting, validate_only: bool) -> Result<Recorded, Failure> {
+        let (key, amount) = subject(&acting.parsed.command).ok_or_else(internal)?;
+        let told = self.ledger.decide(acting, validate_only).await?;
         Ok(Recorded { told, key, amount })
     }
 }

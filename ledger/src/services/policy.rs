@@ -23,7 +23,7 @@ impl PolicyService for Policies {
         &self,
         request: Request<SetAnnualLimitRequest>,
     ) -> Result<Response<SetAnnualLimitResponse>, Status> {
-        let caller = Caller::of(&request);
+        let by = Caller::of(&request)?.operator();
         let request = request.into_inner();
         let validate_only = request.validate_only;
         let entry = parse::limit(request)?;
@@ -31,7 +31,7 @@ impl PolicyService for Policies {
         let mut replayed = true;
         for partition in self.0.partitions() {
             let ask = Ask::SetLimit(entry.clone());
-            let answer = self.0.ask(partition, ask, validate_only, caller.clone()).await?;
+            let answer = self.0.ask(partition, ask, validate_only, by.clone()).await?;
             positions.push(LedgerPosition::new(partition, answer.position, answer.recorded_at));
             replayed &= answer.replayed;
         }
@@ -46,10 +46,10 @@ impl PolicyService for Policies {
         &self,
         request: Request<ListAnnualLimitsRequest>,
     ) -> Result<Response<ListAnnualLimitsResponse>, Status> {
-        let caller = Caller::of(&request);
+        let by = Caller::of(&request)?.operator();
         // Every partition holds the same schedule.
         let first = self.0.partitions().first().copied().ok_or_else(internal)?;
-        let answer = self.0.ask(first, Ask::Limits, false, caller).await?;
+        let answer = self.0.ask(first, Ask::Limits, false, by).await?;
         let Body::Limits(entries) = answer.body else { return Err(internal().into()) };
         let limits = entries.iter().map(render::limit).collect();
         Ok(Response::new(ListAnnualLimitsResponse { limits }))

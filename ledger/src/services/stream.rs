@@ -35,7 +35,7 @@ use tonic::{Status, Streaming};
 use super::payment::{Recorded, subject};
 use crate::{
     fail::internal,
-    ledger::{Caller, Ledger, Told},
+    ledger::{Acting, By, Caller, Ledger, Told},
     parse::{self, Parsed},
     pay_run::{Content, count_result, count_sent, is_token},
     plan::Plan,
@@ -233,7 +233,7 @@ impl Reporting {
                 count_sent(&mut totals, item.payment.as_ref());
                 let payment = required(item)?;
                 let validate_only = payment.validate_only;
-                Ok((parse::report(payment, today)?, validate_only))
+                Ok((self.acting(parse::report(payment, today)?)?, validate_only))
             });
             self.ask_all(parsed.collect()).await?;
             broken?;
@@ -266,7 +266,8 @@ impl Reporting {
             let today = self.ledger.today();
             let parsed = chunk.into_iter().map(|line| {
                 let line = ReportPaymentRequest::decode_length_delimited(line.as_ref());
-                Ok((parse::report(line.map_err(|_| internal())?, today)?, false))
+                let parsed = parse::report(line.map_err(|_| internal())?, today)?;
+                Ok((self.acting(parsed)?, false))
             });
             self.ask_all(parsed.collect()).await?;
         }
@@ -277,7 +278,7 @@ impl Reporting {
     async fn plan(&self, items: impl Stream<Item = Item> + Unpin) -> Result<RunTotals, End> {
         let mut totals = RunTotals::default();
         let mut content = Content::new(self.ledger.register.text_tag());
-        let mut plan = Plan::new(self.ledger.clone(), self.caller.clone());
+        let mut plan = Plan::new(self.ledger.clone(), self.caller.clone().operator());
         let mut chunks = items.ready_chunks(PLAN_CHUNK);
         while let Some(chunk) = self.next(&mut chunks).await? {
             let (items, mut broken) = sound_part(chunk, true);
@@ -289,7 +290,8 @@ impl Reporting {
                     break;
                 }
                 count_sent(&mut totals, Some(&line));
-                parsed.push(parse::report(line, plan.today));
+                let line = parse::report(line, plan.today);
+                parsed.push(line.and_then(|line| Ok(self.acting(line)?.parsed)));
             }
             self.plan_all(&mut plan, parsed).await?;
             broken?;
@@ -335,16 +337,16 @@ impl Reporting {
     }
 
     /// Looks up a chunk's persons with one query, and asks for each item in order.
-    async fn ask_all(&self, items: Vec<Result<(Parsed, bool), Failure>>) -> Result<(), End> {
-        let found = self.find(items.iter().flatten().map(|(parsed, _)| parsed)).await;
+    async fn ask_all(&self, items: Vec<Result<(Acting, bool), Failure>>) -> Result<(), End> {
+        let found = self.find(items.iter().flatten().map(|(acting, _)| &acting.parsed)).await;
         let mut found = found.map(Vec::into_iter);
         for item in items {
             let pending = match (item, &mut found) {
                 (Err(failure), _) => Pending::Refused(failure),
                 (Ok(_), Err(failure)) => Pending::Refused(failure.clone()),
-                (Ok((parsed, validate_only)), Ok(found)) => {
+                (Ok((acting, validate_only)), Ok(found)) => {
                     let person = found.next().flatten();
-                    self.ask_one(parsed.command, person, validate_only).await
+                    self.ask_one(acting, person, validate_only).await
                 }
             };
             self.send(pending).await?;
@@ -352,7 +354,13 @@ impl Reporting {
         Ok(())
     }
 
-    async fn ask_one(&self, mut command: Command, found: Found, validate_only: bool) -> Pending {
+    /// The caller, acting for the employer whom a line names.
+    fn acting(&self, line: Parsed) -> Result<Acting, Failure> {
+        self.caller.clone().acting(line)
+    }
+
+    async fn ask_one(&self, acting: Acting, found: Found, validate_only: bool) -> Pending {
+        let Acting { parsed: Parsed { mut command, .. }, by } = acting;
         let Some((key, amount)) = subject(&command) else { return Pending::Refused(internal()) };
         let Some((person, frikort)) = found else { return self.unknown(&command) };
         command.name_frikort(frikort);
@@ -362,7 +370,7 @@ impl Reporting {
         };
         let (reply_to, reply) = ReplyTo::here();
         let ask = Ask::Command(person.id, command);
-        let Caller { actor, trace_id } = self.caller.clone();
+        let By { actor, trace_id } = by;
         handle.hand_in(Question { ask, validate_only, actor, trace_id, reply: reply_to }).await;
         Pending::Asked { person, key, amount, reply }
     }

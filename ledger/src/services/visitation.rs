@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     fail::internal,
-    ledger::{Caller, Ledger, Told},
+    ledger::{Acting, Caller, Ledger, Told, nobody},
     parse::{self, Grant, NewNumber, Parsed, Reissue},
     render,
     sequencer::{Answer, Ask, Body},
@@ -34,11 +34,11 @@ impl VisitationService for Visitations {
         &self,
         request: Request<GrantCardRequest>,
     ) -> Result<Response<GrantCardResponse>, Status> {
-        let caller = Caller::of(&request);
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let validate_only = request.validate_only;
-        let parsed = parse::grant(request, self.0.today())?;
-        let told = self.grant(parsed, validate_only, caller).await?;
+        let acting = caller.acting(parse::grant(request, self.0.today())?)?;
+        let told = self.grant(acting, validate_only).await?;
         Ok(Response::new(GrantCardResponse {
             card: Some(card(&told)?),
             position: Some(told.place()),
@@ -50,11 +50,11 @@ impl VisitationService for Visitations {
         &self,
         request: Request<RejectApplicationRequest>,
     ) -> Result<Response<RejectApplicationResponse>, Status> {
-        let caller = Caller::of(&request);
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let validate_only = request.validate_only;
-        let parsed = parse::reject(request, self.0.today())?;
-        let told = self.reject(parsed, validate_only, caller).await?;
+        let acting = caller.acting(parse::reject(request, self.0.today())?)?;
+        let told = self.reject(acting, validate_only).await?;
         Ok(Response::new(RejectApplicationResponse {
             person_id: told.person.to_string(),
             position: Some(told.place()),
@@ -103,11 +103,11 @@ impl VisitationService for Visitations {
         &self,
         request: Request<ReissueCardRequest>,
     ) -> Result<Response<ReissueCardResponse>, Status> {
-        let caller = Caller::of(&request);
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let validate_only = request.validate_only;
-        let parsed = parse::reissue(request, self.0.today())?;
-        let told = self.reissue(parsed, validate_only, caller).await?;
+        let acting = caller.acting(parse::reissue(request, self.0.today())?)?;
+        let told = self.reissue(acting, validate_only).await?;
         Ok(Response::new(ReissueCardResponse {
             card: Some(card(&told)?),
             position: Some(told.place()),
@@ -143,11 +143,11 @@ impl VisitationService for Visitations {
         &self,
         request: Request<ChangeCprNumberRequest>,
     ) -> Result<Response<ChangeCprNumberResponse>, Status> {
-        let caller = Caller::of(&request);
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let validate_only = request.validate_only;
-        let parsed = parse::new_number(request, self.0.today())?;
-        let told = self.change_number(parsed, validate_only, caller).await?;
+        let acting = caller.acting(parse::new_number(request, self.0.today())?)?;
+        let told = self.change_number(acting, validate_only).await?;
         Ok(Response::new(ChangeCprNumberResponse {
             card: Some(card(&told)?),
             position: Some(told.place()),
@@ -159,10 +159,13 @@ impl VisitationService for Visitations {
         &self,
         request: Request<GetCardRequest>,
     ) -> Result<Response<GetCardResponse>, Status> {
-        let caller = Caller::of(&request);
+        let caller = Caller::of(&request)?;
         let named = parse::person(request.into_inner().person)?;
+        let who = caller.who.clone();
         let (person, told) = self.0.card(&named, caller).await?;
         let Body::Case(card, decisions) = &told.answer.body else { return Err(internal().into()) };
+        // W2, W3: whom another municipality answers for is nobody here.
+        who.acts_for_municipality(card.municipality, "person").map_err(|_| nobody())?;
         let decisions = decisions.iter();
         Ok(Response::new(GetCardResponse {
             card: Some(render::card(told.person, card)),
@@ -204,21 +207,17 @@ impl Visitations {
         validate_only: fn(&R) -> bool,
         parse: fn(R, Date) -> Result<Parsed, Failure>,
     ) -> Result<Told, Failure> {
-        let caller = Caller::of(&request);
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let validate_only = validate_only(&request);
-        self.0.decide(parse(request, self.0.today())?, validate_only, caller).await
+        let acting = caller.acting(parse(request, self.0.today())?)?;
+        self.0.decide(acting, validate_only).await
     }
 
     /// A grant finds the person, or enters a new one in the register. Entering alone grants
     /// nothing: somebody without events is somebody without a card.
-    async fn grant(
-        &self,
-        parsed: Parsed<Grant>,
-        validate_only: bool,
-        caller: Caller,
-    ) -> Result<Told, Failure> {
-        let Parsed { named, command: grant } = parsed;
+    async fn grant(&self, acting: Acting<Grant>, validate_only: bool) -> Result<Told, Failure> {
+        let Acting { parsed: Parsed { named, command: grant }, by } = acting;
         let as_first = |cpr: &Cpr| {
             let born = cpr.birth_date().ok_or_else(internal)?;
             Ok(grant.clone().finish(FrikortTag([0; 16]), born))
@@ -230,25 +229,20 @@ impl Visitations {
         let born = self.birth_date(&named, person.id).await?;
         let tag = self.0.register.frikort_tag(&person, grant.frikort_id);
         let ask = Ask::Command(person.id, grant.finish(tag, born));
-        let answer = self.0.ask(person.partition, ask, validate_only, caller).await?;
+        let answer = self.0.ask(person.partition, ask, validate_only, by).await?;
         Ok(Told::new(&person, answer))
     }
 
     /// A rejection finds the person, or enters a new one, as a grant does.
-    async fn reject(
-        &self,
-        parsed: Parsed,
-        validate_only: bool,
-        caller: Caller,
-    ) -> Result<Told, Failure> {
-        let Parsed { named, command } = parsed;
+    async fn reject(&self, acting: Acting, validate_only: bool) -> Result<Told, Failure> {
+        let Acting { parsed: Parsed { named, command }, by } = acting;
         let as_first = |_: &Cpr| Ok(command.clone());
         let person = match self.find_or_enter(&named, as_first, validate_only).await? {
             Entered::Person(person) => person,
             Entered::WouldBe(answer) => return Ok(Told::nobody(answer)),
         };
         let ask = Ask::Command(person.id, command);
-        let answer = self.0.ask(person.partition, ask, validate_only, caller).await?;
+        let answer = self.0.ask(person.partition, ask, validate_only, by).await?;
         Ok(Told::new(&person, answer))
     }
 
@@ -277,20 +271,15 @@ impl Visitations {
         Ok(Entered::Person(person.ok_or_else(internal)?))
     }
 
-    async fn reissue(
-        &self,
-        parsed: Parsed<Reissue>,
-        validate_only: bool,
-        caller: Caller,
-    ) -> Result<Told, Failure> {
-        let Parsed { named, command: reissue } = parsed;
+    async fn reissue(&self, acting: Acting<Reissue>, validate_only: bool) -> Result<Told, Failure> {
+        let Acting { parsed: Parsed { named, command: reissue }, by } = acting;
         let Some((person, frikort)) = self.0.find(&named).await? else {
             let of_nobody = reissue.finish(None, FrikortTag([0; 16]));
             return Ok(Told::nobody(self.0.decide_unknown(&of_nobody)?));
         };
         let tag = self.0.register.frikort_tag(&person, reissue.frikort_id);
         let ask = Ask::Command(person.id, reissue.finish(frikort, tag));
-        let answer = self.0.ask(person.partition, ask, validate_only, caller).await?;
+        let answer = self.0.ask(person.partition, ask, validate_only, by).await?;
         Ok(Told::new(&person, answer))
     }
 
@@ -298,11 +287,10 @@ impl Visitations {
     /// the two repeats the call, is answered as before, and the number is entered then.
     async fn change_number(
         &self,
-        parsed: Parsed<NewNumber>,
+        acting: Acting<NewNumber>,
         validate_only: bool,
-        caller: Caller,
     ) -> Result<Told, Failure> {
-        let Parsed { named, command: change } = parsed;
+        let Acting { parsed: Parsed { named, command: change }, by } = acting;
         let Some((person, frikort)) = self.0.find(&named).await? else {
             let of_nobody = change.finish(None, NumberTag([0; 16]));
             return Ok(Told::nobody(self.0.decide_unknown(&of_nobody)?));
@@ -319,7 +307,7 @@ impl Visitations {
         check(holder.map_err(|error| self.0.read_failed(error))?)?;
         let number = self.0.register.number_tag(&person, &cpr);
         let ask = Ask::Command(person.id, change.finish(frikort, number));
-        let answer = self.0.ask(person.partition, ask, validate_only, caller).await?;
+        let answer = self.0.ask(person.partition, ask, validate_only, by).await?;
         if !validate_only {
             let holder = self.0.register.enter_number(&person, &cpr, &self.0.seal).await;
             check(holder.map_err(|error| self.0.read_failed(error))?)?;

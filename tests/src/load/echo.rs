@@ -23,13 +23,13 @@ const SOMEBODY: &str = "00000000-0000-4000-8000-000000000000";
 
 /// Serves until `stop`.
 pub(super) async fn serve(listen: SocketAddr, stop: CancellationToken) -> anyhow::Result<()> {
-    let listener = serve::bind(listen, false).await?;
+    let listener = serve::bind(listen, None).await?;
     let (mut routes, health) = serve::routes().await?;
     routes.add_service(PaymentServiceServer::new(Echo));
     routes.add_service(AllowanceServiceServer::new(Echo));
     let (_sound, is_sound) = watch::channel(true);
     tokio::spawn(serve::tell_health(health, vec![""], vec![is_sound]));
-    serve::serve(listener, routes.routes(), stop).await
+    serve::serve(listener, None, routes.routes(), stop).await
 }
 
 struct Echo;

@@ -90,7 +90,13 @@ impl Stack {
         migrate.finish().await?;
         let url = cluster.url("frikort_ledger", "postgres");
         let ledger = Process::spawn("ledger", &program, &self.log("ledger"), |ledger| {
-            ledger.args(["serve", "--create-keys", "--listen", &self.ledger_at.to_string()]);
+            ledger.args([
+                "serve",
+                "--insecure-on-loopback",
+                "--create-keys",
+                "--listen",
+                &self.ledger_at.to_string(),
+            ]);
             if let Some(payments) = options.cached_payments {
                 ledger.args(["--cached-payments", &payments.to_string()]);
             }
@@ -125,7 +131,12 @@ impl Stack {
         let program = self.bin.join("projector");
         let log = self.log("projector");
         self.projector = Some(Process::spawn("projector", &program, &log, |projector| {
-            projector.args(["serve", "--listen", &self.projector_at.to_string()]);
+            projector.args([
+                "serve",
+                "--insecure-on-loopback",
+                "--listen",
+                &self.projector_at.to_string(),
+            ]);
             projector.arg("--keys-file").arg(self.dir.join("keys")).env("DATABASE_URL", url)
         })?);
         Ok(())

@@ -7,6 +7,7 @@ use std::{
     thread,
 };
 
+use frikort_access::Access;
 use frikort_ledger::Settings;
 use frikort_process::clock::Clock;
 use frikort_proto::{
@@ -39,7 +40,7 @@ impl Then {
         drop(free);
         let settings = Settings {
             listen,
-            allow_remote: false,
+            access: Access::insecure_on_loopback(),
             database_url: database.url("frikort_ledger"),
             keys: Keys::load(Some(keys), true).unwrap(),
             signer: None,

@@ -48,7 +48,13 @@ impl Role {
     pub(super) fn ledger(listen: SocketAddr, database_url: String) -> Self {
         Self {
             name: "ledger",
-            arguments: &["ledger", "serve", "--create-keys", "--create-signing-key"],
+            arguments: &[
+                "ledger",
+                "serve",
+                "--create-keys",
+                "--create-signing-key",
+                "--insecure-on-loopback",
+            ],
             listen,
             listen_variable: "FRIKORT_LEDGER_LISTEN",
             database_url,
@@ -58,7 +64,7 @@ impl Role {
     pub(super) fn projector(listen: SocketAddr, database_url: String) -> Self {
         Self {
             name: "projector",
-            arguments: &["projector", "serve"],
+            arguments: &["projector", "serve", "--insecure-on-loopback"],
             listen,
             listen_variable: "FRIKORT_PROJECTOR_LISTEN",
             database_url,

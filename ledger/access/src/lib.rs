@@ -1,0 +1,26 @@
+//! Who calls, and what a caller may do.
+//!
+//! ```text
+//!   certificate ──directory──▶ caller: name, role, scope
+//!   method ──table──▶ roles                    caller in the request's extensions ──▶ handler
+//!                       └─ not among them: refused, before the request is read
+//! ```
+//!
+//! A role opens methods; a scope (CVR numbers, a municipality's code) says for whom a caller acts
+//! there, and is held by the handlers against what was asked. Whatever the table does not name is
+//! refused.
+//!
+//! Why its own crate: the ledger and the projector must answer alike. What must stay out: cards,
+//! payments, the database.
+
+mod caller;
+mod directory;
+mod guard;
+mod methods;
+mod settings;
+
+pub use caller::{Caller, Role};
+pub use directory::Directory;
+pub use guard::{Guard, caller};
+pub use methods::{METHODS, Method, Who};
+pub use settings::{Access, Args, Settings};

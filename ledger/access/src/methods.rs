@@ -1,0 +1,119 @@
+//! The one table: who may call what. What it does not name is refused; a test holds it against the
+//! contract, and the whole matrix stands in `tests/permissions.txt`.
+//!
+//! Beside it stands what a role cannot tell: `acts_for_employer` and `acts_for_municipality`, in
+//! the handlers of those methods.
+
+use crate::Role::{self, Auditor, Employer, Municipality, Operator};
+
+/// Who may call a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Everybody, known or not: it says nothing of anybody.
+    Everybody,
+    /// Whoever has one of these roles.
+    Roles(&'static [Role]),
+}
+
+/// A method, or what is read by plain GET, and who may call it.
+#[derive(Clone, Copy, Debug)]
+pub struct Method {
+    /// The path of its requests; what begins with it, where it ends with `/`.
+    pub path: &'static str,
+    /// Who may.
+    pub who: Who,
+}
+
+const fn of(path: &'static str, roles: &'static [Role]) -> Method {
+    Method { path, who: Who::Roles(roles) }
+}
+
+const fn open(path: &'static str) -> Method {
+    Method { path, who: Who::Everybody }
+}
+
+/// Records what was paid; each request is held against the caller's CVR numbers.
+const PAYROLL: &[Role] = &[Employer, Operator];
+/// Decides about cards; each request is held against the caller's municipality.
+const VISITATION: &[Role] = &[Municipality, Operator];
+/// Reads the history, or what is verified of it.
+const AUDIT: &[Role] = &[Auditor, Operator];
+/// Whatever is about a person and is not yet held against what its caller may see of the person:
+/// closed to everybody else.
+const UNSCOPED: &[Role] = &[Operator];
+
+/// All of it.
+pub const METHODS: &[Method] = &[
+    of("/frikort.v1.PaymentService/ReportPayment", PAYROLL),
+    of("/frikort.v1.PaymentService/ReportPayments", PAYROLL),
+    of("/frikort.v1.PaymentService/CorrectPayment", PAYROLL),
+    of("/frikort.v1.PaymentService/CancelPayment", PAYROLL),
+    of("/frikort.v1.VisitationService/GrantCard", VISITATION),
+    of("/frikort.v1.VisitationService/RejectApplication", VISITATION),
+    of("/frikort.v1.VisitationService/DeactivateCard", VISITATION),
+    of("/frikort.v1.VisitationService/ReactivateCard", VISITATION),
+    of("/frikort.v1.VisitationService/ReverseDecision", VISITATION),
+    of("/frikort.v1.VisitationService/ReissueCard", VISITATION),
+    of("/frikort.v1.VisitationService/TransferCard", VISITATION),
+    of("/frikort.v1.VisitationService/RecordControl", VISITATION),
+    of("/frikort.v1.VisitationService/ChangeCprNumber", VISITATION),
+    of("/frikort.v1.VisitationService/GetCard", VISITATION),
+    of("/frikort.v1.PolicyService/SetAnnualLimit", &[Operator]),
+    of("/frikort.v1.PolicyService/ListAnnualLimits", &Role::ALL),
+    of("/frikort.v1.AuditService/ReadEvents", AUDIT),
+    of("/frikort.v1.AuditService/GetCheckpoint", AUDIT),
+    of("/frikort.v1.AuditService/GetInclusionProof", AUDIT),
+    of("/frikort.v1.AuditService/GetConsistencyProof", AUDIT),
+    of("/frikort.v1.AuditService/GetReceipt", AUDIT),
+    of("/frikort.v1.AuditService/CheckLedger", AUDIT),
+    of("/frikort.v1.AllowanceService/GetAllowance", UNSCOPED),
+    of("/frikort.v1.AllowanceService/BatchGetAllowances", UNSCOPED),
+    of("/frikort.v1.AllowanceService/GetStatement", UNSCOPED),
+    of("/frikort.v1.AllowanceService/WatchAllowances", UNSCOPED),
+    of("/frikort.v1.OverviewService/ListPayments", PAYROLL),
+    of("/frikort.v1.OverviewService/ListDueControls", VISITATION),
+    of("/frikort.v1.OverviewService/GetProcessingTimes", VISITATION),
+    of("/frikort.v1.OverviewService/ListAnnualTotals", AUDIT),
+    of("/frikort.v1.VerificationService/GetVerification", AUDIT),
+    open("/grpc.health.v1.Health/"),
+    open("/grpc.reflection.v1.ServerReflection/"),
+    open("/grpc.reflection.v1alpha.ServerReflection/"),
+    // The proof logs' files hold whole records.
+    of("/log/", AUDIT),
+    of("/metrics", AUDIT),
+];
+
+/// Who may call what has this path; `None` where the table does not name it.
+pub(crate) fn who(path: &str) -> Option<Who> {
+    let is = |method: &&Method| match method.path.ends_with('/') {
+        true => path.starts_with(method.path),
+        false => path == method.path,
+    };
+    METHODS.iter().find(is).map(|method| method.who)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_named_is_nobodys() {
+        assert_eq!(who("/frikort.v1.PaymentService/ReportPayment"), Some(Who::Roles(PAYROLL)));
+        assert_eq!(who("/grpc.health.v1.Health/Check"), Some(Who::Everybody));
+        assert_eq!(who("/log/partition/0/checkpoint"), Some(Who::Roles(AUDIT)));
+        for path in [
+            "",
+            "/",
+            "/frikort.v1.PaymentService/",
+            "/frikort.v1.PaymentService/ReportPayment/",
+            "/frikort.v1.PaymentService/reportpayment",
+            "/metrics/",
+            "/log",
+            "//log/",
+            "/log/../metrics",
+        ] {
+            let expected = path.starts_with("/log/").then_some(Who::Roles(AUDIT));
+            assert_eq!(who(path), expected, "{path}");
+        }
+    }
+}

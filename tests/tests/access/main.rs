@@ -1,0 +1,100 @@
+//! Who may do what, against real services with TLS: certificates, roles, scopes.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod connections;
+mod roles;
+mod scopes;
+
+use frikort_tests::{
+    client::Ledger,
+    database::Database,
+    pki::{self, Authority, Pair},
+    process::{Kind, Service},
+};
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+/// Everybody who is known to the services of these tests.
+const CALLERS: &str = r#"
+    [[caller]]
+    name = "Lønbureauet"
+    role = "employer"
+    cvr_numbers = ["13748136", "29189706"]
+    certificate_san = "employer.test"
+
+    [[caller]]
+    name = "Kommunen"
+    role = "municipality"
+    municipality_code = "101"
+    certificate_san = "municipality.test"
+
+    [[caller]]
+    name = "Naboen"
+    role = "municipality"
+    municipality_code = "147"
+    certificate_san = "neighbour.test"
+
+    [[caller]]
+    name = "Ydelse"
+    role = "benefit"
+    certificate_san = "benefit.test"
+
+    [[caller]]
+    name = "Skat"
+    role = "tax"
+    certificate_san = "tax.test"
+
+    [[caller]]
+    name = "revisor"
+    role = "auditor"
+    certificate_san = "auditor.test"
+
+    [[caller]]
+    name = "driften"
+    role = "operator"
+    certificate_san = "operator.test"
+"#;
+
+/// One ledger and one projector with TLS.
+struct Secured {
+    ledger: Service,
+    projector: Service,
+    database: Database,
+    authority: Authority,
+    dir: TempDir,
+}
+
+impl Secured {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new().unwrap();
+        let settings = authority.write(dir.path(), CALLERS).unwrap();
+        let database = Database::create(1).await.unwrap();
+        let start = |kind| Service::start_with(kind, &database, dir.path(), settings.clone());
+        let (ledger, projector) =
+            (start(Kind::Ledger).await.unwrap(), start(Kind::Projector).await.unwrap());
+        Self { ledger, projector, database, authority, dir }
+    }
+
+    /// A connection that shows this certificate.
+    async fn connect(
+        &self,
+        service: &Service,
+        shown: Option<&Pair>,
+    ) -> Result<Channel, tonic::transport::Error> {
+        pki::connect(&self.authority.pem(), service.address(), shown).await
+    }
+
+    /// Clients of the ledger in the name of somebody.
+    async fn as_caller(&self, name: &str) -> Ledger {
+        let shown = self.authority.sign(&format!("{name}.test")).unwrap();
+        Ledger::new(self.connect(&self.ledger, Some(&shown)).await.unwrap())
+    }
+
+    /// Events on record.
+    async fn events(&self) -> i64 {
+        let pool = self.database.pool().await.unwrap();
+        sqlx::query_scalar("SELECT count(*) FROM ledger.event").fetch_one(&pool).await.unwrap()
+    }
+}
