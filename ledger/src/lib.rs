@@ -28,7 +28,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread, time::Durat
 
 use anyhow::Context;
 use frikort_event_store::{Appender, EventStore, listen, notify};
-use frikort_process::{clock::Clock, database, serve};
+use frikort_process::{clock::Clock, database, secret::Secret, serve};
 use frikort_register::{Keys, Register};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::{
@@ -60,7 +60,7 @@ pub struct Settings {
     /// Listen beyond loopback although callers are not authenticated.
     pub allow_remote: bool,
     /// The database.
-    pub database_url: String,
+    pub database_url: Secret,
     /// The register's keys; the one that seals is required.
     pub keys: Keys,
     /// Who signs checkpoints of the history; without it this process signs none.
@@ -76,7 +76,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let listener = serve::bind(settings.listen, settings.allow_remote).await?;
-    let options = database::service(&settings.database_url, "frikort-ledger")?;
+    let options = database::service(settings.database_url.expose(), "frikort-ledger")?;
     let pool = frikort_event_store::pool(options.clone(), CONNECTIONS);
     let store = EventStore::open_when_there(pool.clone()).await?;
     let partitions = store.partitions().await?;

@@ -38,7 +38,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 use axum::{http::header::CONTENT_TYPE, routing::get};
 
 use frikort_event_store::{EventStore, listen};
-use frikort_process::{clock::Clock, database, serve};
+use frikort_process::{clock::Clock, database, secret::Secret, serve};
 use frikort_proto::v1::{
     allowance_service_server::AllowanceServiceServer,
     overview_service_server::OverviewServiceServer,
@@ -76,7 +76,7 @@ pub struct Settings {
     /// Listen beyond loopback although callers are not authenticated.
     pub allow_remote: bool,
     /// The database.
-    pub database_url: String,
+    pub database_url: Secret,
     /// The register's keys; the one that finds is enough.
     pub keys: Keys,
     /// The pause between two rounds of the continuous check; zero for none at all.
@@ -96,7 +96,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let listener = serve::bind(settings.listen, settings.allow_remote).await?;
-    let options = database::service(&settings.database_url, "frikort-projector")?;
+    let options = database::service(settings.database_url.expose(), "frikort-projector")?;
     let (pause, keys_file) = (settings.check_pause, settings.verifier_keys_file);
     let verifier = Verifier::new(options.clone(), keys_file, pause, clock.clone())?;
     let pool = frikort_event_store::pool(options.clone(), CONNECTIONS);

@@ -40,7 +40,7 @@ impl Then {
         let settings = Settings {
             listen,
             allow_remote: false,
-            database_url: database.url("frikort_ledger"),
+            database_url: database.url("frikort_ledger").into(),
             keys: Keys::load(Some(keys), true).unwrap(),
             signer: None,
             cached_payments: 1000,
