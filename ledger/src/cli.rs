@@ -3,7 +3,7 @@
 use std::{io::Write, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
-use frikort_process::{clock::Clock, config, database, stop};
+use frikort_process::{clock::Clock, config, database, secret::Secret, stop};
 use frikort_register::Keys;
 use serde::Deserialize;
 
@@ -63,7 +63,7 @@ pub struct ServeArgs {
     listen: Option<SocketAddr>,
     /// The database, as the user `frikort_ledger` or one with the same rights.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    database_url: Option<String>,
+    database_url: Option<Secret>,
     /// The register's keys: `find=<64 hex digits> seal=<64 hex digits>`; or set FRIKORT_KEYS to
     /// the same text.
     #[arg(long, env = "FRIKORT_KEYS_FILE")]
@@ -98,7 +98,7 @@ pub struct ServeArgs {
 struct File {
     listen: Option<SocketAddr>,
     access: frikort_access::Settings,
-    database_url: Option<String>,
+    database_url: Option<Secret>,
     keys_file: Option<PathBuf>,
     signing_key_file: Option<PathBuf>,
     operator: Option<String>,
@@ -110,7 +110,7 @@ struct File {
 pub struct MigrateArgs {
     /// The database, as its owner.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    database_url: String,
+    database_url: Secret,
     /// Partitions that the ledger has at least. More can be added later, and are used by ledgers
     /// and projectors that start afterwards; a person never moves.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=1024))]
@@ -125,7 +125,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
             crate::serve(settings, Clock::system(), stop::on_signal()?).await
         }
         Command::Migrate(args) => {
-            let options = database::options(&args.database_url, "frikort-migrate")?;
+            let options = database::options(args.database_url.expose(), "frikort-migrate")?;
             let pool = frikort_event_store::pool(options, 1);
             Ok(frikort_event_store::migrate(&pool, args.partitions).await?)
         }

@@ -29,7 +29,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread, time::Durat
 use anyhow::Context;
 use frikort_access::{Access, Guard};
 use frikort_event_store::{Appender, EventStore, listen, notify};
-use frikort_process::{clock::Clock, database, serve};
+use frikort_process::{clock::Clock, database, secret::Secret, serve};
 use frikort_register::{Keys, Register};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::{
@@ -61,7 +61,7 @@ pub struct Settings {
     /// Who may call.
     pub access: Access,
     /// The database.
-    pub database_url: String,
+    pub database_url: Secret,
     /// The register's keys; the one that seals is required.
     pub keys: Keys,
     /// Who signs checkpoints of the history; without it this process signs none.
@@ -77,7 +77,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let listener = serve::bind(settings.listen, settings.access.tls()).await?;
-    let options = database::service(&settings.database_url, "frikort-ledger")?;
+    let options = database::service(settings.database_url.expose(), "frikort-ledger")?;
     let pool = frikort_event_store::pool(options.clone(), CONNECTIONS);
     let store = EventStore::open_when_there(pool.clone()).await?;
     let partitions = store.partitions().await?;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use frikort_event_store::EventStore;
-use frikort_process::{clock::Clock, config, database, stop};
+use frikort_process::{clock::Clock, config, database, secret::Secret, stop};
 use frikort_register::Keys;
 use serde::{Deserialize, Serialize};
 
@@ -69,7 +69,7 @@ pub struct GenerationsArgs {
 struct DatabaseArgs {
     /// The database, as the user `frikort_projector` or one with the same rights.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    database_url: Option<String>,
+    database_url: Option<Secret>,
     /// The settings file of `projector serve`.
     #[arg(long, env = "FRIKORT_PROJECTOR_CONFIG")]
     config: Option<PathBuf>,
@@ -84,7 +84,7 @@ pub struct ServeArgs {
     listen: Option<SocketAddr>,
     /// The database, as the user `frikort_projector` or one with the same rights.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    database_url: Option<String>,
+    database_url: Option<Secret>,
     /// The register's keys: `find=<64 hex digits>`; or set FRIKORT_KEYS to the same text.
     #[arg(long, env = "FRIKORT_KEYS_FILE")]
     keys_file: Option<PathBuf>,
@@ -110,7 +110,7 @@ pub struct ServeArgs {
 struct File {
     listen: Option<SocketAddr>,
     access: frikort_access::Settings,
-    database_url: Option<String>,
+    database_url: Option<Secret>,
     keys_file: Option<PathBuf>,
     check_pause: Option<u64>,
     verifier_keys_file: Option<PathBuf>,
@@ -131,7 +131,8 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
 async fn open(args: DatabaseArgs) -> anyhow::Result<EventStore> {
     let file: File = config::load(args.config.as_deref())?;
     let url = args.database_url.or(file.database_url);
-    let options = database::service(&url.context(NO_DATABASE)?, "frikort-projector-rebuild")?;
+    let url = url.context(NO_DATABASE)?;
+    let options = database::service(url.expose(), "frikort-projector-rebuild")?;
     let pool = frikort_event_store::pool(options, REBUILD_CONNECTIONS);
     Ok(EventStore::open_when_there(pool).await?)
 }

@@ -39,7 +39,7 @@ use axum::{http::header::CONTENT_TYPE, routing::get};
 
 use frikort_access::{Access, Guard};
 use frikort_event_store::{EventStore, listen};
-use frikort_process::{clock::Clock, database, serve};
+use frikort_process::{clock::Clock, database, secret::Secret, serve};
 use frikort_proto::v1::{
     allowance_service_server::AllowanceServiceServer,
     overview_service_server::OverviewServiceServer,
@@ -77,7 +77,7 @@ pub struct Settings {
     /// Who may call.
     pub access: Access,
     /// The database.
-    pub database_url: String,
+    pub database_url: Secret,
     /// The register's keys; the one that finds is enough.
     pub keys: Keys,
     /// The pause between two rounds of the continuous check; zero for none at all.
@@ -97,7 +97,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let listener = serve::bind(settings.listen, settings.access.tls()).await?;
-    let options = database::service(&settings.database_url, "frikort-projector")?;
+    let options = database::service(settings.database_url.expose(), "frikort-projector")?;
     let (pause, keys_file) = (settings.check_pause, settings.verifier_keys_file);
     let verifier = Verifier::new(options.clone(), keys_file, pause, clock.clone())?;
     let pool = frikort_event_store::pool(options.clone(), CONNECTIONS);

@@ -86,7 +86,7 @@ pub struct Kept {
 }
 
 /// What to check.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Check {
     /// The database; one connection is made, and held for as long as the check takes.
     pub database: PgConnectOptions,

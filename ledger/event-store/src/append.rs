@@ -1,6 +1,8 @@
 //! Appending: one batch, one round trip, one commit; and finding out what became of a call whose
 //! answer was lost.
 
+use std::fmt;
+
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -61,11 +63,17 @@ pub enum Appended {
 }
 
 /// The writer of one partition: one connection, held for as long as it works.
-#[derive(Debug)]
 pub struct Appender {
     options: PgConnectOptions,
     partition: i32,
     connection: Option<PgConnection>,
+}
+
+/// Without the options, which may hold a password.
+impl fmt::Debug for Appender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Appender").field("partition", &self.partition).finish_non_exhaustive()
+    }
 }
 
 impl Appender {
@@ -158,4 +166,16 @@ pub async fn notify(connection: &mut PgConnection, partition: i32) -> Result<(),
         .execute(connection)
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let options = PgConnectOptions::new_without_pgpass().password("a-password");
+        let shown = format!("{:?}", Appender::new(options, 3));
+        assert!(shown.contains("partition: 3") && !shown.contains("a-password"), "{shown}");
+    }
 }

@@ -1,14 +1,41 @@
 //! Files that hold keys: mode 0600, written whole or not at all, and keys as hexadecimal text in
-//! them. What must stay out: what the keys are for.
+//! them; and settings that are never shown. What must stay out: what the keys are for.
 
 use std::{
+    fmt,
     fs::{self, File},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
+use serde::Deserialize;
 use zeroize::Zeroizing;
+
+/// A setting that may hold a password, such as the database's URL: hidden where settings are shown,
+/// wiped when dropped.
+#[derive(Clone, Deserialize)]
+#[serde(from = "String")]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// The text, for whom it is meant.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(hidden)")
+    }
+}
 
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 32;
@@ -90,6 +117,16 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap(), "two");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let secret = Secret::from("postgresql://somebody:password@db/frikort".to_owned());
+        assert_eq!(
+            format!("{secret:?} {:?}", Some(&secret)),
+            "Secret(hidden) Some(Secret(hidden))"
+        );
+        assert!(secret.expose().contains("password"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod keys;
 mod who;
 
 use std::{
+    fmt,
     num::NonZeroUsize,
     sync::{Mutex, PoisonError},
 };
@@ -31,13 +32,21 @@ const CACHED_PERSONS: NonZeroUsize = NonZeroUsize::new(200_000).expect("above ze
 type CprTag = [u8; 32];
 
 /// A person, as the rest of the ledger knows one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Person {
     /// The opaque id.
     pub id: PersonId,
     /// The partition that holds the person's events; chosen once.
     pub partition: i32,
     salt: [u8; 16],
+}
+
+/// Without the salt: what forgets a person must not live on in a log.
+impl fmt::Debug for Person {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Person");
+        shown.field("id", &self.id).field("partition", &self.partition).finish_non_exhaustive()
+    }
 }
 
 /// The register of one process.
@@ -216,5 +225,17 @@ impl Row {
     fn person(&self) -> Option<Person> {
         let salt = self.salt.as_slice().try_into().ok()?;
         Some(Person { id: PersonId(self.person_id), partition: self.partition, salt })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_salt_is_not_shown() {
+        let person = Person { id: PersonId(Uuid::nil()), partition: 3, salt: [171; 16] };
+        let shown = format!("{person:?}");
+        assert!(shown.contains("partition: 3") && !shown.contains("171"), "{shown}");
     }
 }

@@ -41,7 +41,7 @@ impl Then {
         let settings = Settings {
             listen,
             access: Access::insecure_on_loopback(),
-            database_url: database.url("frikort_ledger"),
+            database_url: database.url("frikort_ledger").into(),
             keys: Keys::load(Some(keys), true).unwrap(),
             signer: None,
             cached_payments: 1000,
