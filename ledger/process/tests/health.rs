@@ -20,13 +20,13 @@ async fn status(client: &mut HealthClient<Channel>) -> ServingStatus {
 /// A sequencer that has ended, by whatever fault, tells nobody anything any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_ended_is_not_serving() {
-    let listener = serve::bind(([127, 0, 0, 1], 0).into(), false).await.unwrap();
+    let listener = serve::bind(([127, 0, 0, 1], 0).into(), None).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (routes, health) = serve::routes().await.unwrap();
     let (sound, is_sound) = watch::channel(true);
     let telling = tokio::spawn(serve::tell_health(health, vec![""], vec![is_sound]));
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(serve::serve(listener, routes.routes(), stop.clone()));
+    let serving = tokio::spawn(serve::serve(listener, None, routes.routes(), stop.clone()));
     let channel = Channel::from_shared(format!("http://{address}")).unwrap();
     let mut client = HealthClient::new(channel.connect().await.unwrap());
     let until_serving = async {

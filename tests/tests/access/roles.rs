@@ -98,15 +98,16 @@ async fn who_is_not_known_is_told_nothing() {
 async fn plain_get_is_held_against_the_table_too() {
     let secured = Secured::start().await;
     for (path, role, expected) in [
-        ("/metrics", Some("operator"), 200),
-        ("/metrics", Some("employer"), 403),
-        ("/metrics", None, 401),
-        ("/log/partition/0/keys", Some("auditor"), 200),
-        ("/log/partition/0/keys", Some("municipality"), 403),
-        ("/log/partition/0/keys", None, 401),
-        ("/log/../../etc/passwd", Some("auditor"), 404),
-        ("/log/%2e%2e/metrics", Some("employer"), 403),
-        ("/anything", Some("operator"), 403),
+        ("/metrics", Some("operator"), "200"),
+        ("/metrics", Some("employer"), "403"),
+        ("/metrics", None, "401"),
+        ("/log/partition/0/keys", Some("auditor"), "200"),
+        ("/log/partition/0/keys", Some("municipality"), "403"),
+        ("/log/partition/0/keys", None, "401"),
+        // Nothing is there, and gRPC says so.
+        ("/log/../../etc/passwd", Some("auditor"), "unimplemented"),
+        ("/log/%2e%2e/metrics", Some("employer"), "403"),
+        ("/anything", Some("operator"), "403"),
     ] {
         let shown = role.map(|role| secured.authority.sign(&format!("{role}.test")).unwrap());
         let mut channel = secured.connect(home(&secured, path), shown.as_ref()).await.unwrap();
@@ -114,6 +115,10 @@ async fn plain_get_is_held_against_the_table_too() {
         let request = request.body(Body::empty()).unwrap();
         std::future::poll_fn(|cx| channel.poll_ready(cx)).await.unwrap();
         let response = channel.call(request).await.unwrap();
-        assert_eq!(response.status().as_u16(), expected, "{path} as {role:?}");
+        let answered = match response.headers().get("grpc-status") {
+            Some(code) if code == "12" => "unimplemented",
+            _ => response.status().as_str(),
+        };
+        assert_eq!(answered, expected, "{path} as {role:?}");
     }
 }

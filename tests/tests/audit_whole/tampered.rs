@@ -79,9 +79,10 @@ impl Victim {
         check.args(["audit", "check", "--json", "--checkpoint", shown(&older)]);
         let output = check.output().unwrap();
         let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let positions = told["told"].as_array().unwrap().iter().map(|of| of["position"].as_i64());
+        // Checkpoints only bound it, and what stands beside the records differs at its own place.
+        let mut found = told["told"].as_array().unwrap().iter();
         assert_eq!(output.status.code(), Some(1), "{what}: {told:#}");
-        assert_eq!(positions.min().flatten(), Some(position), "{what}: {told:#}");
+        assert!(found.any(|of| of["position"] == position), "{what}: {told:#}");
 
         let fresh = self.stack.dir.path().join("fresh");
         let _ = fs::remove_dir_all(&fresh);
