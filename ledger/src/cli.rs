@@ -108,7 +108,8 @@ struct File {
 /// Options of `ledger migrate`.
 #[derive(clap::Args, Debug)]
 pub struct MigrateArgs {
-    /// The database, as its owner.
+    /// The database, as a superuser, or as its owner who may make roles; later also as
+    /// frikort_migrator.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Secret,
     /// Partitions that the ledger has at least. More can be added later, and are used by ledgers

@@ -81,7 +81,7 @@ impl Database {
         Ok(Self { cluster: self.cluster.clone(), name })
     }
 
-    /// The URL for one of the roles: `frikort_ledger`, `frikort_projector`, the owner.
+    /// The URL for one of the roles: `frikort_ledger`, `frikort_projector`, the superuser.
     pub fn url(&self, user: &str) -> String {
         self.cluster.url(user, &self.name)
     }
@@ -91,7 +91,7 @@ impl Database {
         &self.cluster
     }
 
-    /// A pool as the owner.
+    /// A pool as the superuser.
     pub async fn pool(&self) -> anyhow::Result<PgPool> {
         self.pool_as(OWNER).await
     }
@@ -101,6 +101,19 @@ impl Database {
         let pool = PgPoolOptions::new().max_connections(4).connect(&self.url(user)).await;
         pool.with_context(|| format!("cannot connect to {} as {user}", self.name))
     }
+}
+
+/// Runs a statement in a transaction of its own that is rolled back; the code of its error, where
+/// the database refuses it.
+///
+/// # Panics
+/// At an error that is not the database's answer.
+pub async fn refusal(pool: &PgPool, statement: &str) -> Option<String> {
+    let mut transaction = pool.begin().await.expect("a connection");
+    let result = sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await;
+    let error = result.err()?;
+    let database = error.as_database_error().unwrap_or_else(|| panic!("{statement}: {error}"));
+    Some(database.code().expect("Postgres gives a code").into_owned())
 }
 
 /// Makes the template for this schema, where there is none.

@@ -40,7 +40,7 @@ use pid_file::{PidFile, State};
 use server::Server;
 pub use settings::Options;
 
-/// The cluster's superuser, who owns the schema.
+/// The cluster's superuser, who brings the schema up to date.
 pub const OWNER: &str = "frikort_owner";
 
 /// The name that Postgres gives the socket of port 5432.

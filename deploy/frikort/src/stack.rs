@@ -15,7 +15,7 @@ use std::{
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Ending, client::Service, limits, output, postgres};
+use crate::{Ending, client::Service, limits, output};
 
 mod child;
 mod database;
@@ -41,7 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const AFTER: &str = "\
 The database is private: it lies in the data directory and listens on no network address. Without \
 a PostgreSQL server on this machine, one is fetched. FRIKORT_PG_BIN names another directory of \
-server programs; DATABASE_URL names a running server, and then none is started.
+server programs; DATABASE_URL names a running server, and then none is started: the schema is made \
+by the user in it, and the services connect as frikort_ledger and frikort_projector, with the same \
+password if there is one.
 
 In the data directory: postgres/ (the cluster), register.keys (the keys of the identity register: \
 back it up apart from the database), signing.key (the key that signs checkpoints of the history, \
@@ -166,8 +168,8 @@ impl Running {
         let Stack { place, args } = stack;
         let database = self.database.as_ref().context("no database")?;
         let (ledger_url, projector_url) =
-            (database.url("frikort_ledger"), database.url("frikort_projector"));
-        child::migrate(place, &database.url(postgres::OWNER), args.partitions).await?;
+            (database.url_as("frikort_ledger"), database.url_as("frikort_projector"));
+        child::migrate(place, &database.url_to_migrate(), args.partitions).await?;
         self.start(Child::spawn(place, Role::ledger(args.ledger, ledger_url))?).await?;
         let ledger = stack.ledger()?;
         limits::load_published(&ledger).await.context("cannot record the yearly limits")?;

@@ -13,19 +13,21 @@
 //! database and one line of migrations; the tables of other rooms are used in those rooms.
 
 mod append;
+mod migrate;
 mod read;
 mod subscribe;
+mod user;
 
 use std::time::{Duration, Instant};
 
 use sqlx::{
     PgPool,
-    migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use time::OffsetDateTime;
 
 pub use append::{Appended, Appender, Batch, notify};
+pub use migrate::migrate;
 pub use read::{Direction, StoredEvent};
 pub use subscribe::{Signal, Subscription, listen};
 
@@ -33,15 +35,13 @@ pub use subscribe::{Signal, Subscription, listen};
 pub const PARTITION_STREAM: uuid::Uuid = uuid::Uuid::nil();
 
 /// The schema that this program reads and writes; `ledger.schema_version()` must say the same.
-pub const SCHEMA_VERSION: i32 = 4;
+pub const SCHEMA_VERSION: i32 = 5;
 
 /// How long a service waits for its database when it starts.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Pause between two tries.
 const START_PAUSE: Duration = Duration::from_millis(500);
-
-static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// What can go wrong between us and the database, by what the caller must do about it.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,17 @@ pub enum StoreError {
         found: i32,
         /// What to do.
         advice: &'static str,
+    },
+    /// The database would let this user change the past.
+    #[error(
+        "the database user {user} is {why}: connect as frikort_ledger or frikort_projector, which \
+         `ledger migrate` makes, or as a role with the same rights"
+    )]
+    TooPowerful {
+        /// The session's user.
+        user: String,
+        /// What it is that a service must not be.
+        why: String,
     },
     /// A migration failed.
     #[error("the migration failed")]
@@ -103,7 +114,7 @@ pub struct EventStore {
 }
 
 impl EventStore {
-    /// Uses `pool`, after making sure that the schema is ours.
+    /// Uses `pool`, after making sure that the schema is ours, and that its user is not the owner.
     pub async fn open(pool: PgPool) -> Result<Self, StoreError> {
         let found = match sqlx::query_scalar!(r#"SELECT ledger.schema_version() AS "version!""#)
             .fetch_one(&pool)
@@ -119,7 +130,10 @@ impl EventStore {
             Err(error) => return Err(error.into()),
         };
         match found.cmp(&SCHEMA_VERSION) {
-            std::cmp::Ordering::Equal => Ok(Self { pool }),
+            std::cmp::Ordering::Equal => {
+                user::refuse_owner(&pool).await?;
+                Ok(Self { pool })
+            }
             std::cmp::Ordering::Less => {
                 Err(StoreError::WrongSchema { found, advice: "run `ledger migrate`" })
             }
@@ -186,30 +200,4 @@ pub fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
         .test_before_acquire(false)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_lazy_with(options)
-}
-
-/// Creates or updates the schema, and makes sure that there are at least `partitions`.
-pub async fn migrate(pool: &PgPool, partitions: i32) -> Result<(), StoreError> {
-    MIGRATIONS.run(pool).await.map_err(StoreError::Migration)?;
-    sqlx::query!(
-        "INSERT INTO ledger.partition_head (partition) SELECT generate_series(0, $1 - 1)
-         ON CONFLICT ON CONSTRAINT partition_head_pkey DO NOTHING",
-        partitions
-    )
-    .execute(pool)
-    .await?;
-    // A partition that is new begins in the generation that the others are served from.
-    sqlx::query!(
-        "INSERT INTO projection.checkpoint (partition, generation, state)
-         SELECT h.partition,
-                coalesce((SELECT max(generation) FROM projection.checkpoint
-                          WHERE state = 'serving'), 1), 'serving'
-         FROM ledger.partition_head AS h
-         WHERE NOT EXISTS (SELECT FROM projection.checkpoint AS c
-                           WHERE c.partition = h.partition AND c.state = 'serving')
-         ON CONFLICT DO NOTHING"
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
 }

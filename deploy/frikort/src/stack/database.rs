@@ -35,11 +35,19 @@ impl Database {
         Ok(Self::Private(cluster))
     }
 
-    /// The database's URL as one of our users; a named server is used as it is.
-    pub(super) fn url(&self, user: &str) -> String {
+    /// The database's URL as the user who brings it up to date: of a named server, the one named.
+    pub(super) fn url_to_migrate(&self) -> String {
         match self {
-            Self::Private(cluster) => cluster.url(user, NAME),
+            Self::Private(cluster) => cluster.url(OWNER, NAME),
             Self::Named(url) => url.clone(),
+        }
+    }
+
+    /// The database's URL as one of the roles of the services, which run as no other.
+    pub(super) fn url_as(&self, role: &str) -> String {
+        match self {
+            Self::Private(cluster) => cluster.url(role, NAME),
+            Self::Named(url) => with_user(url, role),
         }
     }
 
@@ -81,6 +89,13 @@ impl Database {
     }
 }
 
+/// The same URL with another user; a password in it stays.
+fn with_user(url: &str, user: &str) -> String {
+    // A parameter counts more than what stands before the host.
+    let joint = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{joint}user={user}")
+}
+
 async fn create(cluster: &Cluster) -> anyhow::Result<()> {
     let mut connection = PgConnection::connect(&cluster.url(OWNER, "postgres")).await?;
     let exists: bool =
@@ -95,4 +110,25 @@ async fn create(cluster: &Cluster) -> anyhow::Result<()> {
     }
     connection.close().await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::postgres::PgConnectOptions;
+
+    use super::with_user;
+
+    #[test]
+    fn a_role_takes_the_place_of_the_user_in_a_url() {
+        for url in [
+            "postgresql://owner:secret@db/frikort",
+            "postgresql://owner@db/frikort?sslmode=disable",
+            "postgresql:///frikort?host=/run/postgresql&user=owner",
+        ] {
+            let options: PgConnectOptions =
+                with_user(url, "frikort_ledger").parse().expect("a URL");
+            assert_eq!(options.get_username(), "frikort_ledger", "{url}");
+            assert_eq!(options.get_database(), Some("frikort"), "{url}");
+        }
+    }
 }

@@ -1,0 +1,101 @@
+//! Brings the database to the schema of this program, as the role that owns it.
+//!
+//! The first migrations run as whoever calls; the one that makes the roles hands everything over to
+//! `frikort_migrator`, and what comes later is done as that role, so that whatever is made is its
+//! own whoever calls. What must stay out: rights to tables and functions, which are in migrations.
+
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, migrate::Migrator};
+
+use crate::StoreError;
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// The migration that makes the roles and hands everything over.
+const ROLES: i64 = 5;
+
+/// The database is for our roles only. These rights are in no dump and in no copy of a database, so
+/// they are looked at each time, by whoever may give them.
+const DATABASE_RIGHTS: &str = "
+DO $$
+DECLARE
+    service name;
+    ours oid := (SELECT datdba FROM pg_database WHERE datname = current_database());
+BEGIN
+    IF NOT pg_has_role(ours, 'USAGE') THEN
+        RETURN;
+    END IF;
+    -- Two at a time would fail on the same row.
+    PERFORM pg_advisory_xact_lock(hashtext('frikort database rights'));
+    FOREACH service IN ARRAY ARRAY['frikort_ledger', 'frikort_projector', 'frikort_auditor'] LOOP
+        EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), service);
+    END LOOP;
+    IF to_regrole('frikort_migrator') IS NOT NULL THEN
+        EXECUTE format('GRANT CONNECT, CREATE ON DATABASE %I TO frikort_migrator',
+                       current_database());
+    END IF;
+    EXECUTE format('REVOKE CONNECT, TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+END
+$$";
+
+/// Creates or updates the schema, and makes sure that there are at least `partitions`.
+pub async fn migrate(pool: &PgPool, partitions: i32) -> Result<(), StoreError> {
+    // A connection of its own, since it changes its role.
+    let mut connection = pool.acquire().await?.detach();
+    become_owner(&mut connection).await?;
+    run(&mut connection, Some(ROLES)).await?;
+    connection.execute("RESET ROLE").await?;
+    connection.execute(DATABASE_RIGHTS).await?;
+    become_owner(&mut connection).await?;
+    run(&mut connection, None).await?;
+    add_partitions(&mut connection, partitions).await?;
+    Ok(connection.close().await?)
+}
+
+async fn run(connection: &mut PgConnection, until: Option<i64>) -> Result<(), StoreError> {
+    let result = match until {
+        Some(version) => MIGRATIONS.run_to(version, connection).await,
+        None => MIGRATIONS.run(connection).await,
+    };
+    result.map_err(StoreError::Migration)
+}
+
+/// Takes the role that owns the events, where there is one and it is another than ours.
+async fn become_owner(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let owner = sqlx::query_scalar!(
+        r#"SELECT quote_ident(o.rolname) AS "owner!"
+           FROM pg_class AS c
+           JOIN pg_namespace AS n ON n.oid = c.relnamespace
+           JOIN pg_roles AS o ON o.oid = c.relowner
+           WHERE n.nspname = 'ledger' AND c.relname = 'event' AND o.rolname <> current_user
+             AND pg_has_role(o.oid, 'MEMBER')"#
+    );
+    if let Some(owner) = owner.fetch_optional(&mut *connection).await? {
+        // The server has quoted it.
+        connection.execute(AssertSqlSafe(format!("SET ROLE {owner}"))).await?;
+    }
+    Ok(())
+}
+
+async fn add_partitions(connection: &mut PgConnection, partitions: i32) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO ledger.partition_head (partition) SELECT generate_series(0, $1 - 1)
+         ON CONFLICT ON CONSTRAINT partition_head_pkey DO NOTHING",
+        partitions
+    )
+    .execute(&mut *connection)
+    .await?;
+    // A partition that is new begins in the generation that the others are served from.
+    sqlx::query!(
+        "INSERT INTO projection.checkpoint (partition, generation, state)
+         SELECT h.partition,
+                coalesce((SELECT max(generation) FROM projection.checkpoint
+                          WHERE state = 'serving'), 1), 'serving'
+         FROM ledger.partition_head AS h
+         WHERE NOT EXISTS (SELECT FROM projection.checkpoint AS c
+                           WHERE c.partition = h.partition AND c.state = 'serving')
+         ON CONFLICT DO NOTHING"
+    )
+    .execute(&mut *connection)
+    .await?;
+    Ok(())
+}
