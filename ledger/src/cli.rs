@@ -96,7 +96,7 @@ pub struct ServeArgs {
 /// The settings file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct File {
+pub(crate) struct File {
     listen: Option<SocketAddr>,
     allow_remote_without_authentication: bool,
     database_url: Option<String>,
