@@ -74,6 +74,7 @@ fn every_parser_holds_what_it_promises_whatever_it_is_given() {
 }
 
 /// The first input of which a target does not hold.
+#[expect(clippy::print_stdout, reason = "how much was tried is worth seeing")]
 fn run((name, holds): &Target, mut chance: Chance) -> Result<(), String> {
     let corpus = corpus(name);
     for (file, data) in &corpus {
