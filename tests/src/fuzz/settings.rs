@@ -8,7 +8,8 @@ use frikort_register::Keys;
 
 use super::text;
 
-/// Shorter values than this are found in any text by chance.
+/// Shorter values than this are found in any text by chance; others may be words of an error, so that
+/// an address of a database is looked for.
 const SHORTEST_VALUE: usize = 8;
 
 pub(super) fn settings(data: &[u8]) {
@@ -36,7 +37,7 @@ fn values(text: &str) -> impl Iterator<Item = &str> {
         let from = line.find('=')? + 1;
         let from = from + line[from..].find(['"', '\''])? + 1;
         let to = line[from..].find(['"', '\'']).map_or(line.len(), |length| from + length);
-        (to - from >= SHORTEST_VALUE).then_some((from, to))
+        (to - from >= SHORTEST_VALUE && line[from..to].contains("://")).then_some((from, to))
     };
     text.lines().filter_map(move |line| quoted(line).map(|(from, to)| &line[from..to]))
 }
