@@ -95,7 +95,7 @@ pub struct ServeArgs {
 /// The settings file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct File {
+pub(crate) struct File {
     listen: Option<SocketAddr>,
     access: frikort_access::Settings,
     database_url: Option<Secret>,

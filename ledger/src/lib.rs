@@ -13,6 +13,8 @@
 mod cache;
 pub mod cli;
 mod fail;
+#[doc(hidden)]
+pub mod fuzzing;
 mod ledger;
 mod limits;
 mod parse;

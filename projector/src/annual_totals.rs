@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use frikort_process::feed::{Items, feed};
 use frikort_proto::{
-    error::{Failure, Faults},
+    error::Failure,
     v1::{AnnualTotal, ErrorReason, ListAnnualTotalsRequest, ListAnnualTotalsResponse},
 };
 use sqlx::PgConnection;
@@ -21,9 +21,10 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::{
+    asked,
     query::Allowances,
     tables::{self, Checkpoint, amount},
-    wire::{check_position, place, unread},
+    wire::{place, unread},
 };
 
 /// Totals of one message.
@@ -55,14 +56,8 @@ pub(crate) async fn start(
     request: ListAnnualTotalsRequest,
     deadline: Instant,
 ) -> Result<ReceiverStream<Result<ListAnnualTotalsResponse, Status>>, Failure> {
+    asked::annual_totals(request, &allowances.partitions())?;
     let ListAnnualTotalsRequest { partition, min_position } = request;
-    let partitions = allowances.partitions();
-    let mut faults = Faults::default();
-    if !partitions.contains(&partition) {
-        faults.note("partition", format!("must be one of {partitions:?}"));
-    }
-    check_position(&mut faults, min_position);
-    faults.finish(Some(()))?;
     allowances.wait_for(partition, min_position, deadline).await?;
     let turn = allowances.listings.0.clone().try_acquire_owned();
     let turn = turn.map_err(|_| overloaded("too many listings are under way; repeat"))?;

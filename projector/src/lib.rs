@@ -14,10 +14,13 @@
 
 mod annual_totals;
 mod as_of;
+mod asked;
 pub mod cli;
 mod effect;
 mod fold;
 mod follow;
+#[doc(hidden)]
+pub mod fuzzing;
 mod generations;
 mod overview;
 mod page;

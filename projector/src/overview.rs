@@ -9,9 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use frikort_domain::{
-    Cvr, MunicipalityCode, Period, PersonId, SCHEME_START, control_due, format_date,
-};
+use frikort_domain::{Cvr, MunicipalityCode, Period, PersonId, SCHEME_START, control_due};
 use frikort_process::serve::deadline;
 use frikort_proto::{
     Date as WireDate,
@@ -25,13 +23,13 @@ use frikort_proto::{
 };
 use frikort_register::Named;
 use sqlx::PgConnection;
-use time::{Date, Month};
+use time::Date;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::{
-    annual_totals,
+    annual_totals, asked,
     page::{PageToken, page_size},
     query::Allowances,
     statement::{PaymentRow, StatedPayment},
@@ -43,7 +41,7 @@ pub(crate) struct Overviews(pub(crate) Arc<Allowances>);
 
 /// What a listing of payments is about; its pages are all about the same.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-struct PaymentFilter {
+pub(crate) struct PaymentFilter {
     employer: i32,
     person: Option<(i32, Uuid)>,
     year: i32,
@@ -55,7 +53,7 @@ const NOBODY: (i32, Uuid) = (0, Uuid::nil());
 
 /// Where a page of payments ends: partition, then position, person and reference.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-struct PaymentPlace {
+pub(crate) struct PaymentPlace {
     partition: i32,
     position: i64,
     person: Uuid,
@@ -114,16 +112,8 @@ impl OverviewService for Overviews {
         let deadline = deadline(request.metadata());
         let caller = frikort_access::caller(request.extensions())?.clone();
         let request = request.into_inner();
-        let mut faults = Faults::default();
-        let code = faults.parse("municipality_code", &request.municipality_code);
         let by_default = request.due_by.is_none();
-        let due_by = match request.due_by {
-            None => last_day_of(self.0.today().year()),
-            Some(wire) => day(&mut faults, "due_by", Some(wire)),
-        };
-        let size = page_size(&mut faults, request.page_size);
-        check_position(&mut faults, request.min_position);
-        let (code, due_by, size) = faults.finish((|| Some((code?, due_by?, size?)))())?;
+        let (code, due_by, size) = asked::due_controls(&request, self.0.today())?;
         // W2: its own citizens only.
         caller.acts_for_municipality(code, "municipality_code")?;
         self.0.wait_for_all(request.min_position, deadline).await?;
@@ -147,19 +137,7 @@ impl OverviewService for Overviews {
         let deadline = deadline(request.metadata());
         let caller = frikort_access::caller(request.extensions())?.clone();
         let request = request.into_inner();
-        let mut faults = Faults::default();
-        let code = faults.parse_optional("municipality_code", &request.municipality_code);
-        let decided = faults.required("decided", request.decided).and_then(|wire| {
-            let first = day(&mut faults, "decided.first_day", wire.first_day);
-            let last = day(&mut faults, "decided.last_day", wire.last_day);
-            let period = Period::new(first?, last?);
-            if period.is_none() {
-                faults.note("decided.last_day", "must not lie before first_day");
-            }
-            period
-        });
-        check_position(&mut faults, request.min_position);
-        let decided = faults.finish(decided)?;
+        let (code, decided) = asked::processing_times(&request)?;
         match code {
             Some(code) => caller.acts_for_municipality(code, "municipality_code")?,
             None => caller.acts_for_all("municipality_code")?,
@@ -170,7 +148,7 @@ impl OverviewService for Overviews {
 }
 
 /// A parsed [`ListPaymentsRequest`].
-struct PaymentsAsked {
+pub(crate) struct PaymentsAsked {
     employer: Cvr,
     person: Option<Named>,
     year: i32,
@@ -181,7 +159,7 @@ struct PaymentsAsked {
 }
 
 impl PaymentsAsked {
-    fn parse(request: ListPaymentsRequest, partitions: &[i32]) -> Result<Self, Failure> {
+    pub(crate) fn parse(request: ListPaymentsRequest, partitions: &[i32]) -> Result<Self, Failure> {
         let mut faults = Faults::default();
         let employer = faults.parse("employer_cvr", &request.employer_cvr);
         let person = request.person.map(|person| Named::parse(&mut faults, "person", Some(person)));
@@ -417,19 +395,6 @@ async fn payments_page(
 fn controlled_until(day: Date) -> i32 {
     let is_due = |year: &i32| control_due(*year).is_some_and(|due| due <= day);
     (SCHEME_START.year()..=day.year()).rev().find(is_due).unwrap_or_default()
-}
-
-fn last_day_of(year: i32) -> Option<Date> {
-    Date::from_calendar_date(year, Month::December, 31).ok()
-}
-
-fn day(faults: &mut Faults, field: &str, wire: Option<WireDate>) -> Option<Date> {
-    let day = faults.required(field, wire)?.to_day().filter(|day| *day >= SCHEME_START);
-    if day.is_none() {
-        let first = format_date(SCHEME_START);
-        faults.note(field, format!("must be a day that exists, from {first} on"));
-    }
-    day
 }
 
 fn places(as_of: &BTreeMap<i32, Checkpoint>) -> Vec<LedgerPosition> {

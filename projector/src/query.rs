@@ -7,14 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use frikort_domain::{
-    Amount, FrikortTag, LimitSchedule, PersonId, SCHEME_START, Slot, copenhagen_date, format_date,
-    settle,
-};
+use frikort_domain::{Amount, FrikortTag, LimitSchedule, PersonId, Slot, copenhagen_date, settle};
 use frikort_event_store::EventStore;
 use frikort_process::{clock::Clock, serve::deadline};
 use frikort_proto::{
-    error::{Failure, Faults},
+    error::Failure,
     v1::{
         BatchAllowance, BatchGetAllowancesRequest, BatchGetAllowancesResponse, ErrorReason,
         GetAllowanceRequest, GetAllowanceResponse, GetStatementRequest, GetStatementResponse,
@@ -32,16 +29,13 @@ use tonic::{Request, Response, Status};
 use crate::{
     annual_totals::Listings,
     as_of::{AsOf, KnownAt, Moment},
-    past,
+    asked, past,
     state::{State, View},
     statement::{self, StatedPayment},
     summary,
     tables::{self, Checkpoint, Years},
     watch::{self, Watching},
-    wire::{
-        allowance, check_optional_year, check_position, check_year, internal, limit_of, nobody,
-        parse_persons, place, unread, untold,
-    },
+    wire::{allowance, internal, limit_of, nobody, place, unread, untold},
 };
 
 /// Accounts of the past that one question holds at a time.
@@ -92,13 +86,9 @@ impl AllowanceService for Allowances {
     ) -> Result<Response<GetAllowanceResponse>, Status> {
         let deadline = deadline(request.metadata());
         let request = request.into_inner();
-        let mut faults = Faults::default();
-        let named = Named::parse(&mut faults, "person", request.person);
-        check_year(&mut faults, request.year);
-        check_position(&mut faults, request.min_position);
-        let as_of = AsOf::parse(&mut faults, request.as_of, self.clock.now());
-        let named = faults.finish(named)?;
-        let asked = (as_of, request.min_position);
+        let (year, min_position) = (request.year, request.min_position);
+        let (named, as_of) = asked::allowance(request, self.clock.now())?;
+        let asked = (as_of, min_position);
         let ((person, frikort), moment) = self.find_at(&named, asked, deadline).await?;
         let (view, day) = match moment {
             None => (self.view(&person).await?, self.today()),
@@ -108,9 +98,9 @@ impl AllowanceService for Allowances {
         if !view.years.knows(frikort) {
             return Err(nobody().into());
         }
-        let limit = limit_of(&view.limits, request.year, day)?;
-        let (total, payments) = view.years.of(request.year);
-        let allowance = allowance(person.id, request.year, limit, total, payments);
+        let limit = limit_of(&view.limits, year, day)?;
+        let (total, payments) = view.years.of(year);
+        let allowance = allowance(person.id, year, limit, total, payments);
         Ok(Response::new(GetAllowanceResponse {
             allowance: Some(allowance),
             position: Some(place(person.partition, view.checkpoint)),
@@ -123,15 +113,10 @@ impl AllowanceService for Allowances {
     ) -> Result<Response<BatchGetAllowancesResponse>, Status> {
         let deadline = deadline(request.metadata());
         let request = request.into_inner();
-        let year = request.year;
-        let mut faults = Faults::default();
-        check_year(&mut faults, year);
-        check_position(&mut faults, request.min_position);
-        let as_of = AsOf::parse(&mut faults, request.as_of, self.clock.now());
-        let named = parse_persons(&mut faults, request.persons, 1);
-        let named = faults.finish(named)?;
+        let (year, min_position) = (request.year, request.min_position);
+        let (named, as_of) = asked::allowances(request, self.clock.now())?;
         let found = self.find(&named.iter().collect::<Vec<_>>()).await?;
-        self.wait_for_all(as_of.min_position(request.min_position), deadline).await?;
+        self.wait_for_all(as_of.min_position(min_position), deadline).await?;
         let partitions: Vec<i32> = self.states.keys().copied().collect();
         let snapshot = if as_of.is_now() {
             self.snapshot(&partitions, &found).await.map_err(|e| unread(&e))?
@@ -166,34 +151,21 @@ impl AllowanceService for Allowances {
     ) -> Result<Response<GetStatementResponse>, Status> {
         let deadline = deadline(request.metadata());
         let request = request.into_inner();
-        let mut faults = Faults::default();
-        let named = Named::parse(&mut faults, "person", request.person);
-        check_optional_year(&mut faults, request.year);
-        check_position(&mut faults, request.min_position);
-        let hours_through = request.hours_through.map(|day| {
-            let day = day.to_day().filter(|day| *day >= SCHEME_START);
-            if day.is_none() {
-                let first = format_date(SCHEME_START);
-                faults.note("hours_through", format!("must be a day that exists, from {first} on"));
-            }
-            day.unwrap_or(SCHEME_START)
-        });
-        let as_of = AsOf::parse(&mut faults, request.as_of, self.clock.now());
-        let named = faults.finish(named)?;
-        let asked = (as_of, request.min_position);
+        let (year, min_position) = (request.year, request.min_position);
+        let with_history = request.with_history;
+        let (named, as_of, hours_through) = asked::statement(request, self.clock.now())?;
+        let asked = (as_of, min_position);
         let ((person, frikort), moment) = self.find_at(&named, asked, deadline).await?;
         let moment = match moment {
-            None if request.with_history => {
-                Some(self.moment(person.partition, &as_of, deadline).await?)
-            }
+            None if with_history => Some(self.moment(person.partition, &as_of, deadline).await?),
             moment => moment,
         };
         let told = match moment {
             None => self.tell(&person).await.map_err(|error| unread(&error))?,
-            Some(moment) => self.tell_past(&person, moment, request.with_history).await?,
+            Some(moment) => self.tell_past(&person, moment, with_history).await?,
         };
         let told = told.filter(|told| told.years.knows(frikort)).ok_or_else(nobody)?;
-        let year = (request.year != 0).then_some(request.year);
+        let year = (year != 0).then_some(year);
         let hours_through = hours_through.unwrap_or(told.day);
         Ok(Response::new(statement_of(&person, told, year, hours_through)?))
     }

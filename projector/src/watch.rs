@@ -60,7 +60,7 @@ impl Watching {
 }
 
 /// A request, parsed.
-struct Wish {
+pub(crate) struct Wish {
     after: BTreeMap<i32, i64>,
     /// Empty for everybody.
     named: Vec<Named>,
@@ -115,7 +115,7 @@ pub(crate) async fn start(
     Ok(ReceiverStream::new(stream))
 }
 
-fn parse(request: WatchAllowancesRequest, partitions: &[i32]) -> Result<Wish, Failure> {
+pub(crate) fn parse(request: WatchAllowancesRequest, partitions: &[i32]) -> Result<Wish, Failure> {
     let mut faults = Faults::default();
     let after = positions(&mut faults, "after", &request.after, partitions);
     let named = parse_persons(&mut faults, request.persons, 0);

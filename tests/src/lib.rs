@@ -8,6 +8,7 @@ pub mod chance;
 pub mod client;
 pub mod database;
 pub mod files;
+pub mod fuzz;
 pub mod load;
 pub mod model;
 pub mod pki;

@@ -28,6 +28,7 @@ mod totals;
 mod verify;
 mod watch;
 
+pub(crate) use keys::parse as verifier_keys;
 pub(crate) use totals::compare;
 
 const AFTER: &str = "\

@@ -24,6 +24,8 @@ use crate::{
 mod answers;
 mod catch_up;
 mod dialect;
+mod feeds;
+pub(crate) mod fuzzing;
 mod payment;
 mod plan;
 mod rows;

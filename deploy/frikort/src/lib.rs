@@ -12,6 +12,8 @@ mod client;
 mod danish;
 mod demo;
 mod events;
+#[doc(hidden)]
+pub mod fuzzing;
 mod import;
 mod limits;
 mod log;

@@ -53,7 +53,8 @@ pub fn copenhagen_date(instant: OffsetDateTime) -> Date {
         Month::October => utc < switch(Month::October),
         _ => true,
     };
-    (utc + Duration::hours(if summer { 2 } else { 1 })).date()
+    // A record that somebody made up may lie in the last hour that there is.
+    utc.saturating_add(Duration::hours(if summer { 2 } else { 1 })).date()
 }
 
 fn month_end(year: i32, month: Month) -> Date {
@@ -186,6 +187,7 @@ mod tests {
         assert_eq!(copenhagen_date(datetime!(2025-03-30 22:00 UTC)), date!(2025 - 03 - 31));
         assert_eq!(copenhagen_date(datetime!(2025-10-25 22:00 UTC)), date!(2025 - 10 - 26));
         assert_eq!(copenhagen_date(datetime!(2025-10-26 22:59 UTC)), date!(2025 - 10 - 26));
+        assert_eq!(copenhagen_date(datetime!(9999-12-31 23:59 UTC)), date!(9999 - 12 - 31));
     }
 
     #[test]

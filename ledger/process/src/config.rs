@@ -1,5 +1,6 @@
 //! Settings: a flag, else the environment, else the TOML file, else the default. A key that the
-//! program does not know is an error, since a misspelt setting that is ignored is a lie.
+//! program does not know is an error, since a misspelt setting that is ignored is a lie. What must
+//! stay out of every error: the values in the file, since one of them may hold a password.
 
 use std::path::Path;
 
@@ -11,13 +12,16 @@ pub fn load<T: DeserializeOwned + Default>(file: Option<&Path>) -> anyhow::Resul
     let Some(file) = file else { return Ok(T::default()) };
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read the settings file {}", file.display()))?;
-    toml::from_str(&text).map_err(|error| {
-        anyhow!("in the settings file {}, {}", file.display(), place_and_fault(&text, &error))
-    })
+    parse(&text).with_context(|| format!("in the settings file {}", file.display()))
 }
 
-/// What is wrong, and where. The line itself is not shown, as the error by itself would, nor a value:
-/// it may be the database's URL, with a password in it.
+/// Reads the text of a settings file. The error tells the line, the fault and the key, and never a
+/// value: it may be the database's URL, with a password in it.
+pub fn parse<T: DeserializeOwned>(text: &str) -> anyhow::Result<T> {
+    toml::from_str(text).map_err(|error| anyhow!(place_and_fault(text, &error)))
+}
+
+/// What is wrong, and where. The line itself is not shown, as the error by itself would.
 fn place_and_fault(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = before.split('\n').count();
@@ -82,7 +86,22 @@ mod tests {
 
     #[test]
     fn without_a_file_everything_is_unset() {
-        assert!(load::<Settings>(None).unwrap().listen.is_none());
+        let settings = load::<Settings>(None).unwrap();
+        assert!(settings.listen.is_none() && settings.check_pause.is_none());
+    }
+
+    #[test]
+    fn an_error_tells_the_line_and_never_a_value() {
+        const SECRET: &str = "postgresql://owner:secret@db/frikort";
+        for (text, said) in [
+            (format!("\nlisten = \"{SECRET}"), "line 2: "),
+            (format!("databse_url = '{SECRET}'"), "unknown field `databse_url`"),
+            (format!("listen = ['{SECRET}']"), "line 1: "),
+            (format!("check_pause = '{SECRET}'"), "line 1: invalid type: string \"…\""),
+        ] {
+            let error = format!("{:?}", parse::<Settings>(&text).err().unwrap());
+            assert!(error.contains(said) && !error.contains("secret"), "{error}");
+        }
     }
 
     #[test]

@@ -59,7 +59,8 @@ impl Keys {
         Self::parse(&Zeroizing::new(fs::read_to_string(file).map_err(failed)?))
     }
 
-    fn parse(text: &str) -> Result<Self, KeysError> {
+    /// From the text of the file, or of `FRIKORT_KEYS`.
+    pub fn parse(text: &str) -> Result<Self, KeysError> {
         let (mut find, mut seal) = (None, None);
         for word in text.split_ascii_whitespace() {
             match word.split_once('=') {

@@ -56,7 +56,7 @@ impl SigningKeys {
         std::iter::once(Ok(self.sign.verifier(name))).chain(retired).collect()
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (mut sign, mut retired) = (None, Vec::new());
         for word in text.split_ascii_whitespace() {
             match word.split_once('=')? {

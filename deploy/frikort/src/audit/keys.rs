@@ -36,7 +36,7 @@ impl Keys {
 }
 
 /// Verifier keys, one a line.
-pub(super) fn parse(text: &str) -> Result<Vec<VerifierKey>, NoteError> {
+pub(crate) fn parse(text: &str) -> Result<Vec<VerifierKey>, NoteError> {
     text.lines().filter(|line| !line.is_empty()).map(str::parse).collect()
 }
 

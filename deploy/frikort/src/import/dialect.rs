@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     fmt,
     fs::File,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read},
     path::Path,
 };
 
@@ -37,8 +37,16 @@ pub(super) struct Dialect {
 impl Dialect {
     /// Reads the header, and as much of the file as tells its encoding.
     pub(super) fn of(path: &Path, columns: &[Column]) -> anyhow::Result<Self> {
-        let name = path.display();
-        let open = || File::open(path).with_context(|| format!("cannot read {name}"));
+        Self::read(&path.display().to_string(), || File::open(path), columns)
+    }
+
+    /// The same of a file with this name that is opened so.
+    pub(super) fn read<R: Read>(
+        name: &str,
+        open: impl Fn() -> io::Result<R>,
+        columns: &[Column],
+    ) -> anyhow::Result<Self> {
+        let open = || open().with_context(|| format!("cannot read {name}"));
         let encoding = encoding(BufReader::with_capacity(CHUNK, open()?))
             .with_context(|| format!("cannot read {name}"))?;
         let mut header = Vec::new();
@@ -114,7 +122,7 @@ impl fmt::Display for Dialect {
 
 /// UTF-8, unless the file has bytes that are none and not one character of UTF-8 beyond ASCII:
 /// then Windows-1252, of which Latin-1 is a part. A file that has both is UTF-8 with broken rows.
-fn encoding(mut file: impl BufRead) -> std::io::Result<&'static Encoding> {
+fn encoding(mut file: impl BufRead) -> io::Result<&'static Encoding> {
     let mut broken = false;
     // The end of a chunk may cut a character in two.
     let mut rest: Vec<u8> = Vec::new();

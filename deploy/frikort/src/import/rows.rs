@@ -2,7 +2,7 @@
 //! wants, every fault of a row at once. What must stay out: whether a well-formed field is right
 //! (the ledger answers that), and the content of a field in a fault, since it may be a CPR number.
 
-use std::{fmt, fs::File, path::Path};
+use std::{fmt, fs::File, io::Read, path::Path};
 
 use anyhow::Context;
 use frikort_domain::{Amount, AmountError, Hours};
@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{
     dialect::Dialect,
+    feeds::Feeds,
     send::{Answer, Command},
 };
 use crate::{danish, wire};
@@ -108,14 +109,10 @@ pub(super) fn read(
     dialect: Dialect,
 ) -> anyhow::Result<mpsc::Receiver<anyhow::Result<Entry>>> {
     let name = path.display().to_string();
-    let reader = csv::ReaderBuilder::new()
-        .delimiter(dialect.separator)
-        .flexible(true)
-        .from_path(path)
-        .with_context(|| format!("cannot read {name}"))?;
+    let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
     let (sender, receiver) = mpsc::channel(CHANNEL);
     tokio::task::spawn_blocking(move || {
-        let mut table = Table { reader, dialect, form, number: 0 };
+        let mut table = Table::new(file, form, dialect);
         while let Some(row) = table.next() {
             let row = row.with_context(|| format!("cannot read {name}"));
             let failed = row.is_err();
@@ -128,15 +125,23 @@ pub(super) fn read(
     Ok(receiver)
 }
 
-struct Table {
-    reader: csv::Reader<File>,
+/// The rows of a file, one after another.
+pub(super) struct Table<R> {
+    reader: csv::Reader<Feeds<R>>,
     dialect: Dialect,
     form: &'static Form,
     number: u64,
 }
 
-impl Table {
-    fn next(&mut self) -> Option<anyhow::Result<Entry>> {
+impl<R: Read> Table<R> {
+    pub(super) fn new(file: R, form: &'static Form, dialect: Dialect) -> Self {
+        let mut reader = csv::ReaderBuilder::new();
+        let reader =
+            reader.delimiter(dialect.separator).flexible(true).from_reader(Feeds::new(file));
+        Self { reader, dialect, form, number: 0 }
+    }
+
+    pub(super) fn next(&mut self) -> Option<anyhow::Result<Entry>> {
         let mut bytes = csv::ByteRecord::new();
         match self.reader.read_byte_record(&mut bytes) {
             Ok(true) => {}
@@ -144,9 +149,11 @@ impl Table {
             Err(error) => return Some(Err(error.into())),
         }
         self.number += 1;
-        let line = bytes.position().map_or(0, csv::Position::line);
         let (person, command) = self.parse(&bytes);
-        let row = Row { number: self.number, line, end_byte: self.reader.position().byte() };
+        let end_byte = self.reader.position().byte();
+        let held = bytes.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
+        let line = self.reader.get_mut().line_of(end_byte, held);
+        let row = Row { number: self.number, line, end_byte };
         Some(Ok(Entry { row, person, command }))
     }
 

@@ -43,6 +43,18 @@ async fn a_report_becomes_a_call() {
     assert_eq!((rows[0].row.number, rows[0].row.line, &*rows[0].person), (1, 2, "2607778458"));
 }
 
+/// Whatever ends lines, and whatever stands between rows.
+#[tokio::test]
+async fn a_row_is_named_with_the_line_on_which_it_begins() {
+    let rows = "\nreport,a,,b,c\n\n\nreport,a,,b,\"c\nd\nreport\"\nreport,a";
+    for (end, lines) in [("\n", [3, 6, 9]), ("\r\n", [3, 6, 9]), ("\r", [1, 1, 1])] {
+        let text = format!("{PAYMENTS}{rows}").replace('\n', end);
+        let read = read_all(&payment::FORM, text.as_bytes()).await;
+        let found: Vec<_> = read.iter().map(|entry| entry.row.line).collect();
+        assert_eq!(found, lines, "{end:?}");
+    }
+}
+
 #[tokio::test]
 async fn corrections_and_cancellations_name_a_revision() {
     let rows = payments(
