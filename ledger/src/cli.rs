@@ -20,7 +20,7 @@ const CACHED_PAYMENTS: usize = 400_000;
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
     /// Serve payments, visitations, policy and audit over gRPC, until SIGTERM or Ctrl-C.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Create or update the database schema. Safe to repeat.
     Migrate(MigrateArgs),
     /// Make, rotate or show the key that signs checkpoints of the history.
@@ -122,7 +122,7 @@ pub struct MigrateArgs {
 pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(args) => {
-            let settings = settings(args)?;
+            let settings = settings(*args)?;
             crate::serve(settings, Clock::system(), stop::on_signal()?).await
         }
         Command::Migrate(args) => {
@@ -155,6 +155,9 @@ fn signing_key(command: SigningKeyCommand) -> anyhow::Result<()> {
 
 fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
     let file: File = config::load(args.config.as_deref())?;
+    let database_url = args.database_url.or(file.database_url);
+    let database_url = database_url
+        .context("no database: set DATABASE_URL, or database_url in the settings file")?;
     let keys_file = args.keys_file.or(file.keys_file);
     let operator = args.operator.or(file.operator).unwrap_or_else(|| OPERATOR.to_owned());
     let signer = args
@@ -164,10 +167,7 @@ fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
     Ok(Settings {
         listen: args.listen.or(file.listen).unwrap_or(([127, 0, 0, 1], 50051).into()),
         access: args.access.start(file.access)?,
-        database_url: args
-            .database_url
-            .or(file.database_url)
-            .context("no database: set DATABASE_URL, or database_url in the settings file")?,
+        database_url,
         keys: Keys::load(keys_file.as_deref(), args.create_keys)?,
         signer: signer.transpose()?,
         cached_payments: args.cached_payments.or(file.cached_payments).unwrap_or(CACHED_PAYMENTS),

@@ -25,7 +25,7 @@ const CHECK_PAUSE: u64 = 60;
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
     /// Fold events into annual totals and answer queries over gRPC, until SIGTERM or Ctrl-C.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Fold all events anew beside the projection that is served, prove that the two are the same,
     /// and serve the new one; services go on meanwhile. Ends with 1, and changes nothing, where
     /// they differ. Cut off, it goes on when it is run again.
@@ -120,7 +120,7 @@ pub(crate) struct File {
 pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(args) => {
-            let settings = settings(args)?;
+            let settings = settings(*args)?;
             crate::serve(settings, Clock::system(), stop::on_signal()?).await
         }
         Command::Rebuild(args) => rebuild(args).await,
@@ -234,11 +234,12 @@ const NO_DATABASE: &str = "no database: set DATABASE_URL, or database_url in the
 
 fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
     let file: File = config::load(args.config.as_deref())?;
+    let database_url = args.database_url.or(file.database_url).context(NO_DATABASE)?;
     let keys_file = args.keys_file.or(file.keys_file);
     Ok(Settings {
         listen: args.listen.or(file.listen).unwrap_or(([127, 0, 0, 1], 50052).into()),
         access: args.access.start(file.access)?,
-        database_url: args.database_url.or(file.database_url).context(NO_DATABASE)?,
+        database_url,
         keys: Keys::load(keys_file.as_deref(), false)?,
         check_pause: Duration::from_secs(
             args.check_pause.or(file.check_pause).unwrap_or(CHECK_PAUSE),

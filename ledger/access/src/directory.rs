@@ -37,12 +37,15 @@ const NAME: usize = 100;
 /// when there are more.
 const REMEMBERED: usize = 10_000;
 
+/// Whose a certificate is, where it is anybody's.
+type Holder = Option<Arc<Caller>>;
+
 /// Who is who.
 #[derive(Debug, Default)]
 pub struct Directory {
     by_san: HashMap<String, Arc<Caller>>,
     by_subject: HashMap<String, Arc<Caller>>,
-    remembered: Mutex<HashMap<Arc<[u8]>, Option<Arc<Caller>>>>,
+    remembered: Mutex<HashMap<Arc<[u8]>, Holder>>,
 }
 
 #[derive(Deserialize)]

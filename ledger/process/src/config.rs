@@ -87,21 +87,7 @@ mod tests {
     #[test]
     fn without_a_file_everything_is_unset() {
         let settings = load::<Settings>(None).unwrap();
-        assert!(settings.listen.is_none() && settings.check_pause.is_none());
-    }
-
-    #[test]
-    fn an_error_tells_the_line_and_never_a_value() {
-        const SECRET: &str = "postgresql://owner:secret@db/frikort";
-        for (text, said) in [
-            (format!("\nlisten = \"{SECRET}"), "line 2: "),
-            (format!("databse_url = '{SECRET}'"), "unknown field `databse_url`"),
-            (format!("listen = ['{SECRET}']"), "line 1: "),
-            (format!("check_pause = '{SECRET}'"), "line 1: invalid type: string \"…\""),
-        ] {
-            let error = format!("{:?}", parse::<Settings>(&text).err().unwrap());
-            assert!(error.contains(said) && !error.contains("secret"), "{error}");
-        }
+        assert!(settings.listen.is_none() && settings.database_url.is_none());
     }
 
     #[test]
