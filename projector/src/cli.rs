@@ -46,6 +46,10 @@ pub struct RebuildArgs {
     /// Begin anew rather than go on with what an earlier run has left.
     #[arg(long)]
     fresh: bool,
+    /// Events folded and written together: more of them are quicker, and take more memory.
+    #[arg(long, value_name = "EVENTS", default_value_t = rebuild::PAGE)]
+    #[arg(value_parser = clap::value_parser!(i64).range(100..=100_000))]
+    page: i64,
     /// Tell the result as JSON on standard output.
     #[arg(long)]
     json: bool,
@@ -139,9 +143,9 @@ async fn open(args: DatabaseArgs) -> anyhow::Result<EventStore> {
 
 async fn rebuild(args: RebuildArgs) -> anyhow::Result<()> {
     let stop = stop::on_signal()?;
-    let RebuildArgs { database, accept_differences, fresh, json } = args;
+    let RebuildArgs { database, accept_differences, fresh, page, json } = args;
     let store = open(database).await?;
-    let wish = Wish { accept_differences, fresh, on_terminal: true };
+    let wish = Wish { page, accept_differences, fresh, on_terminal: true };
     let report = tokio::select! {
         report = rebuild::run(&store, wish) => report?,
         () = stop.cancelled() => bail!("stopped; run it again and it goes on from there"),

@@ -37,7 +37,7 @@ use progress::Progress;
 
 /// Events folded and written together. More than the follower takes, for whom a page is also how long
 /// a question waits for it: the more of them, the fewer rows of totals are written again.
-const PAGE: i64 = 25_000;
+pub(crate) const PAGE: i64 = 25_000;
 
 /// Events that the switch may have to fold while the served checkpoint is locked, at first.
 const NEAR: i64 = 250;
@@ -52,8 +52,10 @@ const REMEMBERED: usize = 100_000;
 const POSITIONS: i64 = 20_000;
 
 /// What is wished for.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish {
+    /// Events folded and written together.
+    pub(crate) page: i64,
     /// Switch although the two differ.
     pub(crate) accept_differences: bool,
     /// Begin anew rather than go on with what an earlier run left.
@@ -236,7 +238,7 @@ impl Rebuild {
         }
         let mut events = Progress::new("events", missing, self.wish.on_terminal);
         for index in 0..self.building.places.len() {
-            while self.lag(index).await? > PAGE {
+            while self.lag(index).await? > self.wish.page {
                 self.fold(index, &mut events).await?;
             }
             self.fold(index, &mut events).await?;
@@ -267,7 +269,7 @@ impl Rebuild {
                     self.follow(index).await?;
                 }
             }
-            near = PAGE.min(near * 2);
+            near = self.wish.page.min(near * 2);
         }
         Ok(())
     }
@@ -353,7 +355,7 @@ impl Rebuild {
 
     /// The next events up to `until`; none there.
     async fn read(&self, from: Place, until: i64) -> Result<Vec<StoredEvent>, Fault> {
-        let count = PAGE.min(until - from.position);
+        let count = self.wish.page.min(until - from.position);
         if count <= 0 {
             return Ok(Vec::new());
         }
@@ -541,7 +543,7 @@ async fn is_outdated(pool: &PgPool) -> Result<bool, sqlx::Error> {
 /// switches. That they differ is then expected, told and no hindrance. Ends when all is of this
 /// version, or of a newer one.
 pub(crate) async fn renew(store: EventStore) {
-    let wish = Wish { accept_differences: true, ..Wish::default() };
+    let wish = Wish { page: PAGE, accept_differences: true, fresh: false, on_terminal: false };
     loop {
         let ended = match is_outdated(store.pool()).await {
             Ok(false) => return,

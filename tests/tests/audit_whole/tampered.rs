@@ -74,6 +74,28 @@ impl Victim {
     /// What was done is found at this position: by the ledger in its tables, and by both verifiers
     /// in a fresh export.
     fn assert_found(&self, what: &str, position: i64) {
+        self.assert_found_by_the_ledger(what, position);
+        let older = self.kept.join("partition-0.checkpoint");
+        let fresh = self.export();
+        let options = ["--key", &self.keys, "--checkpoint", shown(&older)];
+        let (status, told) = verify(&[&[shown(&fresh)], &options[..]].concat());
+        let found = &told["first_contradiction"]["position"];
+        assert_eq!((status, found), (1, &position.into()), "{what}: {told:#}");
+        let file = fresh.join("partition-0.jsonl");
+        let (status, errors) = second(&[&options[..], &[shown(&file)]].concat());
+        assert_eq!(status, 1, "{what}: {errors}");
+        assert!(errors.contains(&format!(", position {position}: ")), "{what}: {errors}");
+    }
+
+    /// The ledger may have found out by itself, and sign nothing: then it is no whole one.
+    fn export(&self) -> PathBuf {
+        let fresh = self.stack.dir.path().join("fresh");
+        let _ = fs::remove_dir_all(&fresh);
+        audit(&self.stack.ledger, &self.stack.projector, &["export", shown(&fresh)]);
+        fresh
+    }
+
+    fn assert_found_by_the_ledger(&self, what: &str, position: i64) {
         let older = self.kept.join("partition-0.checkpoint");
         let mut check = frikort(&self.stack.ledger, &self.stack.projector).unwrap();
         check.args(["audit", "check", "--json", "--checkpoint", shown(&older)]);
@@ -83,19 +105,6 @@ impl Victim {
         let mut found = told["told"].as_array().unwrap().iter();
         assert_eq!(output.status.code(), Some(1), "{what}: {told:#}");
         assert!(found.any(|of| of["position"] == position), "{what}: {told:#}");
-
-        let fresh = self.stack.dir.path().join("fresh");
-        let _ = fs::remove_dir_all(&fresh);
-        // The ledger may have found out by itself, and sign nothing: then it is no whole one.
-        audit(&self.stack.ledger, &self.stack.projector, &["export", shown(&fresh)]);
-        let options = ["--key", &self.keys, "--checkpoint", shown(&older)];
-        let (status, told) = verify(&[&[shown(&fresh)], &options[..]].concat());
-        let found = &told["first_contradiction"]["position"];
-        assert_eq!((status, found), (1, &position.into()), "{what}: {told:#}");
-        let file = fresh.join("partition-0.jsonl");
-        let (status, errors) = second(&[&options[..], &[shown(&file)]].concat());
-        assert_eq!(status, 1, "{what}: {errors}");
-        assert!(errors.contains(&format!(", position {position}: ")), "{what}: {errors}");
     }
 
     /// Statements that write records anew from a position on, numbered as they stand.
@@ -176,7 +185,12 @@ async fn each_thing_done_to_the_database_is_found() {
     let replaced =
         format!("UPDATE ledger.checkpoint SET note = '{forged}' WHERE position = {last}");
     victim.change(&[&replaced]).await;
-    victim.assert_found("a checkpoint replaced", last);
+    victim.assert_found_by_the_ledger("a checkpoint replaced", last);
+    // The ledger, which remembers what it signed, hands it to nobody, so it is no pass. Whoever hands
+    // it over all the same is found out in `audit_files`.
+    let options = ["--key", &victim.keys];
+    let (status, told) = verify(&[&[shown(&victim.export())], &options[..]].concat());
+    assert_eq!((status, &told["verdict"]), (2, &"incomplete".into()), "{told:#}");
 
     let restored = [
         "DELETE FROM ledger.event WHERE position > 500",

@@ -28,9 +28,10 @@ fn projector(database: &Database, args: &[&str]) -> Command {
     command
 }
 
-/// Starts `projector rebuild --json`.
+/// Starts `projector rebuild --json`, in pages so small that there are many.
 pub(crate) fn start(database: &Database, args: &[&str]) -> Child {
-    projector(database, &[&["rebuild", "--json"], args].concat()).spawn().unwrap()
+    let rebuild = ["rebuild", "--json", "--page", "2000"];
+    projector(database, &[&rebuild, args].concat()).spawn().unwrap()
 }
 
 /// What a run has said: its exit code, its report, and its log.
