@@ -148,6 +148,12 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// What a service does when it is a program of its own: log; and, as our child, stop with us.
+fn as_service() -> anyhow::Result<()> {
+    stack::stop_with_parent();
+    frikort_process::telemetry::start()
+}
+
 async fn run(command: Command) -> anyhow::Result<Ending> {
     match command {
         Command::Demo(args) => demo::run(args).await,
@@ -163,12 +169,12 @@ async fn run(command: Command) -> anyhow::Result<Ending> {
             Ok(Ending::Done)
         }
         Command::Ledger(command) => {
-            stack::stop_with_parent();
+            as_service()?;
             frikort_ledger::cli::run(command).await?;
             Ok(Ending::Done)
         }
         Command::Projector(command) => {
-            stack::stop_with_parent();
+            as_service()?;
             frikort_projector::cli::run(command).await?;
             Ok(Ending::Done)
         }

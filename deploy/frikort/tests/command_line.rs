@@ -105,3 +105,18 @@ fn the_golden_lines_read_and_are_no_history() {
     let form = &told["checks"][0];
     assert_eq!((&form["check"], &form["contradictions"]), (&"form".into(), &0.into()), "{told}");
 }
+
+#[test]
+fn a_service_that_it_starts_writes_a_log() {
+    for service in ["ledger", "projector"] {
+        let arguments = [service, "serve", "--insecure-on-loopback", "--listen", "0.0.0.0:0"];
+        let output = Command::new(env!("CARGO_BIN_EXE_frikort"))
+            .args(arguments)
+            .env("DATABASE_URL", "postgresql://nobody@localhost/none")
+            .env("FRIKORT_KEYS", format!("find={0} seal={0}", "ab".repeat(32)))
+            .output()
+            .expect("the program runs");
+        let said = text(&output.stderr);
+        assert!(said.contains("WARN") && said.contains("INSECURE"), "{service}: {said}");
+    }
+}
