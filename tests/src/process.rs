@@ -261,8 +261,9 @@ pub async fn stop_in_transaction(
     pool: &PgPool,
     application: &str,
 ) -> anyhow::Result<()> {
+    // A server that waits for the stopped process to take an answer works on nothing.
     let states = "SELECT state = 'idle in transaction' AND backend_xid IS NOT NULL,
-                         state = 'active'
+                         state = 'active' AND wait_event_type IS DISTINCT FROM 'Client'
                   FROM pg_stat_activity
                   WHERE datname = current_database() AND application_name = $1";
     let deadline = Instant::now() + PATIENCE;
@@ -275,7 +276,8 @@ pub async fn stop_in_transaction(
                 return Ok(());
             }
             // What the server still works on may leave a transaction open.
-            if !found.iter().any(|(_, is_active)| *is_active) {
+            let works = found.iter().any(|(_, is_active)| *is_active);
+            if !works || Instant::now() > deadline {
                 break;
             }
         }
