@@ -17,8 +17,8 @@ use std::{
 };
 
 use frikort_proto::v1::{
-    GetCardRequest, ReportPaymentRequest, ReportPaymentsRequest, RunOptions, RunTotals,
-    report_payments_response::Result as Became,
+    GetCardRequest, GetReceiptRequest, ReportPaymentRequest, ReportPaymentsRequest, RunOptions,
+    RunTotals, report_payments_response::Result as Became,
 };
 use frikort_tests::{
     audit::events,
@@ -221,6 +221,16 @@ async fn an_import_of_100_000_rows_stays_small() {
     assert_small("frikort import", peak, begun.elapsed());
 }
 
+/// Waits for the checkpoint that reaches a position.
+async fn until_proved(ledger: &mut Ledger, position: i64) {
+    let receipt = || GetReceiptRequest { partition: 0, position };
+    let bound = Instant::now() + Duration::from_secs(60);
+    while let Err(behind) = ledger.audits.get_receipt(receipt()).await {
+        assert!(Instant::now() < bound, "{behind:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// A few persons with many payments, and room for the payments of hardly one: whoever asks after
 /// all of them, one by one, must not make the ledger keep all of them.
 #[tokio::test(flavor = "multi_thread")]
@@ -245,12 +255,19 @@ async fn a_ledger_that_is_only_asked_lets_accounts_go_too() {
     });
     let mut payments = ledger.payments.clone();
     let mut results = payments.report_payments(stream::iter(lines)).await.unwrap().into_inner();
-    while results.message().await.unwrap().is_some() {}
+    let mut last = 0;
+    while let Some(result) = results.message().await.unwrap() {
+        let Some(Became::Recorded(answer)) = result.result else { panic!("{result:?}") };
+        last = last.max(answer.position.unwrap().position);
+    }
+    // The proof log is behind no more: what it holds while it catches up is not what is measured.
+    until_proved(&mut ledger, last).await;
     assert!(service.stop().await.unwrap().success());
 
     let settings = vec![("FRIKORT_CACHED_PAYMENTS", EACH.to_string())];
     let service = Service::start_with(Kind::Ledger, &database, dir.path(), settings).await.unwrap();
     let mut ledger = ledger_of(&service).await;
+    until_proved(&mut ledger, last).await;
     let mut peaks = Vec::new();
     for holder in &holders {
         let request = GetCardRequest { person: by_cpr(holder) };
