@@ -14,6 +14,7 @@ use crate::{
     client::{MAX_ANSWER_BYTES, Service},
     money, output,
     persons::{Asked, Persons},
+    profile::Us,
     table, wire,
 };
 
@@ -44,8 +45,8 @@ struct Answered {
     years: Vec<Allowance>,
 }
 
-pub(crate) async fn run(args: Args) -> anyhow::Result<Ending> {
-    let projector = args.projector.address.service()?;
+pub(crate) async fn run(args: Args, us: &Us) -> anyhow::Result<Ending> {
+    let projector = args.projector.address.service(us)?;
     let (min_position, as_of) = (args.projector.min_position, args.projector.as_of.ask()?);
     let asked = args.persons.read()?;
     let chunks: Vec<Vec<Asked>> = asked.chunks(CHUNK).map(<[Asked]>::to_vec).collect();

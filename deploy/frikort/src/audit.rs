@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use crate::{Ending, output};
+use crate::{Ending, output, profile::Us};
 
 mod check;
 mod claims;
@@ -97,17 +97,19 @@ struct Contradicted(String);
 
 /// Runs one. Whatever keeps it from an end leaves something unchecked, and that is not a pass,
 /// also when it is only that nobody reads our output any more.
-pub(crate) async fn run(command: Command) -> Ending {
-    let ended = match command {
-        Command::Export(args) => export::run(args).await,
-        Command::Verify(args) => verify::run(&args),
-        Command::Receipt(command) => receipt::run(command).await,
-        Command::Watch(args) => watch::run(args).await,
-        Command::Mirror(args) => mirror::run(args).await,
-        Command::Totals(args) => totals::run(args).await,
-        Command::Check(args) => check::run(args).await,
+pub(crate) async fn run(command: Command, us: impl FnOnce() -> anyhow::Result<Us>) -> Ending {
+    let ended = async {
+        match command {
+            Command::Export(args) => export::run(args, &us()?).await,
+            Command::Verify(args) => verify::run(&args),
+            Command::Receipt(command) => receipt::run(command, us).await,
+            Command::Watch(args) => watch::run(args, &us()?).await,
+            Command::Mirror(args) => mirror::run(args, &us()?).await,
+            Command::Totals(args) => totals::run(args, &us()?).await,
+            Command::Check(args) => check::run(args, &us()?).await,
+        }
     };
-    ended.unwrap_or_else(|error| {
+    ended.await.unwrap_or_else(|error| {
         output::note(&format!("frikort: {error:#}"));
         if error.is::<Contradicted>() { Ending::Contradicted } else { Ending::Unchecked }
     })

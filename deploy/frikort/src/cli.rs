@@ -1,6 +1,6 @@
 //! The command line: options and their explanation, and which module does the work.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
@@ -9,7 +9,9 @@ use crate::{
     as_of::AsOf,
     audit,
     client::{GaveUp, QUERY_PATIENCE, Service},
-    demo, events, import, limits, output, stack, statement, watch,
+    demo, events, import, limits, output,
+    profile::{self, Us},
+    stack, statement, watch,
 };
 
 const AFTER: &str = "\
@@ -38,6 +40,8 @@ Examples:
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    connection: profile::Options,
 }
 
 #[derive(Subcommand, Debug)]
@@ -81,30 +85,38 @@ struct Limits {
 /// Where the ledger is.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Ledger {
-    /// The ledger's address.
+    /// The ledger's address [default: the profile's, else 127.0.0.1:50051].
     #[arg(long, value_name = "ADDR", env = "FRIKORT_LEDGER")]
-    #[arg(default_value = stack::LEDGER)]
-    pub(crate) ledger: String,
+    ledger: Option<String>,
 }
 
 impl Ledger {
-    pub(crate) fn service(&self) -> anyhow::Result<Service> {
-        Service::new(&self.ledger, QUERY_PATIENCE)
+    pub(crate) fn service(&self, us: &Us) -> anyhow::Result<Service> {
+        self.service_with(us, QUERY_PATIENCE)
+    }
+
+    pub(crate) fn service_with(&self, us: &Us, patience: Duration) -> anyhow::Result<Service> {
+        let address = self.ledger.as_deref().or(us.ledger.as_deref());
+        Service::new(address.unwrap_or(stack::LEDGER), patience, &us.credentials)
     }
 }
 
 /// Where the projector is.
 #[derive(clap::Args, Debug)]
 pub(crate) struct ProjectorAddress {
-    /// The projector's address.
+    /// The projector's address [default: the profile's, else 127.0.0.1:50052].
     #[arg(long, value_name = "ADDR", env = "FRIKORT_PROJECTOR")]
-    #[arg(default_value = stack::PROJECTOR)]
-    projector: String,
+    projector: Option<String>,
 }
 
 impl ProjectorAddress {
-    pub(crate) fn service(&self) -> anyhow::Result<Service> {
-        Service::new(&self.projector, QUERY_PATIENCE)
+    pub(crate) fn service(&self, us: &Us) -> anyhow::Result<Service> {
+        self.service_with(us, QUERY_PATIENCE)
+    }
+
+    pub(crate) fn service_with(&self, us: &Us, patience: Duration) -> anyhow::Result<Service> {
+        let address = self.projector.as_deref().or(us.projector.as_deref());
+        Service::new(address.unwrap_or(stack::PROJECTOR), patience, &us.credentials)
     }
 }
 
@@ -136,7 +148,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(cli.command)) {
+    match runtime.block_on(run(cli)) {
         Ok(Ending::Done) => ExitCode::SUCCESS,
         Ok(Ending::Incomplete | Ending::Contradicted) => ExitCode::FAILURE,
         Ok(Ending::Unchecked) => ExitCode::from(2),
@@ -154,18 +166,20 @@ fn as_service() -> anyhow::Result<()> {
     frikort_process::telemetry::start()
 }
 
-async fn run(command: Command) -> anyhow::Result<Ending> {
+async fn run(Cli { command, connection }: Cli) -> anyhow::Result<Ending> {
+    // A profile that makes no sense hinders only those who need it.
+    let us = || connection.us();
     match command {
         Command::Demo(args) => demo::run(args).await,
         Command::Up(args) => stack::up(args).await,
-        Command::Import(args) => import::run(args).await,
-        Command::Allowance(args) => allowance::run(args).await,
-        Command::Statement(args) => statement::run(args).await,
-        Command::Watch(args) => watch::run(args).await,
-        Command::Events(args) => events::run(args).await,
-        Command::Audit(command) => Ok(audit::run(command).await),
+        Command::Import(args) => import::run(args, &us()?).await,
+        Command::Allowance(args) => allowance::run(args, &us()?).await,
+        Command::Statement(args) => statement::run(args, &us()?).await,
+        Command::Watch(args) => watch::run(args, &us()?).await,
+        Command::Events(args) => events::run(args, &us()?).await,
+        Command::Audit(command) => Ok(audit::run(command, us).await),
         Command::Limits(args) => {
-            limits::run(&args.ledger.service()?, args.load.as_deref()).await?;
+            limits::run(&args.ledger.service(&us()?)?, args.load.as_deref()).await?;
             Ok(Ending::Done)
         }
         Command::Ledger(command) => {

@@ -12,14 +12,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use frikort_proto::error::Failure;
 use tokio::time::Instant;
-use tonic::{
-    Code, Request, Response, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Request, Response, Status, transport::Channel};
 use tonic_types::StatusExt;
+
+use crate::profile::Credentials;
 
 /// How long a query is tried before the program says that nobody answers.
 pub(crate) const QUERY_PATIENCE: Duration = Duration::from_secs(5);
@@ -42,6 +40,7 @@ pub(crate) const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 pub(crate) struct Service {
     /// As the user named it, for messages.
     pub(crate) address: String,
+    pub(crate) credentials: Credentials,
     channel: Channel,
     patience: Duration,
     /// How many calls are between two attempts now.
@@ -55,6 +54,8 @@ pub(crate) enum CallError {
     Refused(Failure),
     /// Something else than our service answered no (a proxy, another program).
     Foreign(Status),
+    /// What we have to say of ourselves could not be read.
+    Unsaid(anyhow::Error),
     /// Repeated until patience ran out.
     GaveUp(GaveUp),
 }
@@ -84,18 +85,21 @@ pub(crate) enum GaveUp {
 
 impl Service {
     /// Connects when first called. `address` is `HOST:PORT` or a URL.
-    pub(crate) fn new(address: &str, patience: Duration) -> anyhow::Result<Self> {
-        let url =
-            if address.contains("://") { address.into() } else { format!("http://{address}") };
-        let channel = Endpoint::from_shared(url)
-            .with_context(|| format!("{address} is no address; give HOST:PORT"))?
+    pub(crate) fn new(
+        address: &str,
+        patience: Duration,
+        credentials: &Credentials,
+    ) -> anyhow::Result<Self> {
+        let channel = credentials
+            .endpoint(address)?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true)
             .connect_lazy();
         let repeating = Arc::default();
-        Ok(Self { address: address.to_owned(), channel, patience, repeating })
+        let (address, credentials) = (address.to_owned(), credentials.clone());
+        Ok(Self { address, credentials, channel, patience, repeating })
     }
 
     /// How many calls are being repeated now.
@@ -146,6 +150,7 @@ impl Service {
             if let Some(timeout) = timeout {
                 request.set_timeout(timeout);
             }
+            self.credentials.said.say(request.metadata_mut()).map_err(CallError::Unsaid)?;
             let status = match attempt(self.channel.clone(), request).await {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => status,
@@ -205,6 +210,7 @@ impl From<CallError> for anyhow::Error {
             CallError::Foreign(status) => {
                 anyhow::anyhow!("{}: {}", status.code(), innermost(&status))
             }
+            CallError::Unsaid(error) => error,
             CallError::GaveUp(gave_up) => gave_up.into(),
         }
     }
@@ -264,7 +270,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_service_that_is_not_there_is_given_up_with_code_2() {
-        let service = Service::new("127.0.0.1:1", Duration::from_millis(200)).unwrap();
+        let service =
+            Service::new("127.0.0.1:1", Duration::from_millis(200), &Credentials::default());
+        let service = service.unwrap();
         let health = service
             .call(tonic_health::pb::HealthCheckRequest::default(), |channel, request| async move {
                 tonic_health::pb::health_client::HealthClient::new(channel).check(request).await

@@ -120,12 +120,12 @@ async fn check(ledger: &Service, projector: &Service) -> anyhow::Result<()> {
 fn next_steps(stack: &Stack, sample: &Sample) -> String {
     let program = env::args().next().unwrap_or_else(|| "frikort".to_owned());
     let persons = sample.persons.display();
-    let (ledger, projector) = (stack.ledger_option(), stack.projector_option());
+    let at = stack.profiles_option();
     format!(
         "\nIt stays up until Ctrl-C. Try next, in another terminal:\n  \
-         {program} allowance --cpr-file {persons} --year 2023{projector}\n  \
-         {program} statement --cpr-file {persons} --csv{projector}\n  \
-         {program} events --follow{ledger}\n  \
-         {program} audit export history{ledger} && {program} audit verify history"
+         {program} allowance --cpr-file {persons} --year 2023{at}\n  \
+         {program} statement --cpr-file {persons} --csv{at}\n  \
+         {program} events --follow{at}\n  \
+         {program} audit export history{at} && {program} audit verify history"
     )
 }

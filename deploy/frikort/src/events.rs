@@ -16,7 +16,9 @@ use tonic::Streaming;
 use crate::{
     Ending,
     client::{CallError, MAX_ANSWER_BYTES, Service},
-    output, wire,
+    output,
+    profile::Us,
+    wire,
 };
 
 /// Options of `frikort events`.
@@ -50,7 +52,7 @@ pub(crate) struct Args {
     ledger: crate::cli::Ledger,
 }
 
-pub(crate) async fn run(args: Args) -> anyhow::Result<Ending> {
+pub(crate) async fn run(args: Args, us: &Us) -> anyhow::Result<Ending> {
     let request = ReadEventsRequest {
         person: args.cpr.map(|cpr| wire::by_cpr(cpr, String::new())),
         partition: args.partition,
@@ -61,7 +63,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Ending> {
         recorded_before: args.recorded_before,
         types: args.types,
     };
-    let mut events = Events::read(&args.ledger.service()?, request).await?;
+    let mut events = Events::read(&args.ledger.service(us)?, request).await?;
     let mut out = output::bulk();
     while let Some(item) = events.next().await? {
         match item {

@@ -17,8 +17,8 @@ use crate::{
     Ending,
     client::{CallError, Service},
     output,
+    profile::Us,
     progress::Progress,
-    stack,
 };
 
 mod answers;
@@ -120,10 +120,9 @@ pub(crate) struct Args {
     give_up_after: u64,
     #[command(flatten)]
     ledger: crate::cli::Ledger,
-    /// The projector's address: at the end it is waited for, so that questions find all of it.
-    #[arg(long, value_name = "ADDR", env = "FRIKORT_PROJECTOR")]
-    #[arg(default_value = stack::PROJECTOR)]
-    projector: String,
+    /// At the end it is waited for, so that questions find all of it.
+    #[command(flatten)]
+    projector: crate::cli::ProjectorAddress,
 }
 
 /// What to import.
@@ -133,9 +132,9 @@ pub(crate) struct Files<'a> {
     pub(crate) answers: Option<&'a Path>,
 }
 
-pub(crate) async fn run(args: Args) -> anyhow::Result<Ending> {
+pub(crate) async fn run(args: Args, us: &Us) -> anyhow::Result<Ending> {
     let patience = Duration::from_secs(args.give_up_after);
-    let ledger = Service::new(&args.ledger.ledger, patience)?;
+    let ledger = args.ledger.service_with(us, patience)?;
     let files = Files {
         visitations: args.visitations.as_deref(),
         payments: args.payments.as_deref(),
@@ -149,7 +148,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Ending> {
             summary
         }
     };
-    let projector = Service::new(&args.projector, catch_up::PATIENCE)?;
+    let projector = args.projector.service_with(us, catch_up::PATIENCE)?;
     catch_up::wait(&projector, &summary.reached).await?;
     Ok(if summary.malformed == 0 { Ending::Done } else { Ending::Incomplete })
 }

@@ -21,6 +21,7 @@ mod money;
 mod output;
 mod persons;
 pub mod postgres;
+mod profile;
 mod progress;
 mod stack;
 mod statement;

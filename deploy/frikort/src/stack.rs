@@ -15,8 +15,9 @@ use std::{
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Ending, client::Service, limits, output};
+use crate::{Ending, client::Service, limits, output, profile};
 
+mod certificates;
 mod child;
 mod database;
 mod place;
@@ -47,7 +48,9 @@ password if there is one.
 
 In the data directory: postgres/ (the cluster), register.keys (the keys of the identity register: \
 back it up apart from the database), signing.key (the key that signs checkpoints of the history, \
-and beside it the last one of each partition), log/ (what the services say).
+and beside it the last one of each partition), tls/ (certificates of the services and of one caller \
+a role, made at the first start; callers.toml says who may do what), profiles.toml (by which the \
+other commands find all this; `--profile employer` is the employer), log/ (what the services say).
 
 Ctrl-C stops everything; what was accepted is finished first.";
 
@@ -95,22 +98,26 @@ pub(crate) async fn run(
 pub(crate) struct Stack {
     place: Place,
     args: Args,
+    operator: profile::Credentials,
 }
 
 impl Stack {
     /// Takes the data directory, `default_dir` where none was chosen.
     pub(crate) fn new(args: Args, default_dir: &Path) -> anyhow::Result<Self> {
-        Ok(Self { place: Place::open(args.data_dir.as_deref().unwrap_or(default_dir))?, args })
+        let place = Place::open(args.data_dir.as_deref().unwrap_or(default_dir))?;
+        certificates::prepare(&place, args.ledger, args.projector)?;
+        let operator = certificates::credentials(&place)?;
+        Ok(Self { place, args, operator })
     }
 
     /// The ledger, for calls.
     pub(crate) fn ledger(&self) -> anyhow::Result<Service> {
-        Service::new(&self.args.ledger.to_string(), PATIENCE)
+        Service::new(&self.args.ledger.to_string(), PATIENCE, &self.operator)
     }
 
     /// The projector, for calls.
     pub(crate) fn projector(&self) -> anyhow::Result<Service> {
-        Service::new(&self.args.projector.to_string(), PATIENCE)
+        Service::new(&self.args.projector.to_string(), PATIENCE, &self.operator)
     }
 
     /// The data directory.
@@ -118,14 +125,12 @@ impl Stack {
         self.place.dir()
     }
 
-    /// What to add to a client command so that it finds the ledger; nothing at the usual place.
-    pub(crate) fn ledger_option(&self) -> String {
-        option("--ledger", self.args.ledger, LEDGER)
-    }
-
-    /// What to add to a client command so that it finds the projector.
-    pub(crate) fn projector_option(&self) -> String {
-        option("--projector", self.args.projector, PROJECTOR)
+    /// What to add to a client command so that it finds us; nothing at the usual place.
+    pub(crate) fn profiles_option(&self) -> String {
+        if default_dir().is_ok_and(|usual| usual == self.dir()) {
+            return String::new();
+        }
+        format!(" --profiles {}", self.dir().join(profile::FILE).display())
     }
 
     fn ready_line(&self) -> String {
@@ -165,19 +170,24 @@ impl Running {
     }
 
     async fn start_services(&mut self, stack: &Stack) -> anyhow::Result<()> {
-        let Stack { place, args } = stack;
+        let Stack { place, args, operator } = stack;
         let database = self.database.as_ref().context("no database")?;
         let (ledger_url, projector_url) =
             (database.url_as("frikort_ledger"), database.url_as("frikort_projector"));
         child::migrate(place, &database.url_to_migrate(), args.partitions).await?;
-        self.start(Child::spawn(place, Role::ledger(args.ledger, ledger_url))?).await?;
+        self.start(Child::spawn(place, Role::ledger(args.ledger, ledger_url))?, operator).await?;
         let ledger = stack.ledger()?;
         limits::load_published(&ledger).await.context("cannot record the yearly limits")?;
-        self.start(Child::spawn(place, Role::projector(args.projector, projector_url))?).await
+        let projector = Role::projector(args.projector, projector_url);
+        self.start(Child::spawn(place, projector)?, operator).await
     }
 
-    async fn start(&mut self, mut child: Child) -> anyhow::Result<()> {
-        let ready = child.wait_ready().await;
+    async fn start(
+        &mut self,
+        mut child: Child,
+        operator: &profile::Credentials,
+    ) -> anyhow::Result<()> {
+        let ready = child.wait_ready(operator).await;
         self.services.push(child);
         ready
     }
@@ -207,10 +217,6 @@ impl Running {
             None => Ok(()),
         }
     }
-}
-
-fn option(name: &str, address: SocketAddr, usual: &str) -> String {
-    if address.to_string() == usual { String::new() } else { format!(" {name} {address}") }
 }
 
 /// The variable by which somebody names a server of their own.

@@ -20,6 +20,7 @@ use crate::{
     client::{CallError, MAX_ANSWER_BYTES, Service},
     money, output,
     persons::Persons,
+    profile::Us,
     table, wire,
 };
 
@@ -44,8 +45,8 @@ pub(crate) struct Args {
     projector: crate::cli::Projector,
 }
 
-pub(crate) async fn run(args: Args) -> anyhow::Result<Ending> {
-    let projector = args.projector.address.service()?;
+pub(crate) async fn run(args: Args, us: &Us) -> anyhow::Result<Ending> {
+    let projector = args.projector.address.service(us)?;
     let (year, min_position) = (args.year, args.projector.min_position);
     let (as_of, with_history) = (args.projector.as_of.ask()?, args.history);
     let mut answers = stream::iter(args.persons.read()?)

@@ -19,6 +19,7 @@ use crate::{
     client::CallError,
     money, output,
     persons::{Asked, OrEverybody},
+    profile::Us,
     wire,
 };
 
@@ -41,14 +42,14 @@ pub(crate) struct Args {
 const COLUMNS: &str =
     "position,recorded,what,person_id,year,limit,total,used,remaining,taxable,payments";
 
-pub(crate) async fn run(args: Args) -> anyhow::Result<Ending> {
+pub(crate) async fn run(args: Args, us: &Us) -> anyhow::Result<Ending> {
     let person = |asked: Asked| wire::by_cpr(asked.cpr, String::new());
     let request = WatchAllowancesRequest {
         after: args.after.iter().map(|text| position(text)).collect::<anyhow::Result<_>>()?,
         persons: args.persons.read()?.into_iter().map(person).collect(),
         year: args.year,
     };
-    let projector = args.projector.service()?;
+    let projector = args.projector.service(us)?;
     // Not repeated once it has begun: whoever reads on knows the last line that was printed.
     let call = projector.stream(request, |channel, request| async move {
         AllowanceServiceClient::new(channel).watch_allowances(request).await

@@ -21,6 +21,7 @@ use crate::{
     Ending,
     client::{CallError, MAX_ANSWER_BYTES, Service},
     output,
+    profile::Us,
     progress::Progress,
 };
 
@@ -110,14 +111,14 @@ fn kind(kind: CheckKind) -> String {
     kind.as_str_name().trim_start_matches("CHECK_KIND_").to_lowercase()
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<Ending> {
+pub(super) async fn run(args: Args, us: &Us) -> anyhow::Result<Ending> {
     let mut checkpoints = Vec::new();
     for file in &args.checkpoint {
         let note = fs::read_to_string(file);
         checkpoints.push(note.with_context(|| file.display().to_string())?);
     }
     let request = CheckLedgerRequest { partition: args.partition, checkpoints };
-    let mut items = begin(&args.ledger.service()?, request).await?;
+    let mut items = begin(&args.ledger.service(us)?, request).await?;
     let mut told: Vec<Told> = Vec::new();
     let mut shown: Option<Progress> = None;
     let concluded = loop {

@@ -12,7 +12,7 @@ use frikort_proto::{timestamp, v1::ReadEventsRequest};
 use serde::Serialize;
 use time::{Date, Month, OffsetDateTime, UtcOffset};
 
-use crate::{Ending, client::Service, events, output, progress::Progress, wire};
+use crate::{Ending, client::Service, events, output, profile::Us, progress::Progress, wire};
 
 mod beside;
 mod records;
@@ -95,8 +95,8 @@ struct Written {
     beside: beside::Written,
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<Ending> {
-    let ledger = args.ledger.service()?;
+pub(super) async fn run(args: Args, us: &Us) -> anyhow::Result<Ending> {
+    let ledger = args.ledger.service(us)?;
     let extract = Extract::of(&args)?;
     let heads = events::heads(&ledger, extract.request.person.clone()).await?;
     fs::create_dir_all(&args.dir).with_context(|| args.dir.display().to_string())?;
@@ -112,7 +112,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<Ending> {
     for (target, partition, head) in targets {
         let not_written = &mut exported.not_written;
         let file = if extract.is_whole && args.until.is_none() {
-            let projector = args.projector.service()?;
+            let projector = args.projector.service(us)?;
             let base = args.dir.join(format!("partition-{partition}"));
             let beside = Beside { ledger: &ledger, projector, partition, base, not_written };
             whole(beside, target, head, &mut progress).await?

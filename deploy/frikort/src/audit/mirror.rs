@@ -17,7 +17,7 @@ use super::{
     published::Published,
     tiles::{self, Stored, TileDir},
 };
-use crate::{Ending, client::QUERY_PATIENCE, events, output, progress::Progress};
+use crate::{Ending, client::QUERY_PATIENCE, events, output, profile::Us, progress::Progress};
 
 const AFTER: &str = "\
 Each partition's log goes to DIR/partition-N; with --url one log goes to DIR itself:
@@ -79,17 +79,18 @@ struct Mirrored {
     verdict: &'static str,
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<Ending> {
+pub(super) async fn run(args: Args, us: &Us) -> anyhow::Result<Ending> {
     let given = args.keys.read()?;
     let mut logs = Vec::new();
     match &args.url {
-        Some(url) => logs.push((args.dir.clone(), Published::new(url)?)),
+        Some(url) => logs.push((args.dir.clone(), Published::new(url, &us.credentials)?)),
         None => {
-            let heads = events::heads(&args.ledger.service()?, None).await?;
+            let ledger = args.ledger.service(us)?;
+            let heads = events::heads(&ledger, None).await?;
             // Of a partition without records nothing is ever signed.
             for (partition, _) in heads.into_iter().filter(|(_, head)| *head > 0) {
                 let dir = args.dir.join(format!("partition-{partition}"));
-                logs.push((dir, Published::of_partition(&args.ledger.ledger, partition)?));
+                logs.push((dir, Published::of_partition(&ledger, partition)?));
             }
         }
     }

@@ -1,5 +1,5 @@
 //! The static files of a log by plain HTTP GET (c2sp.org/tlog-tiles), one after the other on one
-//! connection. What must stay out: what is in the files, and TLS; a proxy does that.
+//! connection. What must stay out: what is in the files.
 
 use std::time::Duration;
 
@@ -7,12 +7,13 @@ use anyhow::{Context, bail};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, StatusCode, Uri, body::Bytes, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::metadata::MetadataMap;
 
-use crate::client::QUERY_PATIENCE;
+use crate::{
+    client::{QUERY_PATIENCE, Service},
+    profile::Credentials,
+};
 
 /// How long one file may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -27,30 +28,25 @@ const MOST_TEXT: usize = 64 * 1024;
 pub(super) struct Published {
     /// As it was named.
     pub(super) url: String,
-    /// Host and port.
-    authority: String,
-    path: String,
+    uri: Uri,
+    credentials: Credentials,
     connection: Option<http1::SendRequest<Empty<Bytes>>>,
 }
 
 impl Published {
     /// The files below a URL; connects when first asked.
-    pub(super) fn new(url: &str) -> anyhow::Result<Self> {
+    pub(super) fn new(url: &str, credentials: &Credentials) -> anyhow::Result<Self> {
         let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
-        let (Some("http"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-            bail!("{url}: give a URL as http://HOST:PORT/log/partition/0");
+        let (Some("http" | "https"), Some(_)) = (uri.scheme_str(), uri.authority()) else {
+            bail!("{url}: give a URL as https://HOST:PORT/log/partition/0");
         };
-        let path = uri.path().trim_end_matches('/').to_owned();
-        let port = uri.port_u16().unwrap_or(80);
-        let authority = format!("{}:{port}", authority.host());
-        Ok(Self { url: url.to_owned(), authority, path, connection: None })
+        Ok(Self { url: url.to_owned(), uri, credentials: credentials.clone(), connection: None })
     }
 
-    /// The log of a partition, from the ledger's own address.
-    pub(super) fn of_partition(ledger: &str, partition: i32) -> anyhow::Result<Self> {
-        let scheme = if ledger.contains("://") { "" } else { "http://" };
-        let address = ledger.trim_end_matches('/');
-        Self::new(&format!("{scheme}{address}/log/partition/{partition}"))
+    /// The log of a partition, from the ledger itself.
+    pub(super) fn of_partition(ledger: &Service, partition: i32) -> anyhow::Result<Self> {
+        let url = ledger.credentials.url(ledger.address.trim_end_matches('/'))?;
+        Self::new(&format!("{url}/log/partition/{partition}"), &ledger.credentials)
     }
 
     /// A file of at most so many bytes; `None` where there is none. Repeated while the connection
@@ -85,16 +81,22 @@ impl Published {
 
     async fn attempt(&mut self, name: &str, most: usize) -> anyhow::Result<(StatusCode, Vec<u8>)> {
         if self.connection.as_ref().is_none_or(http1::SendRequest::is_closed) {
-            let stream = TcpStream::connect(&self.authority).await?;
-            stream.set_nodelay(true)?;
+            let stream = self.credentials.connect(&self.uri).await?;
             let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
             // Ends with the sender; what goes wrong is told there.
             tokio::spawn(connection);
             self.connection = Some(sender);
         }
         let connection = self.connection.as_mut().context("no connection")?;
-        let request = Request::get(format!("{}/{name}", self.path));
-        let request = request.header(HOST, &self.authority).body(Empty::new())?;
+        let path = self.uri.path().trim_end_matches('/');
+        let host = self.uri.authority().map_or("", |authority| authority.as_str());
+        let mut request = Request::get(format!("{path}/{name}")).header(HOST, host);
+        if let Some(headers) = request.headers_mut() {
+            let mut said = MetadataMap::new();
+            self.credentials.said.say(&mut said)?;
+            headers.extend(said.into_headers());
+        }
+        let request = request.body(Empty::new())?;
         connection.ready().await?;
         let answer = connection.send_request(request).await?;
         let status = answer.status();

@@ -10,7 +10,7 @@ use frikort_proto::v1::{GetReceiptRequest, audit_service_client::AuditServiceCli
 use serde::Serialize;
 
 use super::{files, history, keys};
-use crate::{Ending, output};
+use crate::{Ending, output, profile::Us};
 
 const AFTER_GET: &str = "\
 A write is answered with its position; about a second later its receipt can be had, and some seconds
@@ -74,17 +74,20 @@ pub(crate) struct Verify {
     json: bool,
 }
 
-pub(super) async fn run(command: Command) -> anyhow::Result<Ending> {
+pub(super) async fn run(
+    command: Command,
+    us: impl FnOnce() -> anyhow::Result<Us>,
+) -> anyhow::Result<Ending> {
     match command {
-        Command::Get(args) => get(args).await,
+        Command::Get(args) => get(args, &us()?).await,
         Command::Verify(args) => verify(&args),
     }
 }
 
-async fn get(args: Get) -> anyhow::Result<Ending> {
+async fn get(args: Get, us: &Us) -> anyhow::Result<Ending> {
     let Get { partition, position, out, ledger } = args;
     let request = GetReceiptRequest { partition, position };
-    let call = ledger.service()?;
+    let call = ledger.service(us)?;
     let call = call.call(request, |channel, request| async move {
         AuditServiceClient::new(channel).get_receipt(request).await
     });

@@ -22,6 +22,7 @@ use crate::{
     client::Service,
     events::{self, Events},
     output,
+    profile::Us,
     progress::Progress,
     wire,
 };
@@ -108,8 +109,8 @@ impl From<&Allowance> for Totals {
     }
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<Ending> {
-    let (ledger, projector) = (args.ledger.service()?, args.projector.service()?);
+pub(super) async fn run(args: Args, us: &Us) -> anyhow::Result<Ending> {
+    let (ledger, projector) = (args.ledger.service(us)?, args.projector.service(us)?);
     let compared = compare(&ledger, &projector).await?;
     if args.json {
         output::line(&serde_json::to_string_pretty(&compared)?)?;

@@ -20,6 +20,7 @@ use crate::{
     Ending,
     client::{CallError, Service},
     events, output,
+    profile::Us,
 };
 
 const AFTER: &str = "\
@@ -93,8 +94,8 @@ struct Look {
     what: Option<String>,
 }
 
-pub(super) async fn run(args: Args) -> anyhow::Result<Ending> {
-    let ledger = args.ledger.service()?;
+pub(super) async fn run(args: Args, us: &Us) -> anyhow::Result<Ending> {
+    let ledger = args.ledger.service(us)?;
     let witness = Witness { ledger, state: args.state, keys: args.keys.read()? };
     let mut ending = Ending::Unchecked;
     loop {

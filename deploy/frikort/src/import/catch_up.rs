@@ -36,7 +36,7 @@ pub(crate) async fn wait(projector: &Service, reached: &Reached) -> anyhow::Resu
         };
         match statement::ask(projector, request).await {
             Ok(_) | Err(CallError::Refused(_)) => {}
-            Err(CallError::GaveUp(_) | CallError::Foreign(_)) => {
+            Err(_) => {
                 let address = &projector.address;
                 output::note(&format!(
                     "everything is recorded, but the projector at {address} does not have it yet"

@@ -18,13 +18,12 @@ use tokio::{
     process::{ChildStdin, Command},
     time::Instant,
 };
-use tonic::transport::Endpoint;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
 use super::{Place, restarts::Restarts};
-use crate::{log, output};
+use crate::{log, output, profile::Credentials};
 
 /// Set for a child: stop when stdin ends.
 const STOP_AT_EOF: &str = "FRIKORT_STOP_AT_EOF";
@@ -48,13 +47,7 @@ impl Role {
     pub(super) fn ledger(listen: SocketAddr, database_url: String) -> Self {
         Self {
             name: "ledger",
-            arguments: &[
-                "ledger",
-                "serve",
-                "--create-keys",
-                "--create-signing-key",
-                "--insecure-on-loopback",
-            ],
+            arguments: &["ledger", "serve", "--create-keys", "--create-signing-key"],
             listen,
             listen_variable: "FRIKORT_LEDGER_LISTEN",
             database_url,
@@ -64,7 +57,7 @@ impl Role {
     pub(super) fn projector(listen: SocketAddr, database_url: String) -> Self {
         Self {
             name: "projector",
-            arguments: &["projector", "serve", "--insecure-on-loopback"],
+            arguments: &["projector", "serve"],
             listen,
             listen_variable: "FRIKORT_PROJECTOR_LISTEN",
             database_url,
@@ -75,17 +68,18 @@ impl Role {
 /// A running service.
 pub(super) struct Child {
     role: Role,
-    keys: Keys,
+    files: Files,
     log: PathBuf,
     process: Process,
 }
 
-/// Where a service finds its keys.
-struct Keys {
+/// Where a service finds its keys and certificates.
+struct Files {
     register: PathBuf,
     signing: PathBuf,
     /// What the ledger writes, so that the projector can check what was signed.
     verifiers: PathBuf,
+    tls: PathBuf,
 }
 
 /// A process, and the end of its stdin that tells it that we are there. Held apart, since waiting
@@ -98,14 +92,15 @@ struct Process {
 impl Child {
     /// Starts a service.
     pub(super) fn spawn(place: &Place, role: Role) -> anyhow::Result<Self> {
-        let keys = Keys {
+        let files = Files {
             register: place.keys(),
             signing: place.signing_key(),
             verifiers: place.verifier_keys(),
+            tls: place.tls(),
         };
         let log = place.log(role.name);
-        let process = spawn(&role, &keys, &log)?;
-        Ok(Self { role, keys, log, process })
+        let process = spawn(&role, &files, &log)?;
+        Ok(Self { role, files, log, process })
     }
 
     /// Starts it again whenever it ends, until that has to be given up; answers why.
@@ -124,7 +119,7 @@ impl Child {
             };
             output::note(&format!("{ended}; starting it again"));
             tokio::time::sleep(delay).await;
-            match spawn(&self.role, &self.keys, &self.log) {
+            match spawn(&self.role, &self.files, &self.log) {
                 Ok(process) => self.process = process,
                 Err(error) => return error,
             }
@@ -143,14 +138,14 @@ impl Child {
     }
 
     /// Waits until it serves.
-    pub(super) async fn wait_ready(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn wait_ready(&mut self, operator: &Credentials) -> anyhow::Result<()> {
         let name = self.role.name;
         let deadline = Instant::now() + READY_TIMEOUT;
         loop {
             if let Some(status) = self.process.child.try_wait()? {
                 bail!("the {name} ended ({status}); its log ends:\n{}", log::tail(&self.log));
             }
-            if serves(self.role.listen).await {
+            if serves(self.role.listen, operator).await {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -190,15 +185,20 @@ pub(crate) fn stop_with_parent() {
     });
 }
 
-fn spawn(role: &Role, keys: &Keys, log: &Path) -> anyhow::Result<Process> {
+fn spawn(role: &Role, files: &Files, log: &Path) -> anyhow::Result<Process> {
     // By environment and not by arguments: these are there for every user to see.
     let mut child = command(log)?
         .args(role.arguments)
         .env("DATABASE_URL", &role.database_url)
         .env(role.listen_variable, role.listen.to_string())
-        .env("FRIKORT_KEYS_FILE", &keys.register)
-        .env("FRIKORT_SIGNING_KEY_FILE", &keys.signing)
-        .env("FRIKORT_VERIFIER_KEYS_FILE", &keys.verifiers)
+        .env("FRIKORT_KEYS_FILE", &files.register)
+        .env("FRIKORT_SIGNING_KEY_FILE", &files.signing)
+        .env("FRIKORT_VERIFIER_KEYS_FILE", &files.verifiers)
+        .env("FRIKORT_TLS_CERTIFICATE", files.tls.join("server.crt"))
+        .env("FRIKORT_TLS_KEY", files.tls.join("server.key"))
+        .env("FRIKORT_TLS_CLIENT_CA", files.tls.join("ca.crt"))
+        .env("FRIKORT_CALLERS", files.tls.join("callers.toml"))
+        .env_remove("FRIKORT_INSECURE_ON_LOOPBACK")
         .env(STOP_AT_EOF, "1")
         .stdin(Stdio::piped())
         .spawn()
@@ -219,8 +219,8 @@ fn command(log: &Path) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-async fn serves(address: SocketAddr) -> bool {
-    let Ok(endpoint) = Endpoint::from_shared(format!("http://{address}")) else { return false };
+async fn serves(address: SocketAddr, operator: &Credentials) -> bool {
+    let Ok(endpoint) = operator.endpoint(&address.to_string()) else { return false };
     let endpoint = endpoint.connect_timeout(Duration::from_secs(1)).timeout(Duration::from_secs(2));
     let Ok(channel) = endpoint.connect().await else { return false };
     let request = HealthCheckRequest { service: String::new() };

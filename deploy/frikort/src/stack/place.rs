@@ -61,6 +61,11 @@ impl Place {
         self.dir.join("signing.key.verifiers")
     }
 
+    /// Certificates, and who may call.
+    pub(super) fn tls(&self) -> PathBuf {
+        self.dir.join("tls")
+    }
+
     /// The log of one part.
     pub(super) fn log(&self, part: &str) -> PathBuf {
         self.dir.join("log").join(format!("{part}.log"))

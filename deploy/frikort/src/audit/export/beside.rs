@@ -208,7 +208,7 @@ impl Beside<'_> {
     /// Answers how many there are, or nothing when some could not be had.
     async fn tiles(&mut self, size: u64) -> anyhow::Result<Option<u64>> {
         let dir = TileDir(self.path(".tiles"));
-        let mut published = Published::of_partition(&self.ledger.address, self.partition)?;
+        let mut published = Published::of_partition(self.ledger, self.partition)?;
         let (mut count, mut missing) = (0, None);
         for (level, number, width) in tiles::all(size) {
             count += 1;
