@@ -1,15 +1,19 @@
 //! What the services share: the register, the sequencers, the store, and the way from a parsed
 //! request to an answer.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
+use frikort_access::{Looking, Lookups, NOBODY};
 use frikort_domain::{
     Account, Actor, Command, Decision, FrikortTag, LimitSchedule, PersonId, Rejection, Role,
     copenhagen_date, decide,
 };
 use frikort_event_store::{EventStore, Signal, StoreError};
 use frikort_process::clock::Clock;
-use frikort_proto::{error::Failure, v1::LedgerPosition};
+use frikort_proto::{
+    error::Failure,
+    v1::{ErrorReason, LedgerPosition},
+};
 use frikort_register::{Named, Person, Register, SealKey};
 use time::Date;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +32,7 @@ use crate::{
 pub(crate) struct Ledger {
     pub(crate) store: EventStore,
     pub(crate) register: Register,
+    pub(crate) lookups: Lookups,
     pub(crate) seal: SealKey,
     pub(crate) sequencers: BTreeMap<i32, Handle>,
     /// The proof log of each partition.
@@ -40,37 +45,37 @@ pub(crate) struct Ledger {
     pub(crate) stop: CancellationToken,
 }
 
-/// Who calls, and under which trace.
+/// Who calls about persons, and under which trace.
 #[derive(Clone)]
 pub(crate) struct Caller {
-    pub(crate) who: Arc<frikort_access::Caller>,
+    pub(crate) looking: Looking,
     pub(crate) trace_id: Option<String>,
 }
 
 impl Caller {
     /// Whom the guard has let through.
     pub(crate) fn of<T>(request: &Request<T>) -> Result<Self, Failure> {
-        let who = frikort_access::caller(request.extensions())?.clone();
-        Ok(Self { who, trace_id: trace_id(request.metadata()) })
+        Ok(Self { looking: Looking::of(request)?, trace_id: trace_id(request.metadata()) })
     }
 
     /// Holds whom a request names against for whom the caller acts (P7, C7).
     pub(crate) fn acting<C: OnBehalf>(self, parsed: Parsed<C>) -> Result<Acting<C>, Failure> {
         let behalf = parsed.command.behalf().ok_or_else(internal)?;
         match behalf {
-            Behalf::Employer(cvr) => self.who.acts_for_employer(cvr, "employer_cvr")?,
+            Behalf::Employer(cvr) => self.looking.who.acts_for_employer(cvr, "employer_cvr")?,
             Behalf::Municipality(code) => {
-                self.who.acts_for_municipality(code, "municipality_code")?;
+                self.looking.who.acts_for_municipality(code, "municipality_code")?;
             }
         }
-        Ok(Acting { parsed, by: self.by(behalf) })
+        let looking = self.looking.clone();
+        Ok(Acting { parsed, by: self.by(behalf), looking })
     }
 
     /// Who is on record for what is done on somebody's behalf: the employer, the municipality, or
     /// the operator in their place.
     fn by(self, behalf: Behalf) -> By {
-        let actor = match (self.who.role, behalf) {
-            (frikort_access::Role::Operator, _) => return self.operator(),
+        let actor = match (self.looking.who.role, behalf) {
+            (frikort_access::Role::Operator, _) => return self.asking(),
             (_, Behalf::Employer(cvr)) => {
                 Actor { role: Role::Employer, organisation: cvr.to_string() }
             }
@@ -81,10 +86,9 @@ impl Caller {
         By { actor, trace_id: self.trace_id }
     }
 
-    /// Who is on record for what only the operator does, and for what records nothing.
-    pub(crate) fn operator(self) -> By {
-        let actor = Actor { role: Role::Operator, organisation: self.who.name.clone() };
-        By { actor, trace_id: self.trace_id }
+    /// For what records nothing.
+    pub(crate) fn asking(self) -> By {
+        By::operator(&self.looking.who, self.trace_id)
     }
 }
 
@@ -95,15 +99,45 @@ pub(crate) struct By {
     pub(crate) trace_id: Option<String>,
 }
 
+impl By {
+    /// The caller under its own name: for what only the operator does, and for what records nothing.
+    pub(crate) fn of<T>(request: &Request<T>) -> Result<Self, Failure> {
+        let who = frikort_access::caller(request.extensions())?;
+        Ok(Self::operator(who, trace_id(request.metadata())))
+    }
+
+    fn operator(who: &frikort_access::Caller, trace_id: Option<String>) -> Self {
+        let actor = Actor { role: Role::Operator, organisation: who.name.clone() };
+        Self { actor, trace_id }
+    }
+}
+
 /// A request whose caller acts for whom it names. Nothing else is decided.
 pub(crate) struct Acting<C = Command> {
     pub(crate) parsed: Parsed<C>,
     pub(crate) by: By,
+    pub(crate) looking: Looking,
 }
 
 /// Nobody who has a card, or nobody whom the caller may see: the two look the same (W3).
 pub(crate) fn nobody() -> Failure {
     Refused::Rejected(Rejection::NoCard).into()
+}
+
+/// Whether a command about somebody has recorded nothing, and its answer tells of the person all the
+/// same: it was tried, or a call repeated, or a rule refused it.
+pub(crate) fn only_looked(validate_only: bool, outcome: Result<&Answer, &Failure>) -> bool {
+    match outcome {
+        Ok(answer) => validate_only || answer.replayed,
+        // What is ours, or the database's, tells of nobody.
+        Err(failure) => !matches!(
+            failure.reason,
+            ErrorReason::Overloaded
+                | ErrorReason::StoreUnavailable
+                | ErrorReason::ShuttingDown
+                | ErrorReason::Internal
+        ),
+    }
 }
 
 /// The trace id of a W3C `traceparent`: 32 hexadecimal digits.
@@ -169,9 +203,11 @@ impl Ledger {
         named: &Named,
         caller: Caller,
     ) -> Result<(Person, Told), Failure> {
-        let (person, frikort) = self.find(named).await?.ok_or_else(nobody)?;
+        let found = self.find(named).await?;
+        self.look(&caller.looking, found.as_ref().map(|(person, _)| person.id)).await?;
+        let (person, frikort) = found.ok_or_else(nobody)?;
         let ask = Ask::Card(person.id, frikort);
-        let answer = self.ask(person.partition, ask, false, caller.operator()).await?;
+        let answer = self.ask(person.partition, ask, false, caller.asking()).await?;
         Ok((person, Told::new(&person, answer)))
     }
 
@@ -181,14 +217,28 @@ impl Ledger {
         acting: Acting,
         validate_only: bool,
     ) -> Result<Told, Failure> {
-        let Acting { parsed: Parsed { named, mut command }, by } = acting;
+        let Acting { parsed: Parsed { named, mut command }, by, looking } = acting;
         let Some((person, frikort)) = self.find(&named).await? else {
+            self.look(&looking, None).await?;
             return Ok(Told::nobody(self.decide_unknown(&command)?));
         };
         command.name_frikort(frikort);
         let ask = Ask::Command(person.id, command);
-        let answer = self.ask(person.partition, ask, validate_only, by).await?;
-        Ok(Told::new(&person, answer))
+        let outcome = self.ask(person.partition, ask, validate_only, by).await;
+        if only_looked(validate_only, outcome.as_ref()) {
+            self.look(&looking, Some(person.id)).await?;
+        }
+        Ok(Told::new(&person, outcome?))
+    }
+
+    /// Notes that somebody was looked up, or nobody was found (W4). What records an event need not: the
+    /// event tells of itself.
+    pub(crate) async fn look(
+        &self,
+        looking: &Looking,
+        person: Option<PersonId>,
+    ) -> Result<(), Failure> {
+        self.lookups.note(looking, String::new(), vec![person.unwrap_or(NOBODY)]).await
     }
 
     /// Asks a partition.

@@ -29,7 +29,7 @@ mod services;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use anyhow::Context;
-use frikort_access::{Access, Guard};
+use frikort_access::{Access, Guard, Lookups};
 use frikort_event_store::{Appender, EventStore, listen, notify};
 use frikort_process::{clock::Clock, database, secret::Secret, serve};
 use frikort_register::{Keys, Register};
@@ -50,6 +50,9 @@ pub use proof::{Signer, SigningKeys, SigningKeysError};
 
 /// Connections for look-ups and reads; each partition's sequencer has two of its own besides.
 const CONNECTIONS: u32 = 16;
+
+/// Connections for noting look-ups: one writes.
+const NOTING_CONNECTIONS: u32 = 1;
 
 /// Notifications are at least so far apart: one in every transaction would cost most of the
 /// throughput, and readers look without them too.
@@ -109,6 +112,8 @@ pub async fn serve(
         sequencers.insert(partition, told.handle);
         sound.push(told.sound);
     }
+    let noting = frikort_event_store::pool(options.clone(), NOTING_CONNECTIONS);
+    let lookups = Lookups::start(noting, clock.clone());
     let (signal, appended) = watch::channel(0);
     let listening = tokio::spawn(listen(pool.clone(), signal));
 
@@ -119,6 +124,7 @@ pub async fn serve(
     let ledger = Ledger {
         store,
         register,
+        lookups,
         seal,
         sequencers,
         logs,

@@ -3,6 +3,7 @@
 
 mod behalf;
 mod checking;
+mod lookups;
 mod reading;
 
 use frikort_domain::{
@@ -22,6 +23,7 @@ use time::{Date, Duration};
 
 pub(crate) use behalf::{Behalf, OnBehalf};
 pub(crate) use checking::checking;
+pub(crate) use lookups::{Lookups, lookups};
 pub(crate) use reading::{Reading, Span, reading};
 
 /// A request about a person: whom it names, and what to do once the person is found. The

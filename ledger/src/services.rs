@@ -1,5 +1,6 @@
 //! The gRPC services: each method parses, finds the person, asks the partition, and renders.
 
+mod access_log;
 mod audit;
 pub(crate) mod check;
 pub(crate) mod files;
@@ -13,19 +14,21 @@ use std::sync::Arc;
 
 use frikort_process::serve::MAX_MESSAGE;
 use frikort_proto::v1::{
-    audit_service_server::AuditServiceServer, payment_service_server::PaymentServiceServer,
-    policy_service_server::PolicyServiceServer, visitation_service_server::VisitationServiceServer,
+    access_log_service_server::AccessLogServiceServer, audit_service_server::AuditServiceServer,
+    payment_service_server::PaymentServiceServer, policy_service_server::PolicyServiceServer,
+    visitation_service_server::VisitationServiceServer,
 };
 use tonic::{server::NamedService, service::RoutesBuilder};
 
 use crate::ledger::Ledger;
 
 /// The names under which health is told: the process over all, and what records.
-pub(crate) const NAMES: [&str; 4] = [
+pub(crate) const NAMES: [&str; 5] = [
     "",
     PaymentServiceServer::<payment::Payments>::NAME,
     VisitationServiceServer::<visitation::Visitations>::NAME,
     PolicyServiceServer::<policy::Policies>::NAME,
+    AccessLogServiceServer::<access_log::AccessLogs>::NAME,
 ];
 
 /// The name under which health is told of the history: it is not serving, too, while it is not
@@ -38,11 +41,15 @@ pub(crate) fn add(routes: &mut RoutesBuilder, ledger: &Arc<Ledger>) {
     let visitations = visitation::Visitations(ledger.clone());
     let policies = policy::Policies(ledger.clone());
     let audits = audit::Audits(ledger.clone());
+    let access_logs = access_log::AccessLogs(ledger.clone());
     routes
         .add_service(PaymentServiceServer::new(payments).max_decoding_message_size(MAX_MESSAGE))
         .add_service(
             VisitationServiceServer::new(visitations).max_decoding_message_size(MAX_MESSAGE),
         )
         .add_service(PolicyServiceServer::new(policies).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(
+            AccessLogServiceServer::new(access_logs).max_decoding_message_size(MAX_MESSAGE),
+        )
         .add_service(AuditServiceServer::new(audits).max_decoding_message_size(MAX_MESSAGE));
 }

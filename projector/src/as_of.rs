@@ -78,6 +78,17 @@ impl AsOf {
         *self == Self::default()
     }
 
+    /// As the access log has it; nothing of the present.
+    pub(crate) fn told(&self) -> String {
+        let known = match self.known_at {
+            None => String::new(),
+            Some(KnownAt::Position(position)) => format!(", known at position {position}"),
+            Some(KnownAt::Instant(instant)) => format!(", known at {instant}"),
+        };
+        let paid = self.paid_through.map(|day| format!(", paid through {}", format_date(day)));
+        known + &paid.unwrap_or_default()
+    }
+
     /// What the projection must contain, where `min_position` is asked for beside.
     pub(crate) fn min_position(&self, min_position: i64) -> i64 {
         match self.known_at {

@@ -27,6 +27,7 @@ mod page;
 mod past;
 mod query;
 mod rebuild;
+mod sight;
 mod state;
 mod statement;
 mod summary;
@@ -40,7 +41,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 
 use axum::{http::header::CONTENT_TYPE, routing::get};
 
-use frikort_access::{Access, Guard};
+use frikort_access::{Access, Guard, Lookups};
 use frikort_event_store::{EventStore, listen};
 use frikort_process::{clock::Clock, database, secret::Secret, serve};
 use frikort_proto::v1::{
@@ -68,6 +69,9 @@ const RENEW_PAUSE: Duration = Duration::from_secs(5);
 
 /// Connections for rebuilding.
 const REBUILD_CONNECTIONS: u32 = 4;
+
+/// Connections for noting look-ups: one writes.
+const NOTING_CONNECTIONS: u32 = 1;
 
 /// Connections for queries and for folding.
 const CONNECTIONS: u32 = 16;
@@ -119,6 +123,7 @@ pub async fn serve(
         tasks.push(tokio::spawn(follower.run()));
     }
     // With connections of its own, so that questions never wait for it.
+    let noting = options.clone();
     let beside = frikort_event_store::pool(options, REBUILD_CONNECTIONS);
     let beside = EventStore::open_when_there(beside).await?;
     tasks.push(tokio::spawn(rebuild::renew(beside)));
@@ -129,10 +134,13 @@ pub async fn serve(
         clock: clock.clone(),
     };
     tasks.push(tokio::spawn(verifier.run(states.keys().copied().collect())));
+    let noting = frikort_event_store::pool(noting, NOTING_CONNECTIONS);
+    let lookups = Lookups::start(noting, clock.clone());
     let register = Register::new(pool, settings.keys.find);
     let allowances = Arc::new(Allowances {
         store,
         register,
+        lookups,
         states,
         clock,
         watching: watch::Watching::new(),

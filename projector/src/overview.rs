@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use frikort_access::Looking;
 use frikort_domain::{Cvr, MunicipalityCode, Period, PersonId, SCHEME_START, control_due};
 use frikort_process::serve::deadline;
 use frikort_proto::{
@@ -85,15 +86,16 @@ impl OverviewService for Overviews {
         request: Request<ListPaymentsRequest>,
     ) -> Result<Response<ListPaymentsResponse>, Status> {
         let deadline = deadline(request.metadata());
-        let caller = frikort_access::caller(request.extensions())?.clone();
+        let by = Looking::of(&request)?;
         let asked = PaymentsAsked::parse(request.into_inner(), &self.0.partitions())?;
         // W1: its own rows only.
-        caller.acts_for_employer(asked.employer, "employer_cvr")?;
+        by.who.acts_for_employer(asked.employer, "employer_cvr")?;
         self.0.wait_for_all(asked.min_position, deadline).await?;
         let person = match &asked.person {
             None => None,
             Some(named) => Some(self.holder(named).await?.unwrap_or(NOBODY)),
         };
+        let mut persons: BTreeSet<PersonId> = person.iter().map(|(_, id)| PersonId(*id)).collect();
         let filter = PaymentFilter {
             employer: i32::try_from(asked.employer.number()).unwrap_or(i32::MAX),
             person,
@@ -102,7 +104,10 @@ impl OverviewService for Overviews {
         };
         let same = |of: &PaymentFilter| *of == filter;
         let token = PageToken::<PaymentFilter, PaymentPlace>::read(&asked.page_token, same)?;
-        Ok(Response::new(self.payments(filter, token, asked.size).await?))
+        let (page, of) = self.payments(filter, token, asked.size).await?;
+        persons.extend(of);
+        self.note(&by, persons).await?;
+        Ok(Response::new(page))
     }
 
     async fn list_due_controls(
@@ -110,12 +115,12 @@ impl OverviewService for Overviews {
         request: Request<ListDueControlsRequest>,
     ) -> Result<Response<ListDueControlsResponse>, Status> {
         let deadline = deadline(request.metadata());
-        let caller = frikort_access::caller(request.extensions())?.clone();
+        let by = Looking::of(&request)?;
         let request = request.into_inner();
         let by_default = request.due_by.is_none();
         let (code, due_by, size) = asked::due_controls(&request, self.0.today())?;
         // W2: its own citizens only.
-        caller.acts_for_municipality(code, "municipality_code")?;
+        by.who.acts_for_municipality(code, "municipality_code")?;
         self.0.wait_for_all(request.min_position, deadline).await?;
         let filter = ControlFilter {
             municipality: municipality(code),
@@ -127,7 +132,9 @@ impl OverviewService for Overviews {
         };
         let token = PageToken::<ControlFilter, (i32, Uuid)>::read(&request.page_token, same)?;
         let filter = token.as_ref().map_or(filter, |token| token.filter);
-        Ok(Response::new(self.due_controls(filter, token, size).await?))
+        let (page, persons) = self.due_controls(filter, token, size).await?;
+        self.note(&by, persons).await?;
+        Ok(Response::new(page))
     }
 
     async fn get_processing_times(
@@ -187,6 +194,11 @@ impl PaymentsAsked {
 }
 
 impl Overviews {
+    /// Notes whom a page tells of (W4).
+    async fn note(&self, by: &Looking, persons: BTreeSet<PersonId>) -> Result<(), Failure> {
+        self.0.lookups.note(by, "list".to_owned(), persons.into_iter().collect()).await
+    }
+
     /// The person named, if that is somebody with a card.
     async fn holder(&self, named: &Named) -> Result<Option<(i32, Uuid)>, Failure> {
         let found = self.0.find(&[named]).await?.pop().flatten();
@@ -200,7 +212,7 @@ impl Overviews {
         filter: PaymentFilter,
         token: Option<PageToken<PaymentFilter, PaymentPlace>>,
         size: usize,
-    ) -> Result<ListPaymentsResponse, Failure> {
+    ) -> Result<(ListPaymentsResponse, BTreeSet<PersonId>), Failure> {
         let failed = |error: sqlx::Error| unread(&error);
         let mut tx = tables::begin_snapshot(self.0.store.pool()).await.map_err(failed)?;
         let (as_of, mut after) = match token {
@@ -230,12 +242,14 @@ impl Overviews {
             reference: row.reference.clone(),
         });
         let positions = places(&as_of);
-        Ok(ListPaymentsResponse {
+        let persons = rows.iter().map(|(_, person, _)| *person).collect();
+        let page = ListPaymentsResponse {
             payments: rows.into_iter().map(|(_, person, row)| row.render(person)).collect(),
             next_page_token: end
                 .map_or(String::new(), |after| PageToken { filter, as_of, after }.write()),
             positions,
-        })
+        };
+        Ok((page, persons))
     }
 
     async fn due_controls(
@@ -243,7 +257,7 @@ impl Overviews {
         filter: ControlFilter,
         token: Option<PageToken<ControlFilter, (i32, Uuid)>>,
         size: usize,
-    ) -> Result<ListDueControlsResponse, Failure> {
+    ) -> Result<(ListDueControlsResponse, BTreeSet<PersonId>), Failure> {
         let failed = |error: sqlx::Error| unread(&error);
         let mut tx = tables::begin_snapshot(self.0.store.pool()).await.map_err(failed)?;
         let as_of = self.checkpoints(&mut tx).await.map_err(failed)?;
@@ -279,12 +293,14 @@ impl Overviews {
             due_date: control_due(*controlled_in).map(WireDate::from),
         };
         let positions = places(&as_of);
-        Ok(ListDueControlsResponse {
+        let persons = rows.iter().map(|(_, person)| PersonId(*person)).collect();
+        let page = ListDueControlsResponse {
             controls: rows.iter().map(due).collect(),
             next_page_token: end
                 .map_or(String::new(), |after| PageToken { filter, as_of, after }.write()),
             positions,
-        })
+        };
+        Ok((page, persons))
     }
 
     async fn processing_times(

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use frikort_access::{Caller, Looking, Lookups};
 use frikort_domain::{Amount, FrikortTag, LimitSchedule, PersonId, Slot, copenhagen_date, settle};
 use frikort_event_store::EventStore;
 use frikort_process::{clock::Clock, serve::deadline};
@@ -29,7 +30,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     annual_totals::Listings,
     as_of::{AsOf, KnownAt, Moment},
-    asked, past,
+    asked, past, sight,
     state::{State, View},
     statement::{self, StatedPayment},
     summary,
@@ -44,6 +45,7 @@ const PASTS: usize = 64;
 pub(crate) struct Allowances {
     pub(crate) store: EventStore,
     pub(crate) register: Register,
+    pub(crate) lookups: Lookups,
     pub(crate) states: BTreeMap<i32, Arc<State>>,
     pub(crate) clock: Clock,
     pub(crate) watching: Watching,
@@ -54,6 +56,25 @@ pub(crate) struct Allowances {
 
 /// A person as a request names one, found: with the tag of the Frikort-ID given beside.
 pub(crate) type Found = (Person, Option<FrikortTag>);
+
+/// What is asked about persons.
+pub(crate) struct Asked {
+    /// 0 for all.
+    pub(crate) year: i32,
+    pub(crate) as_of: AsOf,
+    pub(crate) min_position: i64,
+}
+
+impl Asked {
+    /// As the access log has it.
+    fn told(&self) -> String {
+        let year = match self.year {
+            0 => "all years".to_owned(),
+            year => format!("year {year}"),
+        };
+        year + &self.as_of.told()
+    }
+}
 
 /// One partition, as a question is answered from it.
 pub(crate) struct Known {
@@ -84,12 +105,12 @@ impl AllowanceService for Allowances {
         &self,
         request: Request<GetAllowanceRequest>,
     ) -> Result<Response<GetAllowanceResponse>, Status> {
-        let deadline = deadline(request.metadata());
+        let (deadline, by) = (deadline(request.metadata()), Looking::of(&request)?);
         let request = request.into_inner();
         let (year, min_position) = (request.year, request.min_position);
         let (named, as_of) = asked::allowance(request, self.clock.now())?;
-        let asked = (as_of, min_position);
-        let ((person, frikort), moment) = self.find_at(&named, asked, deadline).await?;
+        let asked = Asked { year, as_of, min_position };
+        let ((person, frikort), moment) = self.find_at(&by, &named, asked, deadline).await?;
         let (view, day) = match moment {
             None => (self.view(&person).await?, self.today()),
             // Boxed, since it is rare, and would else be most of every call's size.
@@ -102,7 +123,7 @@ impl AllowanceService for Allowances {
         let (total, payments) = view.years.of(year);
         let allowance = allowance(person.id, year, limit, total, payments);
         Ok(Response::new(GetAllowanceResponse {
-            allowance: Some(allowance),
+            allowance: Some(sight::allowance(&by.who, allowance)),
             position: Some(place(person.partition, view.checkpoint)),
         }))
     }
@@ -111,12 +132,13 @@ impl AllowanceService for Allowances {
         &self,
         request: Request<BatchGetAllowancesRequest>,
     ) -> Result<Response<BatchGetAllowancesResponse>, Status> {
-        let deadline = deadline(request.metadata());
+        let (deadline, by) = (deadline(request.metadata()), Looking::of(&request)?);
         let request = request.into_inner();
         let (year, min_position) = (request.year, request.min_position);
         let (named, as_of) = asked::allowances(request, self.clock.now())?;
-        let found = self.find(&named.iter().collect::<Vec<_>>()).await?;
         self.wait_for_all(as_of.min_position(min_position), deadline).await?;
+        let asked = Asked { year, as_of, min_position };
+        let found = self.look(&by, &named.iter().collect::<Vec<_>>(), &asked).await?;
         let partitions: Vec<i32> = self.states.keys().copied().collect();
         let snapshot = if as_of.is_now() {
             self.snapshot(&partitions, &found).await.map_err(|e| unread(&e))?
@@ -134,7 +156,8 @@ impl AllowanceService for Allowances {
             let allowance = match known {
                 Some((person, known, (total, payments))) => {
                     let limit = limit_of(&known.limits, year, known.day)?;
-                    Some(allowance(person, year, limit, total, payments))
+                    let allowance = allowance(person, year, limit, total, payments);
+                    Some(sight::allowance(&by.who, allowance))
                 }
                 None => None,
             };
@@ -149,13 +172,13 @@ impl AllowanceService for Allowances {
         &self,
         request: Request<GetStatementRequest>,
     ) -> Result<Response<GetStatementResponse>, Status> {
-        let deadline = deadline(request.metadata());
+        let (deadline, by) = (deadline(request.metadata()), Looking::of(&request)?);
         let request = request.into_inner();
         let (year, min_position) = (request.year, request.min_position);
         let with_history = request.with_history;
         let (named, as_of, hours_through) = asked::statement(request, self.clock.now())?;
-        let asked = (as_of, min_position);
-        let ((person, frikort), moment) = self.find_at(&named, asked, deadline).await?;
+        let asked = Asked { year, as_of, min_position };
+        let ((person, frikort), moment) = self.find_at(&by, &named, asked, deadline).await?;
         let moment = match moment {
             None if with_history => Some(self.moment(person.partition, &as_of, deadline).await?),
             moment => moment,
@@ -167,14 +190,15 @@ impl AllowanceService for Allowances {
         let told = told.filter(|told| told.years.knows(frikort)).ok_or_else(nobody)?;
         let year = (year != 0).then_some(year);
         let hours_through = hours_through.unwrap_or(told.day);
-        Ok(Response::new(statement_of(&person, told, year, hours_through)?))
+        Ok(Response::new(statement_of(&by.who, &person, told, year, hours_through)?))
     }
 
     async fn watch_allowances(
         &self,
         request: Request<WatchAllowancesRequest>,
     ) -> Result<Response<Self::WatchAllowancesStream>, Status> {
-        let stream = watch::start(self, request.into_inner()).await?;
+        let by = Looking::of(&request)?;
+        let stream = watch::start(self, &by, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 }
@@ -194,19 +218,34 @@ impl Allowances {
         self.register.find_named(named).await.map_err(|error| unread(&error))
     }
 
+    /// Looks persons up for a caller: notes it (W4), and gives those whom the caller sees, a place
+    /// each.
+    pub(crate) async fn look(
+        &self,
+        by: &Looking,
+        named: &[&Named],
+        asked: &Asked,
+    ) -> Result<Vec<Option<Found>>, Failure> {
+        let found = self.find(named).await?;
+        self.lookups.note(by, asked.told(), sight::ids(&found)).await?;
+        sight::seen(self, &by.who, named, found).await.map_err(|error| unread(&error))
+    }
+
     /// The one person named, once the projection contains what is asked for, and the moment of the
     /// past that it is. It waits for every partition, for nobody as well: an answer that came
     /// sooner, or later, would tell who is in the register, and where (W3).
     async fn find_at(
         &self,
+        by: &Looking,
         named: &Named,
-        (as_of, min_position): (AsOf, i64),
+        asked: Asked,
         deadline: Instant,
     ) -> Result<(Found, Option<Moment>), Failure> {
-        let found = self.find(&[named]).await?.pop().flatten();
+        let as_of = asked.as_of;
+        self.wait_for_all(as_of.min_position(asked.min_position), deadline).await?;
+        let found = self.look(by, &[named], &asked).await?.pop().flatten();
         let of_nobody = self.states.keys().next().copied().unwrap_or_default();
         let partition = found.as_ref().map_or(of_nobody, |(person, _)| person.partition);
-        self.wait_for_all(as_of.min_position(min_position), deadline).await?;
         let moment = match as_of.is_now() {
             true => None,
             false => Some(Box::pin(self.moment(partition, &as_of, deadline)).await?),
@@ -434,8 +473,9 @@ fn persons_in(found: &[Option<Found>], partition: i32) -> impl Iterator<Item = P
     found.iter().flatten().filter(of_it).map(|(person, _)| person.id)
 }
 
-/// A statement, of one year or of all.
+/// A statement, of one year or of all, as far as the caller sees it.
 fn statement_of(
+    caller: &Caller,
     person: &Person,
     told: Told,
     year: Option<i32>,
@@ -447,7 +487,13 @@ fn statement_of(
     for (of, total, count) in years.totals.iter().filter(|(of, ..)| wanted(*of)) {
         let limit = limit_of(&limits, *of, day)?;
         settle_year(&mut payments, *of, limit);
-        allowances.push(allowance(person.id, *of, limit, *total, *count));
+        let allowance = allowance(person.id, *of, limit, *total, *count);
+        allowances.push(sight::allowance(caller, allowance));
+    }
+    sight::own_rows(caller, &mut payments);
+    if !caller.sees_totals() {
+        // A year in which only others have paid is not told of.
+        allowances.retain(|of| payments.iter().any(|payment| payment.year == of.year));
     }
     allowances.sort_by_key(|allowance| allowance.year);
     let hours = summary::hours(payments.iter(), hours_through);
@@ -455,7 +501,10 @@ fn statement_of(
     Ok(GetStatementResponse {
         person_id: person.id.to_string(),
         months: summary::months(payments.iter()),
-        payments: payments.into_iter().map(|payment| payment.render(person.id)).collect(),
+        payments: payments
+            .into_iter()
+            .map(|payment| sight::payment(caller, payment.render(person.id)))
+            .collect(),
         allowances,
         position: Some(place(person.partition, at)),
         hours: Some(hours),

@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use frikort_access::Looking;
 use frikort_domain::{Event, LimitEntry, PersonId, YearTotals};
 use frikort_event_store::{EventStore, PARTITION_STREAM, StoredEvent};
 use frikort_process::feed::{Items, feed};
@@ -25,10 +26,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use crate::{
+    as_of::AsOf,
     effect::Effect,
     fold::Poison,
     past::decode,
-    query::{Allowances, Found},
+    query::{Allowances, Asked, Found},
     tables::Checkpoint,
     wire::{allowance, check_optional_year, internal, parse_persons, positions, unread, untold},
 };
@@ -89,15 +91,22 @@ struct Watcher {
 /// Starts a task a partition, and gives what they send.
 pub(crate) async fn start(
     allowances: &Allowances,
+    by: &Looking,
     request: WatchAllowancesRequest,
 ) -> Result<ReceiverStream<Result<WatchAllowancesResponse, Status>>, Failure> {
     let partitions: Vec<i32> = allowances.states.keys().copied().collect();
     let Wish { after, named, year } = parse(request, &partitions)?;
+    if named.is_empty() {
+        by.who.acts_for_all("persons")?;
+    }
     let place = allowances.watching.places.clone().try_acquire_owned().map_err(|_| {
         Failure::new(ErrorReason::Overloaded, "too many callers are watching; repeat")
     })?;
-    let persons =
-        if named.is_empty() { None } else { Some(find(allowances, &partitions, &named).await?) };
+    let persons = if named.is_empty() {
+        None
+    } else {
+        Some(find(allowances, by, &partitions, &named, year).await?)
+    };
     let wanted = Arc::new(Wanted { persons, year, _place: place });
     let (items, stream) = mpsc::channel(AHEAD);
     for (partition, state) in &allowances.states {
@@ -126,10 +135,13 @@ pub(crate) fn parse(request: WatchAllowancesRequest, partitions: &[i32]) -> Resu
 /// The persons named, without those who are nobody (W3).
 async fn find(
     allowances: &Allowances,
+    by: &Looking,
     partitions: &[i32],
     named: &[Named],
+    year: i32,
 ) -> Result<HashSet<PersonId>, Failure> {
-    let found = allowances.find(&named.iter().collect::<Vec<_>>()).await?;
+    let asked = Asked { year, as_of: AsOf::default(), min_position: 0 };
+    let found = allowances.look(by, &named.iter().collect::<Vec<_>>(), &asked).await?;
     let snapshot = allowances.snapshot(partitions, &found).await.map_err(|error| unread(&error))?;
     let is_somebody = |(person, frikort): &Found| {
         let years = snapshot.get(&person.partition).and_then(|known| known.persons.get(&person.id));

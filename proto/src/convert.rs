@@ -66,4 +66,11 @@ impl Allowance {
             payment_count: i32::try_from(payments).unwrap_or(i32::MAX),
         }
     }
+
+    /// The balance alone, which is what an employer is told (W1): what is used and what remains, and
+    /// nothing that tells of other employers' payments.
+    #[must_use]
+    pub fn balance(self) -> Self {
+        Self { total_oere: self.used_oere, taxable_oere: 0, payment_count: 0, ..self }
+    }
 }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    Ending, allowance,
+    Ending, access_log, allowance,
     as_of::AsOf,
     audit,
     client::{GaveUp, QUERY_PATIENCE, Service},
@@ -32,7 +32,8 @@ Examples:
   frikort statement --cpr 0101605001 --history --paid-through 2023-05-31
   frikort events --follow | jq .type
   frikort audit export history && frikort audit verify history
-  frikort audit check";
+  frikort audit check
+  frikort access-log --cpr 0101605001";
 
 /// Register of payments on the Danish "socialt frikort": runs it on this machine, and asks it.
 #[derive(Parser, Debug)]
@@ -63,6 +64,8 @@ enum Command {
     /// The history as files, verified from them alone, and held against the projector
     #[command(subcommand)]
     Audit(audit::Command),
+    /// When persons were looked up, and what for
+    AccessLog(access_log::Args),
     /// The yearly limits on record
     Limits(Limits),
     /// The ledger service on its own.
@@ -177,6 +180,7 @@ async fn run(Cli { command, connection }: Cli) -> anyhow::Result<Ending> {
         Command::Statement(args) => statement::run(args, &us()?).await,
         Command::Watch(args) => watch::run(args, &us()?).await,
         Command::Events(args) => events::run(args, &us()?).await,
+        Command::AccessLog(args) => access_log::run(args, &us()?).await,
         Command::Audit(command) => Ok(audit::run(command, us).await),
         Command::Limits(args) => {
             limits::run(&args.ledger.service(&us()?)?, args.load.as_deref()).await?;

@@ -4,6 +4,7 @@
 //! A library too, so that tests start the same cluster the command starts. What must stay out:
 //! rules and decisions; it only starts the services and calls their public contract.
 
+mod access_log;
 mod allowance;
 mod as_of;
 mod audit;

@@ -48,7 +48,7 @@ impl Role {
 }
 
 /// Whoever calls, as the directory has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Caller {
     /// What it is called in records and logs.
     pub name: String,
@@ -80,6 +80,11 @@ impl Caller {
             Role::Municipality | Role::Benefit | Role::Tax | Role::Auditor => false,
         };
         if acts { Ok(()) } else { Err(out_of_scope(field)) }
+    }
+
+    /// Whether it is told what all of a person's payments come to, or the balance alone (W1).
+    pub fn sees_totals(&self) -> bool {
+        self.role != Role::Employer
     }
 
     /// Whether it may ask about all employers or municipalities at once: the operator alone.

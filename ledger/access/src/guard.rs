@@ -17,7 +17,7 @@ use frikort_proto::{error::Failure, v1::ErrorReason};
 use tonic::{Extensions, Status};
 use tower::{Layer, Service};
 
-use crate::{Access, Caller, Who, methods};
+use crate::{Access, Caller, Method, Who, methods};
 
 /// Stands before all routes of a service. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -31,7 +31,8 @@ impl Guard {
 
     /// Lets a request through, with its caller.
     fn admit<B>(&self, request: &mut Request<B>) -> Result<(), Failure> {
-        let roles = match methods::who(request.uri().path()) {
+        let method = methods::method(request.uri().path());
+        let roles = match method.map(|method| method.who) {
             Some(Who::Everybody) => return Ok(()),
             Some(Who::Roles(roles)) => roles,
             // Whether there is such a method is nobody's business either.
@@ -46,6 +47,7 @@ impl Guard {
             return Err(Failure::new(ErrorReason::NotAllowed, message));
         }
         request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(method);
         Ok(())
     }
 }
@@ -59,6 +61,12 @@ fn unknown() -> Failure {
 /// Who calls, as the guard has let it through. Without a guard there is nobody.
 pub fn caller(extensions: &Extensions) -> Result<&Arc<Caller>, Failure> {
     extensions.get().ok_or_else(unknown)
+}
+
+/// The method that is called, as the table names it.
+pub(crate) fn method(extensions: &Extensions) -> Result<&'static str, Failure> {
+    let method = extensions.get::<Option<&'static Method>>().copied().flatten();
+    Ok(method.ok_or_else(unknown)?.name())
 }
 
 impl<S> Layer<S> for Guard {

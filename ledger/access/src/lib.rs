@@ -10,17 +10,23 @@
 //! there, and is held by the handlers against what was asked. Whatever the table does not name is
 //! refused.
 //!
+//! Each look-up of a person is noted in the access log before it is answered (`lookups.rs`).
+//!
 //! Why its own crate: the ledger and the projector must answer alike. What must stay out: cards,
-//! payments, the database.
+//! payments, and of the database all but the access log.
 
 mod caller;
 mod directory;
 mod guard;
+mod looking;
+mod lookups;
 mod methods;
 mod settings;
 
 pub use caller::{Caller, Role};
 pub use directory::Directory;
 pub use guard::{Guard, caller};
+pub use looking::{Looking, PURPOSE};
+pub use lookups::{Lookups, NOBODY};
 pub use methods::{METHODS, Method, Who};
 pub use settings::{Access, Args, Settings};

@@ -4,7 +4,7 @@
 //! Beside it stands what a role cannot tell: `acts_for_employer` and `acts_for_municipality`, in
 //! the handlers of those methods.
 
-use crate::Role::{self, Auditor, Employer, Municipality, Operator};
+use crate::Role::{self, Auditor, Benefit, Employer, Municipality, Operator, Tax};
 
 /// Who may call a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +38,12 @@ const PAYROLL: &[Role] = &[Employer, Operator];
 const VISITATION: &[Role] = &[Municipality, Operator];
 /// Reads the history, or what is verified of it.
 const AUDIT: &[Role] = &[Auditor, Operator];
-/// Whatever is about a person and is not yet held against what its caller may see of the person:
-/// closed to everybody else.
-const UNSCOPED: &[Role] = &[Operator];
+/// Asks how much of a limit is used; each person is held against whom the caller sees (W1, W2).
+const ALLOWANCES: &[Role] = &[Employer, Municipality, Benefit, Tax, Operator];
+/// Asks about anybody who has a card.
+const AUTHORITIES: &[Role] = &[Benefit, Tax, Operator];
+/// Reads who was looked up; a municipality of its own citizens.
+const ACCESS_LOG: &[Role] = &[Municipality, Auditor, Operator];
 
 /// All of it.
 pub const METHODS: &[Method] = &[
@@ -64,17 +67,18 @@ pub const METHODS: &[Method] = &[
     of("/frikort.v1.AuditService/GetCheckpoint", AUDIT),
     of("/frikort.v1.AuditService/GetInclusionProof", AUDIT),
     of("/frikort.v1.AuditService/GetConsistencyProof", AUDIT),
-    of("/frikort.v1.AuditService/GetReceipt", AUDIT),
+    of("/frikort.v1.AuditService/GetReceipt", &[Employer, Auditor, Operator]),
     of("/frikort.v1.AuditService/CheckLedger", AUDIT),
-    of("/frikort.v1.AllowanceService/GetAllowance", UNSCOPED),
-    of("/frikort.v1.AllowanceService/BatchGetAllowances", UNSCOPED),
-    of("/frikort.v1.AllowanceService/GetStatement", UNSCOPED),
-    of("/frikort.v1.AllowanceService/WatchAllowances", UNSCOPED),
+    of("/frikort.v1.AllowanceService/GetAllowance", ALLOWANCES),
+    of("/frikort.v1.AllowanceService/BatchGetAllowances", ALLOWANCES),
+    of("/frikort.v1.AllowanceService/GetStatement", ALLOWANCES),
+    of("/frikort.v1.AllowanceService/WatchAllowances", AUTHORITIES),
     of("/frikort.v1.OverviewService/ListPayments", PAYROLL),
     of("/frikort.v1.OverviewService/ListDueControls", VISITATION),
     of("/frikort.v1.OverviewService/GetProcessingTimes", VISITATION),
     of("/frikort.v1.OverviewService/ListAnnualTotals", AUDIT),
     of("/frikort.v1.VerificationService/GetVerification", AUDIT),
+    of("/frikort.v1.AccessLogService/ListLookups", ACCESS_LOG),
     open("/grpc.health.v1.Health/"),
     open("/grpc.reflection.v1.ServerReflection/"),
     open("/grpc.reflection.v1alpha.ServerReflection/"),
@@ -83,18 +87,29 @@ pub const METHODS: &[Method] = &[
     of("/metrics", AUDIT),
 ];
 
-/// Who may call what has this path; `None` where the table does not name it.
-pub(crate) fn who(path: &str) -> Option<Who> {
+impl Method {
+    /// Its name without the package: `AllowanceService/GetAllowance`.
+    pub fn name(&self) -> &'static str {
+        self.path.strip_prefix("/frikort.v1.").unwrap_or(self.path)
+    }
+}
+
+/// What has this path; `None` where the table does not name it.
+pub(crate) fn method(path: &str) -> Option<&'static Method> {
     let is = |method: &&Method| match method.path.ends_with('/') {
         true => path.starts_with(method.path),
         false => path == method.path,
     };
-    METHODS.iter().find(is).map(|method| method.who)
+    METHODS.iter().find(is)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn who(path: &str) -> Option<Who> {
+        method(path).map(|method| method.who)
+    }
 
     #[test]
     fn what_is_not_named_is_nobodys() {

@@ -13,6 +13,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 /// The migration that makes the roles and hands everything over.
 const ROLES: i64 = 5;
 
+/// Months of the access log that have a table of their own before they begin.
+const MONTHS_AHEAD: i32 = 24;
+
 /// The database is for our roles only. These rights are in no dump and in no copy of a database, so
 /// they are looked at each time, by whoever may give them.
 const DATABASE_RIGHTS: &str = "
@@ -48,6 +51,7 @@ pub async fn migrate(pool: &PgPool, partitions: i32) -> Result<(), StoreError> {
     become_owner(&mut connection).await?;
     run(&mut connection, None).await?;
     add_partitions(&mut connection, partitions).await?;
+    add_months(&mut connection).await?;
     Ok(connection.close().await?)
 }
 
@@ -73,6 +77,17 @@ async fn become_owner(connection: &mut PgConnection) -> Result<(), StoreError> {
         // The server has quoted it.
         connection.execute(AssertSqlSafe(format!("SET ROLE {owner}"))).await?;
     }
+    Ok(())
+}
+
+/// Makes the access log's tables for the months to come.
+async fn add_months(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query!(
+        "SELECT access.add_months(current_date, (current_date + make_interval(months => $1))::date)",
+        MONTHS_AHEAD
+    )
+    .fetch_one(connection)
+    .await?;
     Ok(())
 }
 

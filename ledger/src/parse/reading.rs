@@ -61,7 +61,11 @@ pub(crate) fn reading(request: ReadEventsRequest, partitions: &[i32]) -> Result<
     faults.finish(Some(Reading { named, partition, span, types, follow }))
 }
 
-fn instant(faults: &mut Faults, field: &str, time: Option<Timestamp>) -> Option<OffsetDateTime> {
+pub(super) fn instant(
+    faults: &mut Faults,
+    field: &str,
+    time: Option<Timestamp>,
+) -> Option<OffsetDateTime> {
     let read = frikort_proto::instant(time?);
     if read.is_none() {
         faults

@@ -2,6 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
+use frikort_access::Caller as Who;
 use frikort_domain::{Amount, Command, PaymentKey};
 use frikort_proto::{
     error::Failure,
@@ -45,8 +46,9 @@ impl PaymentService for Payments {
         let request = request.into_inner();
         let validate_only = request.validate_only;
         let acting = caller.acting(parse::report(request, self.ledger.today())?)?;
+        let who = acting.looking.who.clone();
         let recorded = self.decide(acting, validate_only).await?;
-        Ok(Response::new(recorded.report_response()?))
+        Ok(Response::new(recorded.report_response(&who)?))
     }
 
     type ReportPaymentsStream =
@@ -70,8 +72,9 @@ impl PaymentService for Payments {
         let request = request.into_inner();
         let validate_only = request.validate_only;
         let acting = caller.acting(parse::correct(request, self.ledger.today())?)?;
+        let who = acting.looking.who.clone();
         let recorded = self.decide(acting, validate_only).await?;
-        let (payment, allowance) = recorded.payment()?;
+        let (payment, allowance) = recorded.payment(&who)?;
         Ok(Response::new(CorrectPaymentResponse {
             payment: Some(payment),
             allowance: Some(allowance),
@@ -88,8 +91,9 @@ impl PaymentService for Payments {
         let request = request.into_inner();
         let validate_only = request.validate_only;
         let acting = caller.acting(parse::cancel(request)?)?;
+        let who = acting.looking.who.clone();
         let recorded = self.decide(acting, validate_only).await?;
-        let (payment, allowance) = recorded.payment()?;
+        let (payment, allowance) = recorded.payment(&who)?;
         Ok(Response::new(CancelPaymentResponse {
             payment: Some(payment),
             allowance: Some(allowance),
@@ -134,17 +138,19 @@ pub(super) struct Recorded {
 }
 
 impl Recorded {
-    fn payment(&self) -> Result<(v1::Payment, v1::Allowance), Failure> {
+    /// The payment, and the allowance as far as the caller sees it (W1).
+    fn payment(&self, who: &Who) -> Result<(v1::Payment, v1::Allowance), Failure> {
         let Told { person, answer, .. } = &self.told;
         let Body::Payment(outcome) = &answer.body else { return Err(internal()) };
         let payment = render::payment(*person, &self.key, self.amount, outcome, answer.position);
-        Ok((payment, render::allowance(*person, &outcome.year)))
+        let allowance = render::allowance(*person, &outcome.year);
+        Ok((payment, if who.sees_totals() { allowance } else { allowance.balance() }))
     }
 
-    pub(super) fn report_response(&self) -> Result<ReportPaymentResponse, Failure> {
+    pub(super) fn report_response(&self, who: &Who) -> Result<ReportPaymentResponse, Failure> {
         let Body::Payment(outcome) = &self.told.answer.body else { return Err(internal()) };
         let twin = outcome.possible_duplicate;
-        let (payment, allowance) = self.payment()?;
+        let (payment, allowance) = self.payment(who)?;
         Ok(ReportPaymentResponse {
             payment: Some(payment),
             allowance: Some(allowance),

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     fail::internal,
-    ledger::{Caller, Ledger},
+    ledger::{By, Ledger},
     parse, render,
     sequencer::{Ask, Body},
 };
@@ -23,7 +23,7 @@ impl PolicyService for Policies {
         &self,
         request: Request<SetAnnualLimitRequest>,
     ) -> Result<Response<SetAnnualLimitResponse>, Status> {
-        let by = Caller::of(&request)?.operator();
+        let by = By::of(&request)?;
         let request = request.into_inner();
         let validate_only = request.validate_only;
         let entry = parse::limit(request)?;
@@ -46,7 +46,7 @@ impl PolicyService for Policies {
         &self,
         request: Request<ListAnnualLimitsRequest>,
     ) -> Result<Response<ListAnnualLimitsResponse>, Status> {
-        let by = Caller::of(&request)?.operator();
+        let by = By::of(&request)?;
         // Every partition holds the same schedule.
         let first = self.0.partitions().first().copied().ok_or_else(internal)?;
         let answer = self.0.ask(first, Ask::Limits, false, by).await?;

@@ -3,6 +3,8 @@
 //! A call about something recorded just now waits for the checkpoint that reaches it. What must stay
 //! out: how a proof is made.
 
+use frikort_access::{Caller, Role};
+use frikort_domain::{Event, Record};
 use frikort_process::serve::deadline;
 use frikort_proof::Hash;
 use frikort_proto::{
@@ -91,6 +93,7 @@ pub(super) async fn receipt(
     ledger: &Ledger,
     request: Request<GetReceiptRequest>,
 ) -> Result<GetReceiptResponse, Failure> {
+    let who = frikort_access::caller(request.extensions())?.clone();
     let (deadline, request) = (deadline(request.metadata()), request.into_inner());
     let mut faults = Faults::default();
     let log = log(ledger, &mut faults, request.partition);
@@ -99,7 +102,25 @@ pub(super) async fn receipt(
     let signed = reaching(ledger, log, ("position", position), deadline).await?;
     let receipt = log.receipt(position, &signed).await;
     let receipt = receipt.map_err(|error| unproved(ledger, error))?;
+    if who.role == Role::Employer && !is_own(&who, &receipt.record) {
+        let message = "the record is not a payment of the caller's employers alone";
+        return Err(Failure::new(ErrorReason::NotAllowed, message).with("field", "position"));
+    }
     Ok(GetReceiptResponse { receipt: receipt.to_string() })
+}
+
+/// Whether a record is what one of the caller's employers did, and names no payment of another one:
+/// a cancellation may have freed allowance for that (W1).
+fn is_own(who: &Caller, record: &[u8]) -> bool {
+    let read = std::str::from_utf8(record).ok().and_then(|line| Record::decode(line).ok());
+    let (employer, outcome) = match read.map(|record| record.event) {
+        Some(Event::PaymentReported(payment, outcome)) => (payment.employer_cvr, outcome),
+        Some(Event::PaymentCorrected(payment, outcome)) => (payment.employer_cvr, outcome),
+        Some(Event::PaymentCancelled(payment, outcome)) => (payment.employer_cvr, outcome),
+        _ => return false,
+    };
+    let own = |cvr| who.acts_for_employer(cvr, "position").is_ok();
+    own(employer) && outcome.changed.iter().all(|change| own(change.employer_cvr))
 }
 
 /// A checkpoint that reaches the position in a field; of one where nothing is recorded, it says so.

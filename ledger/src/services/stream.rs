@@ -10,6 +10,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use frikort_access::{Looking, NOBODY};
 use frikort_domain::{Amount, Command, FrikortTag, PaymentKey};
 use frikort_proto::{
     error::{Failure, Faults},
@@ -35,7 +36,7 @@ use tonic::{Status, Streaming};
 use super::payment::{Recorded, subject};
 use crate::{
     fail::internal,
-    ledger::{Acting, By, Caller, Ledger, Told},
+    ledger::{Acting, By, Caller, Ledger, Told, only_looked},
     parse::{self, Parsed},
     pay_run::{Content, count_result, count_sent, is_token},
     plan::Plan,
@@ -70,10 +71,14 @@ pub(super) fn report_payments(
     items: Streaming<ReportPaymentsRequest>,
 ) -> impl Stream<Item = Result<ReportPaymentsResponse, Status>> + Send {
     let (results, pending) = mpsc::channel::<Pending>(WINDOW);
+    let (by, looked) = (caller.looking.clone(), ledger.clone());
     let reporting = Reporting { ledger, caller, results, patience: None };
     tokio::spawn(reporting.take_in(runs, items));
     let mut totals = RunTotals::default();
-    let results = ReceiverStream::new(pending).then(Pending::result);
+    // Several at a time, so that those that are noted share a commit.
+    let results = ReceiverStream::new(pending)
+        .map(move |pending| pending.result(looked.clone(), by.clone()))
+        .buffered(CHUNK);
     results.zip(stream::iter(0_i64..)).map(move |(result, index)| {
         let mut result = result?;
         count_result(&mut totals, &mut result);
@@ -88,6 +93,7 @@ enum Pending {
         person: Person,
         key: PaymentKey,
         amount: Amount,
+        validate_only: bool,
         reply: oneshot::Receiver<Reply>,
     },
     Planned(Box<Recorded>),
@@ -98,16 +104,22 @@ enum Pending {
 }
 
 impl Pending {
-    async fn result(self) -> Result<Became, Status> {
+    async fn result(self, ledger: Arc<Ledger>, by: Looking) -> Result<Became, Status> {
         let result = match self {
             Self::Refused(failure) => Err(failure),
-            Self::Asked { person, key, amount, reply } => {
+            Self::Asked { person, key, amount, validate_only, reply } => {
                 let reply = reply.await.unwrap_or(Err(Refused::Internal));
-                reply.map_err(Failure::from).and_then(|answer| {
-                    Recorded { told: Told::new(&person, answer), key, amount }.report_response()
+                let outcome = reply.map_err(Failure::from);
+                let noted = match only_looked(validate_only, outcome.as_ref()) {
+                    true => ledger.look(&by, Some(person.id)).await,
+                    false => Ok(()),
+                };
+                noted.and(outcome).and_then(|answer| {
+                    let recorded = Recorded { told: Told::new(&person, answer), key, amount };
+                    recorded.report_response(&by.who)
                 })
             }
-            Self::Planned(recorded) => recorded.report_response(),
+            Self::Planned(recorded) => recorded.report_response(&by.who),
             Self::Totals(totals) => return Ok(Became::Totals(totals)),
             Self::Broken(status) => return Err(status),
         };
@@ -278,7 +290,7 @@ impl Reporting {
     async fn plan(&self, items: impl Stream<Item = Item> + Unpin) -> Result<RunTotals, End> {
         let mut totals = RunTotals::default();
         let mut content = Content::new(self.ledger.register.text_tag());
-        let mut plan = Plan::new(self.ledger.clone(), self.caller.clone().operator());
+        let mut plan = Plan::new(self.ledger.clone(), self.caller.clone().asking());
         let mut chunks = items.ready_chunks(PLAN_CHUNK);
         while let Some(chunk) = self.next(&mut chunks).await? {
             let (items, mut broken) = sound_part(chunk, true);
@@ -312,6 +324,8 @@ impl Reporting {
             .collect();
         let persons = lines.iter().flatten().filter_map(|(_, found)| Some(&found.as_ref()?.0));
         plan.load(persons).await?;
+        let looked = lines.iter().flatten().map(|(_, found)| found.as_ref());
+        self.note(looked).await?;
         for line in lines {
             let pending = match line {
                 Err(failure) => Pending::Refused(failure),
@@ -339,6 +353,9 @@ impl Reporting {
     /// Looks up a chunk's persons with one query, and asks for each item in order.
     async fn ask_all(&self, items: Vec<Result<(Acting, bool), Failure>>) -> Result<(), End> {
         let found = self.find(items.iter().flatten().map(|(acting, _)| &acting.parsed)).await;
+        if let Ok(found) = &found {
+            self.note(found.iter().map(Option::as_ref).filter(Option::is_none)).await?;
+        }
         let mut found = found.map(Vec::into_iter);
         for item in items {
             let pending = match (item, &mut found) {
@@ -360,7 +377,7 @@ impl Reporting {
     }
 
     async fn ask_one(&self, acting: Acting, found: Found, validate_only: bool) -> Pending {
-        let Acting { parsed: Parsed { mut command, .. }, by } = acting;
+        let Acting { parsed: Parsed { mut command, .. }, by, .. } = acting;
         let Some((key, amount)) = subject(&command) else { return Pending::Refused(internal()) };
         let Some((person, frikort)) = found else { return self.unknown(&command) };
         command.name_frikort(frikort);
@@ -372,7 +389,7 @@ impl Reporting {
         let ask = Ask::Command(person.id, command);
         let By { actor, trace_id } = by;
         handle.hand_in(Question { ask, validate_only, actor, trace_id, reply: reply_to }).await;
-        Pending::Asked { person, key, amount, reply }
+        Pending::Asked { person, key, amount, validate_only, reply }
     }
 
     /// Somebody who is in nobody's register.
@@ -384,6 +401,16 @@ impl Reporting {
         let named: Vec<_> = lines.map(|parsed| &parsed.named).collect();
         let found = self.ledger.register.find_named(&named).await;
         found.map_err(|error| self.ledger.read_failed(error))
+    }
+
+    /// Notes a chunk's look-ups, of somebody or of nobody (W4).
+    async fn note<'a>(
+        &self,
+        found: impl Iterator<Item = Option<&'a (Person, Option<FrikortTag>)>>,
+    ) -> Result<(), Failure> {
+        let id = |found: Option<&(Person, _)>| found.map_or(NOBODY, |(person, _)| person.id);
+        let persons = found.map(id).collect();
+        self.ledger.lookups.note(&self.caller.looking, String::new(), persons).await
     }
 
     /// What comes next, unless the process stops.

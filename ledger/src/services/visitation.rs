@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use frikort_access::Looking;
 use frikort_domain::{Command, Cpr, FrikortTag, NumberTag, PersonId};
 use frikort_proto::{
     error::Failure,
@@ -161,7 +162,7 @@ impl VisitationService for Visitations {
     ) -> Result<Response<GetCardResponse>, Status> {
         let caller = Caller::of(&request)?;
         let named = parse::person(request.into_inner().person)?;
-        let who = caller.who.clone();
+        let who = caller.looking.who.clone();
         let (person, told) = self.0.card(&named, caller).await?;
         let Body::Case(card, decisions) = &told.answer.body else { return Err(internal().into()) };
         // W2, W3: whom another municipality answers for is nobody here.
@@ -217,12 +218,12 @@ impl Visitations {
     /// A grant finds the person, or enters a new one in the register. Entering alone grants
     /// nothing: somebody without events is somebody without a card.
     async fn grant(&self, acting: Acting<Grant>, validate_only: bool) -> Result<Told, Failure> {
-        let Acting { parsed: Parsed { named, command: grant }, by } = acting;
+        let Acting { parsed: Parsed { named, command: grant }, by, looking } = acting;
         let as_first = |cpr: &Cpr| {
             let born = cpr.birth_date().ok_or_else(internal)?;
             Ok(grant.clone().finish(FrikortTag([0; 16]), born))
         };
-        let person = match self.find_or_enter(&named, as_first, validate_only).await? {
+        let person = match self.find_or_enter(&looking, &named, as_first, validate_only).await? {
             Entered::Person(person) => person,
             Entered::WouldBe(answer) => return Ok(Told::nobody(answer)),
         };
@@ -235,9 +236,9 @@ impl Visitations {
 
     /// A rejection finds the person, or enters a new one, as a grant does.
     async fn reject(&self, acting: Acting, validate_only: bool) -> Result<Told, Failure> {
-        let Acting { parsed: Parsed { named, command }, by } = acting;
+        let Acting { parsed: Parsed { named, command }, by, looking } = acting;
         let as_first = |_: &Cpr| Ok(command.clone());
-        let person = match self.find_or_enter(&named, as_first, validate_only).await? {
+        let person = match self.find_or_enter(&looking, &named, as_first, validate_only).await? {
             Entered::Person(person) => person,
             Entered::WouldBe(answer) => return Ok(Told::nobody(answer)),
         };
@@ -250,11 +251,12 @@ impl Visitations {
     /// without events would be refused, or is only tried.
     async fn find_or_enter(
         &self,
+        looking: &Looking,
         named: &Named,
         as_first: impl FnOnce(&Cpr) -> Result<Command, Failure>,
         validate_only: bool,
     ) -> Result<Entered, Failure> {
-        if let Some((person, _)) = self.0.find(named).await? {
+        if let Some((person, _)) = self.find(looking, named).await? {
             return Ok(Entered::Person(person));
         }
         let Who::Cpr(cpr) = &named.who else {
@@ -272,8 +274,8 @@ impl Visitations {
     }
 
     async fn reissue(&self, acting: Acting<Reissue>, validate_only: bool) -> Result<Told, Failure> {
-        let Acting { parsed: Parsed { named, command: reissue }, by } = acting;
-        let Some((person, frikort)) = self.0.find(&named).await? else {
+        let Acting { parsed: Parsed { named, command: reissue }, by, looking } = acting;
+        let Some((person, frikort)) = self.find(&looking, &named).await? else {
             let of_nobody = reissue.finish(None, FrikortTag([0; 16]));
             return Ok(Told::nobody(self.0.decide_unknown(&of_nobody)?));
         };
@@ -290,8 +292,8 @@ impl Visitations {
         acting: Acting<NewNumber>,
         validate_only: bool,
     ) -> Result<Told, Failure> {
-        let Acting { parsed: Parsed { named, command: change }, by } = acting;
-        let Some((person, frikort)) = self.0.find(&named).await? else {
+        let Acting { parsed: Parsed { named, command: change }, by, looking } = acting;
+        let Some((person, frikort)) = self.find(&looking, &named).await? else {
             let of_nobody = change.finish(None, NumberTag([0; 16]));
             return Ok(Told::nobody(self.0.decide_unknown(&of_nobody)?));
         };
@@ -313,6 +315,17 @@ impl Visitations {
             check(holder.map_err(|error| self.0.read_failed(error))?)?;
         }
         Ok(Told::new(&person, answer))
+    }
+
+    /// The person named; noted as a look-up, whatever comes of it: what is decided here is seldom.
+    async fn find(
+        &self,
+        looking: &Looking,
+        named: &Named,
+    ) -> Result<Option<(Person, Option<FrikortTag>)>, Failure> {
+        let found = self.0.find(named).await?;
+        self.0.look(looking, found.as_ref().map(|(person, _)| person.id)).await?;
+        Ok(found)
     }
 
     async fn birth_date(&self, named: &Named, id: PersonId) -> Result<Date, Failure> {

@@ -4,8 +4,10 @@
 
 mod command;
 mod connections;
+mod log;
 mod roles;
 mod scopes;
+mod sight;
 
 use frikort_tests::{
     client::Ledger,
@@ -14,7 +16,7 @@ use frikort_tests::{
     process::{Kind, Service},
 };
 use tempfile::TempDir;
-use tonic::transport::Channel;
+use tonic::{Request, transport::Channel};
 
 /// Everybody who is known to the services of these tests.
 const CALLERS: &str = r#"
@@ -23,6 +25,12 @@ const CALLERS: &str = r#"
     role = "employer"
     cvr_numbers = ["13748136", "29189706"]
     certificate_san = "employer.test"
+
+    [[caller]]
+    name = "Konkurrenten"
+    role = "employer"
+    cvr_numbers = ["25048482"]
+    certificate_san = "rival.test"
 
     [[caller]]
     name = "Kommunen"
@@ -57,6 +65,15 @@ const CALLERS: &str = r#"
     certificate_san = "operator.test"
 "#;
 
+/// The municipality of the caller `municipality`.
+const TOWN: &str = "101";
+
+/// A request that says what it is for.
+fn purpose<T>(mut request: Request<T>, purpose: &'static str) -> Request<T> {
+    request.metadata_mut().insert(frikort_access::PURPOSE, purpose.parse().unwrap());
+    request
+}
+
 /// One ledger and one projector with TLS.
 struct Secured {
     ledger: Service,
@@ -64,6 +81,7 @@ struct Secured {
     database: Database,
     authority: Authority,
     dir: TempDir,
+    settings: Vec<(&'static str, String)>,
 }
 
 impl Secured {
@@ -75,7 +93,7 @@ impl Secured {
         let start = |kind| Service::start_with(kind, &database, dir.path(), settings.clone());
         let (ledger, projector) =
             (start(Kind::Ledger).await.unwrap(), start(Kind::Projector).await.unwrap());
-        Self { ledger, projector, database, authority, dir }
+        Self { ledger, projector, database, authority, dir, settings }
     }
 
     /// A connection that shows this certificate.

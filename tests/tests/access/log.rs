@@ -1,0 +1,251 @@
+//! The access log (W4): an entry a look-up, before the answer; no entry, no answer.
+
+use std::time::Duration;
+
+use frikort_proto::{
+    error::Failure,
+    v1::{
+        BatchGetAllowancesRequest, ErrorReason, GetAllowanceRequest, GetCardRequest,
+        GetStatementRequest, ListLookupsRequest, ListPaymentsRequest, Lookup, ReadEventsRequest,
+        ReportPaymentsRequest, RunOptions, access_log_service_client::AccessLogServiceClient,
+        allowance_service_client::AllowanceServiceClient,
+        overview_service_client::OverviewServiceClient,
+    },
+};
+use frikort_tests::{
+    client::{CVR, by_cpr, new_cpr, report},
+    process::{Kind, Service},
+};
+use futures::{StreamExt, stream};
+use sqlx::PgPool;
+use tonic::{Request, transport::Channel};
+
+use crate::{Secured, purpose};
+
+/// An entry: caller, role, purpose, method, what was asked, whether somebody was found.
+type Entry = (String, String, String, String, String, bool);
+
+/// All entries, in the order in which they were noted.
+async fn entries(pool: &PgPool) -> Vec<Entry> {
+    sqlx::query_as(
+        "SELECT caller, role, purpose, method, asked,
+                person_id <> '00000000-0000-0000-0000-000000000000'
+         FROM access.entry ORDER BY at, lookup_id",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap()
+}
+
+async fn count(pool: &PgPool) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM access.entry").fetch_one(pool).await.unwrap()
+}
+
+async fn channel(secured: &Secured, service: &Service, name: &str) -> Channel {
+    let shown = secured.authority.sign(&format!("{name}.test")).unwrap();
+    secured.connect(service, Some(&shown)).await.unwrap()
+}
+
+fn allowance(cpr: &str) -> GetAllowanceRequest {
+    GetAllowanceRequest { person: by_cpr(cpr), year: 2022, ..GetAllowanceRequest::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w4_every_way_to_look_somebody_up_is_noted_and_what_is_recorded_is_not() {
+    let secured = Secured::start().await;
+    let pool = secured.database.pool().await.unwrap();
+    let (cpr, nobody) = (new_cpr(), new_cpr());
+    secured.as_caller("operator").await.set_limit(2022, 20_000).await.unwrap();
+    let mut municipality = secured.as_caller("municipality").await;
+    let mut employer = secured.as_caller("employer").await;
+    // Of nobody: noted as well.
+    let card = |cpr: &str| GetCardRequest { person: by_cpr(cpr) };
+    municipality.visitations.get_card(card(&nobody)).await.unwrap_err();
+    employer.payments.report_payment(report(&nobody, "1", 1_000)).await.unwrap_err();
+    municipality.grant(&cpr).await.unwrap();
+    let before = count(&pool).await;
+    assert_eq!(before, 3, "{:?}", entries(&pool).await);
+    let recorded = employer.payments.report_payment(report(&cpr, "1", 1_000)).await.unwrap();
+    let position = recorded.into_inner().position.unwrap().position;
+    assert_eq!(count(&pool).await, before, "what is recorded tells of itself");
+
+    let method = |service: &str, method: &str| format!("{service}/{method}");
+    let mut expected: Vec<Entry> = Vec::new();
+    let mut expect = |who: (&str, &str), purpose: &str, method: String, asked: &str, found| {
+        let [caller, role, purpose, asked] = [who.0, who.1, purpose, asked].map(str::to_owned);
+        expected.push((caller, role, purpose, method, asked, found));
+    };
+    let (bureau, town) = (("Lønbureauet", "employer"), ("Kommunen", "municipality"));
+    // Repeated, and tried.
+    employer.payments.report_payment(report(&cpr, "1", 1_000)).await.unwrap();
+    expect(bureau, "PAYROLL", method("PaymentService", "ReportPayment"), "", true);
+    let tried =
+        frikort_proto::v1::ReportPaymentRequest { validate_only: true, ..report(&cpr, "2", 1_000) };
+    employer.payments.report_payment(tried).await.unwrap();
+    expect(bureau, "PAYROLL", method("PaymentService", "ReportPayment"), "", true);
+    // A run that is planned; of the persons of its lines, each time.
+    let options = RunOptions { validate_only: true, ..RunOptions::default() };
+    let run = ReportPaymentsRequest { run: Some(options), ..ReportPaymentsRequest::default() };
+    let line = |cpr: &str| ReportPaymentsRequest {
+        payment: Some(report(cpr, "3", 1_000)),
+        ..ReportPaymentsRequest::default()
+    };
+    let lines = stream::iter([run, line(&cpr), line(&nobody)]);
+    let results = employer.payments.report_payments(lines).await.unwrap().into_inner();
+    assert_eq!(results.count().await, 3);
+    expect(bureau, "PAYROLL", method("PaymentService", "ReportPayments"), "", true);
+    expect(bureau, "PAYROLL", method("PaymentService", "ReportPayments"), "", false);
+    municipality.visitations.get_card(card(&cpr)).await.unwrap();
+    expect(town, "VISITATION", method("VisitationService", "GetCard"), "", true);
+    let events = ReadEventsRequest { person: by_cpr(&cpr), ..ReadEventsRequest::default() };
+    secured.as_caller("auditor").await.audits.read_events(events).await.unwrap();
+    expect(("revisor", "auditor"), "AUDIT", method("AuditService", "ReadEvents"), "", true);
+
+    let benefit = channel(&secured, &secured.projector, "benefit").await;
+    let mut benefit = AllowanceServiceClient::new(benefit);
+    let mut question = allowance(&cpr);
+    question.min_position = position;
+    benefit.get_allowance(purpose(Request::new(question), "KONTANTHJAELP")).await.unwrap();
+    let office = ("Ydelse", "benefit");
+    let get = method("AllowanceService", "GetAllowance");
+    expect(office, "KONTANTHJAELP", get, "year 2022", true);
+    let many = BatchGetAllowancesRequest {
+        persons: [&cpr, &nobody].map(|cpr| by_cpr(cpr).unwrap()).to_vec(),
+        year: 2022,
+        ..BatchGetAllowancesRequest::default()
+    };
+    benefit.batch_get_allowances(purpose(Request::new(many), "X")).await.unwrap();
+    let batch = method("AllowanceService", "BatchGetAllowances");
+    expect(office, "X", batch.clone(), "year 2022", true);
+    expect(office, "X", batch, "year 2022", false);
+    let past = frikort_proto::v1::AsOf {
+        known_at: Some(frikort_proto::v1::as_of::KnownAt::KnownPosition(position)),
+        paid_through: None,
+    };
+    let statement = GetStatementRequest {
+        person: by_cpr(&cpr),
+        as_of: Some(past),
+        ..GetStatementRequest::default()
+    };
+    benefit.get_statement(purpose(Request::new(statement), "X")).await.unwrap();
+    let asked = format!("all years, known at position {position}");
+    expect(office, "X", method("AllowanceService", "GetStatement"), &asked, true);
+    let employer = channel(&secured, &secured.projector, "employer").await;
+    let list =
+        ListPaymentsRequest { employer_cvr: CVR.to_owned(), ..ListPaymentsRequest::default() };
+    OverviewServiceClient::new(employer).list_payments(list).await.unwrap();
+    expect(bureau, "PAYROLL", method("OverviewService", "ListPayments"), "list", true);
+    let told = entries(&pool).await.split_off(usize::try_from(before).unwrap());
+    assert_eq!(told, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w4_an_auditor_reads_all_of_it_and_a_citizen_when_and_what_for() {
+    let secured = Secured::start().await;
+    let pool = secured.database.pool().await.unwrap();
+    let (cpr, other) = (new_cpr(), new_cpr());
+    secured.as_caller("operator").await.set_limit(2022, 20_000).await.unwrap();
+    let mut municipality = secured.as_caller("municipality").await;
+    municipality.grant(&cpr).await.unwrap();
+    municipality.grant(&other).await.unwrap();
+    let tax = channel(&secured, &secured.projector, "tax").await;
+    let mut tax = AllowanceServiceClient::new(tax);
+    for cpr in [&cpr, &other, &cpr] {
+        let mut question = allowance(cpr);
+        question.min_position = 3;
+        tax.get_allowance(purpose(Request::new(question), "AARSOPGOERELSE")).await.unwrap();
+    }
+    let read = async |name: &str, person: Option<&String>| -> Result<Vec<Lookup>, Failure> {
+        let channel = channel(&secured, &secured.ledger, name).await;
+        let person = person.and_then(|cpr| by_cpr(cpr));
+        let request = ListLookupsRequest { person, ..ListLookupsRequest::default() };
+        let answer = AccessLogServiceClient::new(channel).list_lookups(request).await;
+        let answer = answer.map_err(|status| Failure::from_status(&status).unwrap())?;
+        let answers: Vec<_> = answer.into_inner().collect().await;
+        Ok(answers.into_iter().map(|answer| answer.unwrap().lookup.unwrap()).collect())
+    };
+    let all = read("auditor", None).await.unwrap();
+    assert_eq!(i64::try_from(all.len()).unwrap(), count(&pool).await);
+    let by_tax: Vec<_> = all.iter().filter(|lookup| lookup.caller == "Skat").collect();
+    assert_eq!(by_tax.len(), 3);
+    assert_eq!(by_tax[0].person_id, by_tax[2].person_id);
+    assert_eq!(by_tax[0].method, "AllowanceService/GetAllowance");
+    assert_eq!(by_tax[0].asked, "year 2022");
+    // The grant, and twice the tax system; who it was is not told.
+    let citizen = read("municipality", Some(&cpr)).await.unwrap();
+    let purposes: Vec<_> = citizen.iter().map(|lookup| lookup.purpose.as_str()).collect();
+    assert_eq!(purposes, ["VISITATION", "AARSOPGOERELSE", "AARSOPGOERELSE"]);
+    assert!(citizen.iter().all(|l| l.caller.is_empty() && l.person_id.is_empty()));
+    // That was a look-up as well.
+    assert_eq!(read("municipality", Some(&cpr)).await.unwrap().len(), 4);
+    assert_eq!(read("neighbour", Some(&cpr)).await.unwrap_err().reason, ErrorReason::NoCard);
+    assert_eq!(read("municipality", None).await.unwrap_err().reason, ErrorReason::InvalidField);
+    assert_eq!(read("tax", Some(&cpr)).await.unwrap_err().reason, ErrorReason::NotAllowed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w4_as_many_entries_as_answers_under_load_and_across_kill_9_and_none_without() {
+    const QUESTIONS: usize = 4_000;
+    let mut secured = Secured::start().await;
+    let pool = secured.database.pool().await.unwrap();
+    let cpr = new_cpr();
+    secured.as_caller("operator").await.set_limit(2022, 20_000).await.unwrap();
+    secured.as_caller("municipality").await.grant(&cpr).await.unwrap();
+    let ask = async |secured: &Secured, of: usize| -> i64 {
+        let client = channel(secured, &secured.projector, "tax").await;
+        let client = AllowanceServiceClient::new(client);
+        let asked =
+            stream::iter(0..of).map(|_| {
+                let (mut client, mut question) = (client.clone(), allowance(&cpr));
+                question.min_position = 2;
+                async move {
+                    client.get_allowance(purpose(Request::new(question), "LOAD")).await.is_ok()
+                }
+            });
+        let answers: Vec<bool> = asked.buffer_unordered(64).collect().await;
+        i64::try_from(answers.into_iter().filter(|answered| *answered).count()).unwrap()
+    };
+    let noted = "SELECT count(*) FROM access.entry WHERE purpose = 'LOAD'";
+    let noted = async || sqlx::query_scalar::<_, i64>(noted).fetch_one(&pool).await.unwrap();
+    let answered = ask(&secured, QUESTIONS).await;
+    assert_eq!(answered, i64::try_from(QUESTIONS).unwrap());
+    assert_eq!(noted().await, answered);
+
+    // Killed in the midst: what was answered is noted; what was under way may be, unanswered.
+    let (killed, answered_before) = tokio::join!(
+        async {
+            while noted().await < answered + 500 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            secured.projector.kill()
+        },
+        ask(&secured, QUESTIONS)
+    );
+    killed.unwrap();
+    let (answered, noted_now) = (answered + answered_before, noted().await);
+    assert!(answered_before < i64::try_from(QUESTIONS).unwrap(), "it was to be killed meanwhile");
+    assert!((answered..=answered + 64).contains(&noted_now), "{answered}, {noted_now}");
+
+    // A log that cannot be written to: no answer, and payments go on.
+    let settings = secured.settings.clone();
+    secured.projector =
+        Service::start_with(Kind::Projector, &secured.database, secured.dir.path(), settings)
+            .await
+            .unwrap();
+    sqlx::query("REVOKE INSERT ON access.lookup FROM frikort_projector")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let client = channel(&secured, &secured.projector, "tax").await;
+    let refused = AllowanceServiceClient::new(client)
+        .get_allowance(purpose(Request::new(allowance(&cpr)), "LOAD"))
+        .await
+        .unwrap_err();
+    let refused = Failure::from_status(&refused).unwrap();
+    assert_eq!(refused.reason, ErrorReason::StoreUnavailable);
+    assert!(refused.message.contains("cannot be noted"), "{}", refused.message);
+    let mut employer = secured.as_caller("employer").await;
+    employer.payments.report_payment(report(&cpr, "1", 1_000)).await.unwrap();
+    sqlx::query("GRANT INSERT ON access.lookup TO frikort_projector").execute(&pool).await.unwrap();
+    assert_eq!(ask(&secured, 10).await, 10);
+}
