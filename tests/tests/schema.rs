@@ -14,7 +14,7 @@ use std::{
 use frikort_tests::database::Database;
 
 /// Our schemas.
-const OURS: &str = "('ledger', 'register', 'projection')";
+const OURS: &str = "('ledger', 'register', 'projection', 'access')";
 
 /// Where the schema comes from.
 const MIGRATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ledger/event-store/migrations");
@@ -111,7 +111,7 @@ async fn every_constraint_has_a_name_of_ours() {
           FROM pg_constraint AS k
           JOIN pg_class AS t ON t.oid = k.conrelid
           JOIN pg_namespace AS n ON n.oid = k.connamespace
-         WHERE n.nspname IN $ours AND k.contype IN ('c', 'u', 'p', 'f', 'x')
+         WHERE n.nspname IN $ours AND NOT t.relispartition AND k.contype IN ('c', 'u', 'p', 'f', 'x')
          ORDER BY 1";
     let expected: Vec<&str> = CONSTRAINTS.lines().collect();
     let found = rows(&database, constraints).await;
@@ -184,8 +184,14 @@ async fn functions_that_touch_tables_take_the_partition_first() {
           FROM pg_proc AS f JOIN pg_namespace AS n ON n.oid = f.pronamespace
          WHERE n.nspname IN $ours ORDER BY 1";
     // Neither the trigger nor the version touches a table.
-    let expected =
-        ["ledger.append p_partition integer", "ledger.refuse_change", "ledger.schema_version"];
+    let expected = [
+        // The access log is of both services and of no partition.
+        "access.add_months p_from date",
+        "access.refuse_change",
+        "ledger.append p_partition integer",
+        "ledger.refuse_change",
+        "ledger.schema_version",
+    ];
     assert_eq!(rows(&database, functions).await, expected);
 }
 
@@ -197,12 +203,19 @@ async fn no_trigger_is_there_but_the_one_that_refuses() {
           FROM pg_trigger AS g
           JOIN pg_class AS t ON t.oid = g.tgrelid
           JOIN pg_namespace AS n ON n.oid = t.relnamespace
-         WHERE n.nspname IN $ours AND NOT g.tgisinternal
+         WHERE n.nspname IN $ours AND NOT t.relispartition AND NOT g.tgisinternal
          ORDER BY 1";
     let expected = [
+        "access.lookup: lookup_append_only",
         "ledger.checkpoint: checkpoint_append_only",
         "ledger.event: event_append_only",
         "ledger.tile: tile_append_only",
     ];
     assert_eq!(rows(&database, triggers).await, expected);
+    // Every month of the access log has its own, and there are months to come.
+    let months = "
+        SELECT count(*) FILTER (WHERE g.tgname = 'lookup_append_only')::text || ' of ' || count(*)
+          FROM pg_class AS t LEFT JOIN pg_trigger AS g ON g.tgrelid = t.oid
+         WHERE t.relispartition AND t.relkind = 'r'";
+    assert_eq!(rows(&database, months).await, ["26 of 26"]);
 }

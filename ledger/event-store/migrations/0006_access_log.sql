@@ -39,15 +39,14 @@ BEGIN
 END
 $$;
 
+-- A trigger for statements is each table's own: every month has one besides.
 CREATE TRIGGER lookup_append_only
-    BEFORE UPDATE OR DELETE ON access.lookup
-    FOR EACH ROW EXECUTE FUNCTION access.refuse_change();
-CREATE TRIGGER lookup_kept
-    BEFORE TRUNCATE ON access.lookup
+    BEFORE UPDATE OR DELETE OR TRUNCATE ON access.lookup
     FOR EACH STATEMENT EXECUTE FUNCTION access.refuse_change();
 
 CREATE TABLE access.lookup_later PARTITION OF access.lookup DEFAULT;
-CREATE TRIGGER lookup_kept BEFORE TRUNCATE ON access.lookup_later
+CREATE TRIGGER lookup_append_only
+    BEFORE UPDATE OR DELETE OR TRUNCATE ON access.lookup_later
     FOR EACH STATEMENT EXECUTE FUNCTION access.refuse_change();
 
 -- Makes the months from p_from to p_until that are not there; none of which there are look-ups in the
@@ -71,7 +70,7 @@ BEGIN
             'CREATE TABLE access.%I PARTITION OF access.lookup FOR VALUES FROM (%L) TO (%L)',
             name, month AT TIME ZONE 'UTC', (month + interval '1 month') AT TIME ZONE 'UTC');
         EXECUTE format(
-            'CREATE TRIGGER lookup_kept BEFORE TRUNCATE ON access.%I
+            'CREATE TRIGGER lookup_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON access.%I
              FOR EACH STATEMENT EXECUTE FUNCTION access.refuse_change()', name);
     END LOOP;
 END

@@ -14,7 +14,7 @@ use frikort_proto::{
 };
 use frikort_tests::{
     client::{CVR, by_cpr, new_cpr, report},
-    process::{Kind, Service},
+    process::{Kind, Service, signal},
 };
 use futures::{StreamExt, stream};
 use sqlx::PgPool;
@@ -171,13 +171,15 @@ async fn w4_an_auditor_reads_all_of_it_and_a_citizen_when_and_what_for() {
     assert_eq!(by_tax[0].person_id, by_tax[2].person_id);
     assert_eq!(by_tax[0].method, "AllowanceService/GetAllowance");
     assert_eq!(by_tax[0].asked, "year 2022");
-    // The grant, and twice the tax system; who it was is not told.
+    // Twice the tax system; who it was is not told. The grant found nobody yet.
     let citizen = read("municipality", Some(&cpr)).await.unwrap();
     let purposes: Vec<_> = citizen.iter().map(|lookup| lookup.purpose.as_str()).collect();
-    assert_eq!(purposes, ["VISITATION", "AARSOPGOERELSE", "AARSOPGOERELSE"]);
+    assert_eq!(purposes, ["AARSOPGOERELSE", "AARSOPGOERELSE"]);
     assert!(citizen.iter().all(|l| l.caller.is_empty() && l.person_id.is_empty()));
     // That was a look-up as well.
-    assert_eq!(read("municipality", Some(&cpr)).await.unwrap().len(), 4);
+    let again = read("municipality", Some(&cpr)).await.unwrap();
+    assert_eq!(again.last().unwrap().purpose, "VISITATION");
+    assert_eq!(again.len(), 3);
     assert_eq!(read("neighbour", Some(&cpr)).await.unwrap_err().reason, ErrorReason::NoCard);
     assert_eq!(read("municipality", None).await.unwrap_err().reason, ErrorReason::InvalidField);
     assert_eq!(read("tax", Some(&cpr)).await.unwrap_err().reason, ErrorReason::NotAllowed);
@@ -217,7 +219,7 @@ async fn w4_as_many_entries_as_answers_under_load_and_across_kill_9_and_none_wit
             while noted().await < answered + 500 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            secured.projector.kill()
+            signal(secured.projector.id(), "KILL")
         },
         ask(&secured, QUESTIONS)
     );
