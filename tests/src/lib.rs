@@ -18,3 +18,4 @@ pub mod proxy;
 pub mod python;
 pub mod simulation;
 pub mod stack;
+pub mod tokens;

@@ -123,9 +123,9 @@ impl Service {
             .arg(&keys)
             .env("FRIKORT_SIGNING_KEY_FILE", signing_key(dir))
             .env("FRIKORT_INSECURE_ON_LOOPBACK", "true")
+            .env("FRIKORT_LOG", "debug,h2=info,hyper=info,tower=info")
             .envs(settings.iter().map(|(name, value)| (name, value)))
             .env("DATABASE_URL", url)
-            .env("FRIKORT_LOG", "debug,h2=info,hyper=info,tower=info")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?);

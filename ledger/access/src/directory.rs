@@ -1,4 +1,4 @@
-//! The directory of callers: whose certificate is whose. A TOML file; unknown keys are refused, and
+//! The directory of callers: whose certificate is whose, and whose token. A TOML file; unknown keys are refused, and
 //! so is what would open nothing or more than was meant.
 //!
 //! ```toml
@@ -13,9 +13,11 @@
 //! role = "municipality"
 //! municipality_code = "101"
 //! certificate_subject = "CN=frikort, O=Kobenhavns Kommune"
+//! token_subject = "frikort@kk.example"         # the `sub` of its tokens
 //! ```
 //!
-//! What must stay out: whether the certificate is genuine, which the connection has seen to.
+//! What must stay out: whether a certificate or a token is genuine, which the connection and
+//! `token.rs` have seen to.
 
 use std::{
     collections::HashMap,
@@ -45,6 +47,7 @@ type Holder = Option<Arc<Caller>>;
 pub struct Directory {
     by_san: HashMap<String, Arc<Caller>>,
     by_subject: HashMap<String, Arc<Caller>>,
+    by_token: HashMap<String, Arc<Caller>>,
     remembered: Mutex<HashMap<Arc<[u8]>, Holder>>,
 }
 
@@ -65,6 +68,7 @@ struct Entry {
     municipality_code: Option<String>,
     certificate_san: Option<String>,
     certificate_subject: Option<String>,
+    token_subject: Option<String>,
 }
 
 impl Directory {
@@ -87,20 +91,40 @@ impl Directory {
         Ok(directory)
     }
 
-    fn add(&mut self, entry: Entry) -> anyhow::Result<()> {
-        let Entry { certificate_san, certificate_subject, .. } = &entry;
-        let (san, subject) = (certificate_san.clone(), certificate_subject.clone());
+    fn add(&mut self, mut entry: Entry) -> anyhow::Result<()> {
+        let (san, subject) = (entry.certificate_san.take(), entry.certificate_subject.take());
+        let token = entry.token_subject.take();
+        ensure!(
+            san.is_none() || subject.is_none(),
+            "must have at most one of certificate_san and certificate_subject"
+        );
+        ensure!(
+            san.is_some() || subject.is_some() || token.is_some(),
+            "must have certificate_san, certificate_subject or token_subject"
+        );
         let caller = Arc::new(entry.caller()?);
-        let (known, place) = match (san, subject) {
-            (Some(san), None) => (&mut self.by_san, san),
-            (None, Some(subject)) => (&mut self.by_subject, subject),
-            _ => bail!("must have one of certificate_san and certificate_subject"),
-        };
-        ensure!(!place.is_empty(), "the certificate's name is empty");
-        if known.insert(place.clone(), caller).is_some() {
-            bail!("two callers have the certificate {place}");
+        for (known, what, name) in [
+            (&mut self.by_san, "certificate", san),
+            (&mut self.by_subject, "certificate", subject),
+            (&mut self.by_token, "token subject", token),
+        ] {
+            let Some(name) = name else { continue };
+            ensure!(!name.is_empty(), "the name of the {what} is empty");
+            if known.insert(name.clone(), caller.clone()).is_some() {
+                bail!("two callers have the {what} {name}");
+            }
         }
         Ok(())
+    }
+
+    /// Whether anybody is known by tokens.
+    pub fn takes_tokens(&self) -> bool {
+        !self.by_token.is_empty()
+    }
+
+    /// The caller whose tokens have this `sub`.
+    pub(crate) fn bearer(&self, subject: &str) -> Option<Arc<Caller>> {
+        self.by_token.get(subject).cloned()
     }
 
     /// The caller who holds a certificate, DER. A certificate that names several callers is
@@ -191,6 +215,12 @@ mod tests {
         name = "revisor"
         role = "auditor"
         certificate_san = "https://auditor.example/frikort"
+        token_subject = "auditor@example"
+
+        [[caller]]
+        name = "Skat"
+        role = "tax"
+        token_subject = "skat"
     "#;
 
     fn certificate(sans: &[SanType], subject: &[(DnType, &str)]) -> Vec<u8> {
@@ -227,12 +257,37 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_its_callers_by_its_whole_subject() {
+        let directory = Directory::parse(TEXT).unwrap();
+        let name = |sub: &str| directory.bearer(sub).map(|caller| caller.name.clone());
+        assert_eq!(name("auditor@example").as_deref(), Some("revisor"));
+        assert_eq!(name("skat").as_deref(), Some("Skat"));
+        for nobody in ["", "Skat", "skat ", "payroll.example", "revisor"] {
+            assert_eq!(name(nobody), None, "{nobody}");
+        }
+        assert!(directory.takes_tokens());
+        let text = TEXT
+            .replace("token_subject", "#")
+            .replace("role = \"tax\"", "role = \"tax\"\ncertificate_san = \"x\"");
+        assert!(!Directory::parse(&text).unwrap().takes_tokens());
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused_by_name() {
         let entry = |lines: &str| format!("[[caller]]\nname = \"x\"\n{lines}");
         for (text, told) in [
             (String::new(), "no [[caller]]"),
             (entry("role = \"boss\"\ncertificate_san = \"x\""), "unknown variant `boss`"),
-            (entry("role = \"tax\""), "one of certificate_san and certificate_subject"),
+            (entry("role = \"tax\""), "certificate_san, certificate_subject or token_subject"),
+            (
+                entry("role = \"tax\"\ncertificate_san = \"x\"\ncertificate_subject = \"x\""),
+                "at most one of certificate_san and certificate_subject",
+            ),
+            (entry("role = \"tax\"\ntoken_subject = \"\""), "is empty"),
+            (
+                entry("role = \"tax\"\ntoken_subject = \"x\"\n").repeat(2),
+                "two callers have the token subject x",
+            ),
             (entry("role = \"tax\"\ncertificate_san = \"\""), "is empty"),
             (entry("role = \"employer\"\ncertificate_san = \"x\""), "needs at least one"),
             (

@@ -1,7 +1,7 @@
 //! Who calls, and what a caller may do.
 //!
 //! ```text
-//!   certificate ──directory──▶ caller: name, role, scope
+//!   certificate or token ──directory──▶ caller: name, role, scope
 //!   method ──table──▶ roles                    caller in the request's extensions ──▶ handler
 //!                       └─ not among them: refused, before the request is read
 //! ```
@@ -17,11 +17,17 @@
 
 mod caller;
 mod directory;
+mod fetch;
 mod guard;
+mod keys;
 mod looking;
 mod lookups;
 mod methods;
 mod settings;
+mod signature;
+#[cfg(test)]
+mod testing;
+mod token;
 
 pub use caller::{Caller, Role};
 pub use directory::Directory;

@@ -1,22 +1,26 @@
-//! What a service is told about its callers: certificates and a directory, or, on loopback and asked
-//! for by name, that whoever calls is the operator.
+//! What a service is told about its callers: certificates, tokens and a directory, or, on loopback
+//! and asked for by name, that whoever calls is the operator.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, SystemTime},
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{bail, ensure};
+use axum::http::HeaderMap;
+use frikort_process::{
+    clock::Clock,
+    renewed,
+    tls::{Files, Tls},
+};
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use crate::{
+    Caller, Directory,
+    fetch::Times,
+    token::{Tokens, Unknown},
 };
 
-use anyhow::bail;
-use frikort_process::tls::{Files, Tls};
-use serde::Deserialize;
-use tokio::{sync::watch, time::sleep};
-
-use crate::{Caller, Directory};
-
-/// How often the directory's file is looked at.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often keys of tokens are fetched, and how long at least between two times.
+const TIMES: Times = Times { every: Duration::from_secs(5 * 60), pause: Duration::from_secs(30) };
 
 /// Options of a service.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -31,10 +35,27 @@ pub struct Args {
     /// The authorities whose certificates callers show, PEM.
     #[arg(long, env = "FRIKORT_TLS_CLIENT_CA", value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
-    /// The directory of callers: whose certificate is whose, with role and scope (TOML). It and the
-    /// certificates are read anew when they change.
+    /// The directory of callers: whose certificate is whose, and whose token, with role and scope
+    /// (TOML). It and the certificates are read anew when they change.
     #[arg(long, env = "FRIKORT_CALLERS", value_name = "FILE")]
     callers: Option<PathBuf>,
+    /// The keys that callers' tokens (JWT) are checked with, a JWK set: a file, read anew when it
+    /// changes, or a URL (https; http on loopback alone), fetched every five minutes. Without it no
+    /// token is taken.
+    #[arg(long, env = "FRIKORT_TOKEN_KEYS", value_name = "FILE|URL")]
+    token_keys: Option<String>,
+    /// Who issues the tokens: their `iss`.
+    #[arg(long, env = "FRIKORT_TOKEN_ISSUER")]
+    token_issuer: Option<String>,
+    /// For whom they must be issued: among their `aud`.
+    #[arg(long, env = "FRIKORT_TOKEN_AUDIENCE")]
+    token_audience: Option<String>,
+    /// Seconds between two fetches of the keys. For tests.
+    #[arg(long, env = "FRIKORT_TOKEN_KEYS_EVERY", hide = true)]
+    token_keys_every: Option<u64>,
+    /// Seconds between two fetches at least. For tests.
+    #[arg(long, env = "FRIKORT_TOKEN_KEYS_PAUSE", hide = true)]
+    token_keys_pause: Option<u64>,
     /// No TLS, and whoever calls is the operator. For trying it out; on loopback alone.
     #[arg(long, env = "FRIKORT_INSECURE_ON_LOOPBACK")]
     insecure_on_loopback: bool,
@@ -48,6 +69,9 @@ pub struct Settings {
     tls_key: Option<PathBuf>,
     tls_client_ca: Option<PathBuf>,
     callers: Option<PathBuf>,
+    token_keys: Option<String>,
+    token_issuer: Option<String>,
+    token_audience: Option<String>,
     insecure_on_loopback: bool,
 }
 
@@ -62,7 +86,7 @@ pub struct Access {
 enum Known {
     /// Whoever calls is this one.
     As(Arc<Caller>),
-    Directory(watch::Receiver<Arc<Directory>>),
+    Directory(watch::Receiver<Arc<Directory>>, Option<Tokens>),
 }
 
 impl Args {
@@ -74,23 +98,58 @@ impl Args {
             self.tls_client_ca.or(file.tls_client_ca),
             self.callers.or(file.callers),
         );
+        let tokens = (
+            self.token_keys.or(file.token_keys),
+            self.token_issuer.or(file.token_issuer),
+            self.token_audience.or(file.token_audience),
+        );
         let insecure = self.insecure_on_loopback || file.insecure_on_loopback;
-        match (files, insecure) {
+        let (certificate, key, client_ca, callers) = match (files, insecure) {
             ((Some(certificate), Some(key), Some(client_ca), Some(callers)), false) => {
-                let tls = Tls::start(Files { certificate, key, client_ca })?;
-                Ok(Access { tls: Some(tls), known: Known::Directory(watched(callers)?) })
+                (certificate, key, client_ca, callers)
             }
-            ((None, None, None, None), true) => Ok(Access::insecure_on_loopback()),
+            ((None, None, None, None), true) if tokens == (None, None, None) => {
+                return Ok(Access::insecure_on_loopback());
+            }
             ((None, None, None, None), false) => bail!(
                 "who may call? set tls-certificate, tls-key, tls-client-ca and callers; or, to try \
                  it out on this machine, insecure-on-loopback"
             ),
-            (_, true) => bail!("insecure-on-loopback goes with no certificate and no callers"),
+            (_, true) => {
+                bail!("insecure-on-loopback goes with no certificate, no callers and no tokens")
+            }
             (_, false) => bail!(
                 "tls-certificate, tls-key, tls-client-ca and callers go together: all of them"
             ),
-        }
+        };
+        let seconds = |given: Option<u64>, usual| given.map_or(usual, Duration::from_secs);
+        let times = Times {
+            every: seconds(self.token_keys_every, TIMES.every),
+            pause: seconds(self.token_keys_pause, TIMES.pause),
+        };
+        let tokens = match tokens {
+            (Some(keys), Some(issuer), Some(audience)) => {
+                Some(Tokens::start(&keys, &issuer, &audience, times, Clock::system())?)
+            }
+            (None, None, None) => None,
+            _ => bail!("token-keys, token-issuer and token-audience go together: all of them"),
+        };
+        let tls = Some(Tls::start(Files { certificate, key, client_ca })?);
+        Ok(Access { tls, known: Known::Directory(directory(callers, tokens.is_some())?, tokens) })
     }
+}
+
+/// The directory, which may name tokens only where they are taken.
+fn directory(file: PathBuf, takes_tokens: bool) -> anyhow::Result<watch::Receiver<Arc<Directory>>> {
+    renewed::read("callers", vec![file.clone()], move || {
+        let directory = Directory::load(&file)?;
+        ensure!(
+            takes_tokens || !directory.takes_tokens(),
+            "there is a token_subject, but no token is taken: set token-keys, token-issuer and \
+             token-audience"
+        );
+        Ok(directory)
+    })
 }
 
 impl Access {
@@ -105,46 +164,36 @@ impl Access {
         self.tls.as_ref()
     }
 
-    /// Who holds this certificate.
-    pub(crate) fn caller(&self, certificate: Option<&Arc<[u8]>>) -> Option<Arc<Caller>> {
-        match &self.known {
-            Known::As(caller) => Some(caller.clone()),
-            Known::Directory(directory) => {
-                let directory = directory.borrow().clone();
-                directory.holder(certificate?)
+    /// Who shows this certificate, or a token among these headers; whoever shows both is the same.
+    pub(crate) fn caller(
+        &self,
+        certificate: Option<&Arc<[u8]>>,
+        headers: &HeaderMap,
+    ) -> Result<Arc<Caller>, Unknown> {
+        let (directory, tokens) = match &self.known {
+            Known::As(caller) => return Ok(caller.clone()),
+            Known::Directory(directory, tokens) => (directory.borrow().clone(), tokens),
+        };
+        let holder = certificate.map(|certificate| {
+            directory.holder(certificate).ok_or(Unknown::Since("the certificate is nobody's"))
+        });
+        let subject = tokens.as_ref().map(|tokens| tokens.subject(headers)).transpose()?.flatten();
+        let bearer = subject.map(|subject| {
+            directory.bearer(&subject).ok_or(Unknown::Since("the token's subject is nobody"))
+        });
+        match (holder.transpose()?, bearer.transpose()?) {
+            (Some(holder), Some(bearer)) if holder != bearer => {
+                Err(Unknown::Since("the certificate is of one caller, the token of another"))
             }
+            (Some(caller), _) | (None, Some(caller)) => Ok(caller),
+            (None, None) => Err(Unknown::Since("neither a certificate nor a token is shown")),
         }
     }
-}
 
-/// The directory, read anew when its file changes. What makes no sense then is logged, and what was
-/// read before is kept.
-fn watched(file: PathBuf) -> anyhow::Result<watch::Receiver<Arc<Directory>>> {
-    let mut before = written(&file);
-    let (told, directory) = watch::channel(Arc::new(Directory::load(&file)?));
-    tokio::spawn(async move {
-        while !told.is_closed() {
-            sleep(LOOK).await;
-            let now = written(&file);
-            if now == before {
-                continue;
-            }
-            before = now;
-            match Directory::load(&file) {
-                Ok(read) => {
-                    told.send_replace(Arc::new(read));
-                    tracing::info!("the directory of callers was read anew");
-                }
-                Err(error) => {
-                    let error: &dyn std::error::Error = error.as_ref();
-                    tracing::error!(error, "the directory of callers makes no sense; kept");
-                }
-            }
+    /// Asks for newer keys of tokens; returns when there may be some.
+    pub(crate) async fn renew_keys(&self) {
+        if let Known::Directory(_, Some(tokens)) = &self.known {
+            tokens.renew().await;
         }
-    });
-    Ok(directory)
-}
-
-fn written(file: &Path) -> Option<SystemTime> {
-    fs::metadata(file).and_then(|file| file.modified()).ok()
+    }
 }

@@ -8,6 +8,7 @@ pub mod config;
 pub mod database;
 pub mod feed;
 pub mod lane;
+pub mod renewed;
 pub mod secret;
 pub mod serve;
 pub mod stop;

@@ -6,13 +6,12 @@
 //! out: who the holder of a certificate is, and what the holder may do.
 
 use std::{
-    fs,
     io::IoSlice,
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -27,14 +26,13 @@ use tokio::{
     io::{self, AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::watch,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
-/// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(2);
+use crate::renewed;
 
 /// How long a caller may take to agree on a connection.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -58,10 +56,8 @@ impl Tls {
     /// Reads the files, and goes on looking at them for as long as the runtime lives. Fails if they
     /// make no sense now; later, such ones are logged, and what was read before is kept.
     pub fn start(files: Files) -> anyhow::Result<Self> {
-        let before = files.stamps();
-        let (told, config) = watch::channel(Arc::new(files.config()?));
-        tokio::spawn(renew(files, before, told));
-        Ok(Self(config))
+        let read = [&files.certificate, &files.key, &files.client_ca].map(PathBuf::clone);
+        Ok(Self(renewed::read("certificates", read.to_vec(), move || files.config())?))
     }
 
     async fn accept(&self, io: TcpStream) -> io::Result<Connection> {
@@ -74,38 +70,7 @@ impl Tls {
     }
 }
 
-async fn renew(
-    files: Files,
-    mut before: [Option<SystemTime>; 3],
-    told: watch::Sender<Arc<ServerConfig>>,
-) {
-    while !told.is_closed() {
-        sleep(LOOK).await;
-        let now = files.stamps();
-        if now == before {
-            continue;
-        }
-        before = now;
-        match files.config() {
-            Ok(config) => {
-                told.send_replace(Arc::new(config));
-                tracing::info!("new connections are secured with the renewed certificates");
-            }
-            Err(error) => {
-                let error: &dyn std::error::Error = error.as_ref();
-                tracing::error!(error, "the certificates have changed and make no sense; kept");
-            }
-        }
-    }
-}
-
 impl Files {
-    /// When each was last written.
-    fn stamps(&self) -> [Option<SystemTime>; 3] {
-        let stamp = |file: &PathBuf| fs::metadata(file).and_then(|file| file.modified()).ok();
-        [&self.certificate, &self.key, &self.client_ca].map(stamp)
-    }
-
     fn config(&self) -> anyhow::Result<ServerConfig> {
         let mut roots = RootCertStore::empty();
         for authority in certificates(&self.client_ca)? {

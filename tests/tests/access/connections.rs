@@ -24,7 +24,7 @@ use tokio_rustls::TlsConnector;
 use crate::{CALLERS, Secured};
 
 /// How long a change may take to be noticed.
-const NOTICED: Duration = Duration::from_secs(20);
+pub(crate) const NOTICED: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whose_certificate_is_not_genuine_gets_no_connection_and_harms_nobody() {
@@ -128,7 +128,7 @@ async fn callers_and_certificates_change_while_it_runs() {
 }
 
 /// How a service ends that is started so.
-fn refusal(kind: Kind, settings: &[(&str, &str)]) -> String {
+pub(crate) fn refusal(kind: Kind, settings: &[(&str, &str)]) -> String {
     let name = if kind == Kind::Ledger { "ledger" } else { "projector" };
     let mut command = std::process::Command::new(program(name).unwrap());
     command.args(["serve", "--listen", "127.0.0.1:0"]).env("DATABASE_URL", "postgresql://x/x");

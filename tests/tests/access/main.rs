@@ -1,4 +1,4 @@
-//! Who may do what, against real services with TLS: certificates, roles, scopes.
+//! Who may do what, against real services with TLS: certificates, tokens, roles, scopes.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -8,6 +8,9 @@ mod log;
 mod roles;
 mod scopes;
 mod sight;
+mod tokens;
+
+use std::path::Path;
 
 use frikort_tests::{
     client::Ledger,
@@ -86,9 +89,18 @@ struct Secured {
 
 impl Secured {
     async fn start() -> Self {
+        Self::start_with(CALLERS, |_| Vec::new()).await
+    }
+
+    /// The same with other callers, and more settings, which may be about files in a directory.
+    async fn start_with(
+        callers: &str,
+        more: impl FnOnce(&Path) -> Vec<(&'static str, String)>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::new().unwrap();
-        let settings = authority.write(dir.path(), CALLERS).unwrap();
+        let mut settings = authority.write(dir.path(), callers).unwrap();
+        settings.extend(more(dir.path()));
         let database = Database::create(1).await.unwrap();
         let start = |kind| Service::start_with(kind, &database, dir.path(), settings.clone());
         let (ledger, projector) =

@@ -16,7 +16,7 @@ use tonic::Status;
 use crate::Secured;
 
 /// All that a caller is told.
-fn told(status: &Status) -> (i32, String, Vec<u8>) {
+pub(crate) fn told(status: &Status) -> (i32, String, Vec<u8>) {
     (status.code().into(), status.message().to_owned(), status.details().to_vec())
 }
 
