@@ -12,6 +12,7 @@ pub mod fuzz;
 pub mod load;
 pub mod model;
 pub mod pki;
+pub mod privacy;
 pub mod process;
 pub mod proof_log;
 pub mod proxy;

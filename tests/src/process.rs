@@ -3,7 +3,8 @@
 use std::{
     env, fs,
     fs::File,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -17,7 +18,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::{database::Database, pki};
+use crate::{database::Database, pki, privacy::find_cpr};
 
 /// How long a process may take to become ready, or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -240,6 +241,20 @@ impl Service {
         }
     }
 
+    /// Status and body of what is read by plain GET, without TLS.
+    pub fn get(&self, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
+        let mut connection = TcpStream::connect(self.address)?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: log\r\nConnection: close\r\n\r\n");
+        connection.write_all(request.as_bytes())?;
+        let mut answer = Vec::new();
+        connection.read_to_end(&mut answer)?;
+        let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
+        let end = end.context("no answer")?;
+        let head = String::from_utf8_lossy(&answer[..end]);
+        let status = head.split(' ').nth(1).context("no status")?.parse()?;
+        Ok((status, answer[end + 4..].to_vec()))
+    }
+
     /// The register's keys, for another service on the same database.
     pub fn keys(&self) -> &Path {
         &self.keys
@@ -251,6 +266,14 @@ impl Drop for Service {
         // Ended already, or ends now.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // W5: whatever a test does, its services' logs are looked at. A log that is gone is nobody's.
+        if let Ok(log) = self.logged()
+            && !std::thread::panicking()
+        {
+            let found = find_cpr(&log).map(|at| &log.as_bytes()[at.saturating_sub(200)..at]);
+            let found = found.map(String::from_utf8_lossy);
+            assert!(found.is_none(), "a log holds a CPR number after: {found:?}");
+        }
     }
 }
 

@@ -38,10 +38,19 @@ pub struct Recorded {
 impl Stack {
     /// Starts both and waits until they serve.
     pub async fn start(partitions: i32) -> anyhow::Result<Self> {
+        Self::start_with(partitions, Vec::new()).await
+    }
+
+    /// The same, with settings of both as their environment.
+    pub async fn start_with(
+        partitions: i32,
+        settings: Vec<(&'static str, String)>,
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let database = Database::create(partitions).await?;
-        let ledger = Service::start(Kind::Ledger, &database, dir.path()).await?;
-        let projector = Service::start(Kind::Projector, &database, dir.path()).await?;
+        let start = |kind| Service::start_with(kind, &database, dir.path(), settings.clone());
+        let ledger = start(Kind::Ledger).await?;
+        let projector = start(Kind::Projector).await?;
         Ok(Self { ledger, projector, database, dir })
     }
 

@@ -1,9 +1,9 @@
 //! W5: a CPR number stands in the register, sealed, and nowhere else: in no event, no total, no
-//! log line at debug level, no error text.
+//! entry of the access log, no log line at trace level, no metric, no error text, no exported file.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails where it stands")]
 
-use std::{collections::HashSet, fs};
+use std::{collections::HashSet, fs, path::Path};
 
 use frikort_proto::v1::{
     BatchGetAllowancesRequest, CancelPaymentRequest, CorrectPaymentRequest, DeactivateCardRequest,
@@ -13,6 +13,8 @@ use frikort_proto::v1::{
 use frikort_tests::{
     client::{CVR, by_cpr, date, facts, grant, new_cpr, report},
     database::Database,
+    files::frikort,
+    process::Service,
     stack::Stack,
 };
 use sha2::{Digest, Sha256};
@@ -151,6 +153,45 @@ async fn ask(stack: &Stack, cprs: &[String]) {
     }
 }
 
+/// What the projector tells its watchers.
+fn metrics(projector: &Service) -> String {
+    let answer = String::from_utf8(projector.get("/metrics").unwrap().1).unwrap();
+    assert!(answer.contains("frikort_"), "{answer}");
+    answer
+}
+
+/// Everything that the command writes about the history, the log's static files and the access log.
+fn exported(stack: &Stack) -> String {
+    let mut text = String::new();
+    for (command, dir) in [("export", "history"), ("mirror", "mirror")] {
+        let dir = stack.dir.path().join(dir);
+        let mut audit = frikort(&stack.ledger, &stack.projector).unwrap();
+        let output = audit.args(["audit", command]).arg(&dir).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        text.push_str(&files(&dir));
+    }
+    let mut log = frikort(&stack.ledger, &stack.projector).unwrap();
+    let output = log.args(["access-log", "--full"]).output().unwrap();
+    let log = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && log.lines().count() > PERSONS, "{log}");
+    text + &log
+}
+
+/// The text of all files of a directory; bytes that are none are left out.
+fn files(dir: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text.push_str(&files(&path));
+        } else {
+            text.push_str(&String::from_utf8_lossy(&fs::read(path).unwrap()));
+        }
+    }
+    assert!(!text.is_empty(), "{}", dir.display());
+    text
+}
+
 /// Refused calls, with numbers where they belong and where they do not.
 async fn be_refused(stack: &Stack, known: &[String], unknown: &[String]) -> String {
     let mut told = Told::default();
@@ -196,7 +237,8 @@ async fn be_refused(stack: &Stack, known: &[String], unknown: &[String]) -> Stri
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_cpr_number_stands_anywhere_but_in_the_register() {
-    let mut stack = Stack::start(1).await.unwrap();
+    let trace = vec![("FRIKORT_LOG", "trace".to_owned())];
+    let mut stack = Stack::start_with(1, trace).await.unwrap();
     let known: Vec<String> = (0..PERSONS).map(|_| new_cpr()).collect();
     let unknown: Vec<String> = (0..PERSONS).map(|_| new_cpr()).collect();
     live(&stack, &known).await;
@@ -212,9 +254,11 @@ async fn no_cpr_number_stands_anywhere_but_in_the_register() {
 
     let everybody = [known, unknown].concat();
     assert_holds_none("a table", &tables(&stack.database).await, &everybody);
+    assert_holds_none("a metric", &metrics(&stack.projector), &everybody);
+    assert_holds_none("an exported file", &exported(&stack), &everybody);
     assert_holds_none("an error text", &told, &everybody);
     for (what, log) in [("the ledger's log", &logs), ("the projector's log", &projector)] {
-        assert!(log.contains("DEBUG"), "{what} is to be looked at as it is at debug level");
+        assert!(log.contains("TRACE"), "{what} is to be looked at as it is at trace level");
         assert_holds_none(what, log, &everybody);
         // Who has the keys can find everybody.
         let keys = fs::read_to_string(stack.ledger.keys()).unwrap();

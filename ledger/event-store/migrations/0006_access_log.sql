@@ -44,7 +44,8 @@ CREATE TRIGGER lookup_append_only
     BEFORE UPDATE OR DELETE OR TRUNCATE ON access.lookup
     FOR EACH STATEMENT EXECUTE FUNCTION access.refuse_change();
 
-CREATE TABLE access.lookup_later PARTITION OF access.lookup DEFAULT;
+-- Whole in its page up to some 300 look-ups: to compress it would cost more than it saves.
+CREATE TABLE access.lookup_later PARTITION OF access.lookup DEFAULT WITH (toast_tuple_target = 8160);
 CREATE TRIGGER lookup_append_only
     BEFORE UPDATE OR DELETE OR TRUNCATE ON access.lookup_later
     FOR EACH STATEMENT EXECUTE FUNCTION access.refuse_change();
@@ -67,7 +68,8 @@ BEGIN
             WHERE noted_at >= month AT TIME ZONE 'UTC'
               AND noted_at < (month + interval '1 month') AT TIME ZONE 'UTC');
         EXECUTE format(
-            'CREATE TABLE access.%I PARTITION OF access.lookup FOR VALUES FROM (%L) TO (%L)',
+            'CREATE TABLE access.%I PARTITION OF access.lookup FOR VALUES FROM (%L) TO (%L)
+             WITH (toast_tuple_target = 8160)',
             name, month AT TIME ZONE 'UTC', (month + interval '1 month') AT TIME ZONE 'UTC');
         EXECUTE format(
             'CREATE TRIGGER lookup_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON access.%I

@@ -1,11 +1,13 @@
 //! Whom a caller sees, and how much of a person (W1, W2, W3), by the questions about allowances.
 
+use std::time::Instant;
+
 use frikort_proto::{
     error::Failure,
     v1::{
         BatchGetAllowancesRequest, ErrorReason, GetAllowanceRequest, GetReceiptRequest,
-        GetStatementRequest, PersonRef, TransferCardRequest, WatchAllowancesRequest,
-        allowance_service_client::AllowanceServiceClient,
+        GetStatementRequest, PersonRef, RejectApplicationRequest, TransferCardRequest,
+        WatchAllowancesRequest, allowance_service_client::AllowanceServiceClient,
     },
 };
 use frikort_tests::client::{by_cpr, cancel, date, new_cpr, report};
@@ -202,5 +204,56 @@ async fn w2_benefit_and_tax_see_sums_and_splits_without_employers_and_say_what_f
             .unwrap()
             .into_inner();
         assert!(changes.message().await.unwrap().is_some());
+    }
+}
+
+/// How often who has to say by the time alone which of two answers it was would be right.
+fn told_apart(one: &[f64], other: &[f64]) -> f64 {
+    let pairs = one.iter().flat_map(|a| other.iter().map(move |b| (a, b)));
+    let (mut before, mut all) = (0.0, 0.0);
+    for (a, b) in pairs {
+        before +=
+            f64::from(u8::from(a < b)) + f64::from(u8::from((a - b).abs() < f64::EPSILON)) / 2.0;
+        all += 1.0;
+    }
+    let share: f64 = before / all;
+    share.max(1.0 - share)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w3_who_is_unseen_without_a_card_or_unknown_is_not_told_apart_by_time() {
+    const ROUNDS: usize = 150;
+    let secured = Secured::start().await;
+    let (both, unseen, rejected) = (new_cpr(), new_cpr(), new_cpr());
+    paid(&secured, &both, &unseen).await;
+    let application = RejectApplicationRequest {
+        person: by_cpr(&rejected),
+        municipality_code: TOWN.to_owned(),
+        reference: "S-3".to_owned(),
+        decision_date: Some(date(2022, 1, 1)),
+        ..RejectApplicationRequest::default()
+    };
+    let mut municipality = secured.as_caller("municipality").await;
+    municipality.visitations.reject_application(application).await.unwrap();
+    let mut employer = allowances(&secured, "employer").await;
+    let mut took = [const { Vec::new() }; 3];
+    for round in 0..ROUNDS + 10 {
+        let unknown = new_cpr();
+        let mut asked = [(0, &unseen), (1, &rejected), (2, &unknown)];
+        asked.rotate_left(round % 3);
+        for (kind, cpr) in asked {
+            let begun = Instant::now();
+            let answer = employer.get_allowance(allowance(by_cpr(cpr), 0)).await;
+            // The first ones find nothing in memory.
+            if round >= 10 {
+                took[kind].push(begun.elapsed().as_secs_f64());
+            }
+            told(&answer.unwrap_err());
+        }
+    }
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        let right = told_apart(&took[a], &took[b]);
+        println!("kinds {a} and {b} are told apart by time in {right:.2} of all cases");
+        assert!(right < 0.65, "{a}, {b}: {right}");
     }
 }

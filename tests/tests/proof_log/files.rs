@@ -1,27 +1,9 @@
 //! The static files, read by plain HTTP GET and checked as any reader of c2sp.org/tlog-tiles does.
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-};
-
 use frikort_proof::{Checkpoint, Edge, VerifierKey, leaf_hash};
 use frikort_tests::database::Database;
 
 use super::{checkpoint, filled};
-
-/// Status and body of a file.
-pub(crate) fn get(address: SocketAddr, path: &str) -> (u16, Vec<u8>) {
-    let mut connection = TcpStream::connect(address).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: log\r\nConnection: close\r\n\r\n");
-    connection.write_all(request.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    connection.read_to_end(&mut answer).unwrap();
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
-    let head = String::from_utf8_lossy(&answer[..end]);
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, answer[end + 4..].to_vec())
-}
 
 pub(crate) fn entries(bundle: &[u8]) -> Vec<&[u8]> {
     let (mut entries, mut rest) = (Vec::new(), bundle);
@@ -39,7 +21,7 @@ async fn the_log_can_be_read_as_static_files() {
     let database = Database::create(1).await.unwrap();
     let (service, mut ledger, last) = filled(&database, dir.path(), 600).await;
     checkpoint(&mut ledger, last).await;
-    let read = |path: &str| get(service.address(), &format!("/log/partition/0/{path}"));
+    let read = |path: &str| service.get(&format!("/log/partition/0/{path}")).unwrap();
 
     let text = |path: &str| String::from_utf8(read(path).1).unwrap();
     let keys: Vec<VerifierKey> = text("keys").lines().map(|key| key.parse().unwrap()).collect();
@@ -77,5 +59,5 @@ async fn the_log_can_be_read_as_static_files() {
     ] {
         assert_eq!(read(&absent).0, 404, "{absent}");
     }
-    assert_eq!(get(service.address(), "/log/partition/1/checkpoint").0, 404);
+    assert_eq!(service.get("/log/partition/1/checkpoint").unwrap().0, 404);
 }
