@@ -135,9 +135,10 @@ pub async fn serve(
     tokio::spawn(serve::tell_health(health, vec![services::AUDIT], proved));
     tracing::info!(listen = %listener.local_addr()?, "the ledger listens");
     let files = services::files::routes(ledger.clone());
-    let (tls, guard) = (settings.access.tls().cloned(), Guard::new(settings.access));
+    let (tls, limits) = (settings.access.tls().cloned(), settings.access.connections());
+    let guard = Guard::new(settings.access);
     let routes = routes.routes().into_axum_router().merge(files).layer(guard).into();
-    serve::serve(listener, tls, routes, stop).await?;
+    serve::serve(listener, tls, limits, routes, stop).await?;
 
     // The last handle goes with the services; the sequencers finish their queues and end.
     drop(ledger);

@@ -38,7 +38,7 @@ mod wire;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::{http::header::CONTENT_TYPE, routing::get};
+use axum::{http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 
 use frikort_access::{Access, Guard};
 use frikort_event_store::{EventStore, listen};
@@ -92,6 +92,10 @@ pub struct Settings {
 
 /// The form of what GET /metrics answers.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+async fn metrics(verifications: Verifications, callers: Access) -> impl IntoResponse {
+    ([(CONTENT_TYPE, METRICS)], verifications.metrics().await + &callers.metrics())
+}
 
 /// Follows and serves until `stop`.
 pub async fn serve(
@@ -159,10 +163,12 @@ pub async fn serve(
     ];
     tokio::spawn(serve::tell_health(health, names, sound));
     tracing::info!(listen = %listener.local_addr()?, "the projector listens");
-    let metrics = || async move { ([(CONTENT_TYPE, METRICS)], verifications.metrics().await) };
-    let (tls, guard) = (settings.access.tls().cloned(), Guard::new(settings.access));
+    let callers = settings.access.clone();
+    let metrics = || metrics(verifications, callers);
+    let (tls, limits) = (settings.access.tls().cloned(), settings.access.connections());
+    let guard = Guard::new(settings.access);
     let routes = routes.routes().into_axum_router().route("/metrics", get(metrics)).layer(guard);
-    serve::serve(listener, tls, routes.into(), stop).await?;
+    serve::serve(listener, tls, limits, routes.into(), stop).await?;
     // A fold that is cut off here is rolled back, and done again from the checkpoint.
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     tracing::info!("the projector has stopped");

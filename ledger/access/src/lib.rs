@@ -8,7 +8,7 @@
 //!
 //! A role opens methods; a scope (CVR numbers, a municipality's code) says for whom a caller acts
 //! there, and is held by the handlers against what was asked. Whatever the table does not name is
-//! refused.
+//! refused. How much of the service a caller may have is in `limits.rs`.
 //!
 //! Why its own crate: the ledger and the projector must answer alike. What must stay out: cards,
 //! payments, the database.
@@ -16,11 +16,13 @@
 mod caller;
 mod directory;
 mod guard;
+mod limits;
 mod methods;
 mod settings;
 
 pub use caller::{Caller, Role};
 pub use directory::Directory;
 pub use guard::{Guard, caller};
+pub use limits::Misses;
 pub use methods::{METHODS, Method, Who};
 pub use settings::{Access, Args, Settings};

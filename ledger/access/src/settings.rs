@@ -9,11 +9,17 @@ use std::{
 };
 
 use anyhow::bail;
-use frikort_process::tls::{Files, Tls};
+use frikort_process::{
+    serve,
+    tls::{Files, Tls},
+};
 use serde::Deserialize;
 use tokio::{sync::watch, time::sleep};
 
-use crate::{Caller, Directory};
+use crate::{
+    Caller, Directory,
+    limits::{self, Limits, Share},
+};
 
 /// How often the directory's file is looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -38,6 +44,8 @@ pub struct Args {
     /// No TLS, and whoever calls is the operator. For trying it out; on loopback alone.
     #[arg(long, env = "FRIKORT_INSECURE_ON_LOOPBACK")]
     insecure_on_loopback: bool,
+    #[command(flatten)]
+    limits: limits::LimitArgs,
 }
 
 /// The same in a settings file, as the table `[access]`.
@@ -49,6 +57,7 @@ pub struct Settings {
     tls_client_ca: Option<PathBuf>,
     callers: Option<PathBuf>,
     insecure_on_loopback: bool,
+    limits: limits::Settings,
 }
 
 /// How a service knows its callers. Cheap to clone.
@@ -56,6 +65,7 @@ pub struct Settings {
 pub struct Access {
     tls: Option<Tls>,
     known: Known,
+    limits: Limits,
 }
 
 #[derive(Clone, Debug)]
@@ -74,13 +84,17 @@ impl Args {
             self.tls_client_ca.or(file.tls_client_ca),
             self.callers.or(file.callers),
         );
+        let limits = self.limits.limits(file.limits);
         let insecure = self.insecure_on_loopback || file.insecure_on_loopback;
         match (files, insecure) {
             ((Some(certificate), Some(key), Some(client_ca), Some(callers)), false) => {
                 let tls = Tls::start(Files { certificate, key, client_ca })?;
-                Ok(Access { tls: Some(tls), known: Known::Directory(watched(callers)?) })
+                let known = Known::Directory(watched(callers)?);
+                Ok(Access { tls: Some(tls), known, limits })
             }
-            ((None, None, None, None), true) => Ok(Access::insecure_on_loopback()),
+            ((None, None, None, None), true) => {
+                Ok(Access { limits, ..Access::insecure_on_loopback() })
+            }
             ((None, None, None, None), false) => bail!(
                 "who may call? set tls-certificate, tls-key, tls-client-ca and callers; or, to try \
                  it out on this machine, insecure-on-loopback"
@@ -97,12 +111,28 @@ impl Access {
     /// Whoever calls is the operator. Where it listens is looked at when it binds.
     pub fn insecure_on_loopback() -> Self {
         tracing::warn!("INSECURE: no TLS, and whoever calls is the operator");
-        Self { tls: None, known: Known::As(Caller::local()) }
+        let limits = limits::LimitArgs::default().limits(limits::Settings::default());
+        Self { tls: None, known: Known::As(Caller::local()), limits }
     }
 
     /// How connections are secured; `None` where whoever calls is believed.
     pub fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
+    }
+
+    /// How many connections there may be.
+    pub fn connections(&self) -> serve::Limits {
+        self.limits.connections()
+    }
+
+    /// How often callers were refused since they had too much, as Prometheus text.
+    pub fn metrics(&self) -> String {
+        self.limits.metrics()
+    }
+
+    /// What this caller has had; `None` where whoever calls is believed.
+    pub(crate) fn share(&self, caller: &Caller) -> Option<Arc<Share>> {
+        matches!(self.known, Known::Directory(_)).then(|| self.limits.of(&caller.name))
     }
 
     /// Who holds this certificate.
