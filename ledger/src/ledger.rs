@@ -50,12 +50,15 @@ pub(crate) struct Ledger {
 pub(crate) struct Caller {
     pub(crate) looking: Looking,
     pub(crate) trace_id: Option<String>,
+    /// Counts whom it was told to be nobody, beside how a call ends.
+    pub(crate) misses: frikort_access::Misses,
 }
 
 impl Caller {
     /// Whom the guard has let through.
     pub(crate) fn of<T>(request: &Request<T>) -> Result<Self, Failure> {
-        Ok(Self { looking: Looking::of(request)?, trace_id: trace_id(request.metadata()) })
+        let misses = frikort_access::Misses::within(request.extensions());
+        Ok(Self { looking: Looking::of(request)?, trace_id: trace_id(request.metadata()), misses })
     }
 
     /// Holds whom a request names against for whom the caller acts (P7, C7).

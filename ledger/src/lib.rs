@@ -112,8 +112,7 @@ pub async fn serve(
         sequencers.insert(partition, told.handle);
         sound.push(told.sound);
     }
-    let noting = frikort_event_store::pool(options.clone(), NOTING_CONNECTIONS);
-    let lookups = Lookups::start(noting, clock.clone());
+    let lookups = lookups(&options, &clock);
     let (signal, appended) = watch::channel(0);
     let listening = tokio::spawn(listen(pool.clone(), signal));
 
@@ -141,9 +140,10 @@ pub async fn serve(
     tokio::spawn(serve::tell_health(health, vec![services::AUDIT], proved));
     tracing::info!(listen = %listener.local_addr()?, "the ledger listens");
     let files = services::files::routes(ledger.clone());
-    let (tls, guard) = (settings.access.tls().cloned(), Guard::new(settings.access));
+    let (tls, limits) = (settings.access.tls().cloned(), settings.access.connections());
+    let guard = Guard::new(settings.access);
     let routes = routes.routes().into_axum_router().merge(files).layer(guard).into();
-    serve::serve(listener, tls, routes, stop).await?;
+    serve::serve(listener, tls, limits, routes, stop).await?;
 
     // The last handle goes with the services; the sequencers finish their queues and end.
     drop(ledger);
@@ -155,6 +155,12 @@ pub async fn serve(
     }
     tracing::info!("the ledger has stopped");
     Ok(())
+}
+
+/// The access log's writer, with a connection of its own: a note must not wait behind look-ups.
+fn lookups(options: &PgConnectOptions, clock: &Clock) -> Lookups {
+    let pool = frikort_event_store::pool(options.clone(), NOTING_CONNECTIONS);
+    Lookups::start(pool, clock.clone())
 }
 
 /// The proof logs; their followers are set to work, where this process signs.

@@ -39,7 +39,7 @@ mod wire;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::{http::header::CONTENT_TYPE, routing::get};
+use axum::{http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 
 use frikort_access::{Access, Guard, Lookups};
 use frikort_event_store::{EventStore, listen};
@@ -52,7 +52,7 @@ use frikort_proto::v1::{
 use frikort_register::{Keys, Register};
 use tokio::sync;
 use tokio_util::sync::CancellationToken;
-use tonic::server::NamedService;
+use tonic::{server::NamedService, service::RoutesBuilder};
 
 use crate::{
     follow::Follower, overview::Overviews, query::Allowances, state::State,
@@ -96,6 +96,38 @@ pub struct Settings {
 
 /// The form of what GET /metrics answers.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+async fn metrics(verifications: Verifications, callers: Access) -> impl IntoResponse {
+    ([(CONTENT_TYPE, METRICS)], verifications.metrics().await + &callers.metrics())
+}
+
+/// The names under which health is told.
+const NAMES: [&str; 4] = [
+    "",
+    AllowanceServiceServer::<Allowances>::NAME,
+    OverviewServiceServer::<Overviews>::NAME,
+    VerificationServiceServer::<Verifications>::NAME,
+];
+
+fn add_services(
+    routes: &mut RoutesBuilder,
+    allowances: Arc<Allowances>,
+    verifications: Verifications,
+) {
+    let overviews = Overviews(allowances.clone());
+    routes
+        .add_service(
+            AllowanceServiceServer::from_arc(allowances)
+                .max_decoding_message_size(serve::MAX_MESSAGE),
+        )
+        .add_service(
+            OverviewServiceServer::new(overviews).max_decoding_message_size(serve::MAX_MESSAGE),
+        )
+        .add_service(
+            VerificationServiceServer::new(verifications)
+                .max_decoding_message_size(serve::MAX_MESSAGE),
+        );
+}
 
 /// Follows and serves until `stop`.
 pub async fn serve(
@@ -148,29 +180,15 @@ pub async fn serve(
         stop: stop.clone(),
     });
     let (mut routes, health) = serve::routes().await?;
-    let overviews = Overviews(allowances.clone());
-    routes.add_service(
-        AllowanceServiceServer::from_arc(allowances).max_decoding_message_size(serve::MAX_MESSAGE),
-    );
-    routes.add_service(
-        OverviewServiceServer::new(overviews).max_decoding_message_size(serve::MAX_MESSAGE),
-    );
-    routes.add_service(
-        VerificationServiceServer::new(verifications.clone())
-            .max_decoding_message_size(serve::MAX_MESSAGE),
-    );
-    let names = vec![
-        "",
-        AllowanceServiceServer::<Allowances>::NAME,
-        OverviewServiceServer::<Overviews>::NAME,
-        VerificationServiceServer::<Verifications>::NAME,
-    ];
-    tokio::spawn(serve::tell_health(health, names, sound));
+    add_services(&mut routes, allowances, verifications.clone());
+    tokio::spawn(serve::tell_health(health, NAMES.to_vec(), sound));
     tracing::info!(listen = %listener.local_addr()?, "the projector listens");
-    let metrics = || async move { ([(CONTENT_TYPE, METRICS)], verifications.metrics().await) };
-    let (tls, guard) = (settings.access.tls().cloned(), Guard::new(settings.access));
+    let callers = settings.access.clone();
+    let metrics = || metrics(verifications, callers);
+    let (tls, limits) = (settings.access.tls().cloned(), settings.access.connections());
+    let guard = Guard::new(settings.access);
     let routes = routes.routes().into_axum_router().route("/metrics", get(metrics)).layer(guard);
-    serve::serve(listener, tls, routes.into(), stop).await?;
+    serve::serve(listener, tls, limits, routes.into(), stop).await?;
     // A fold that is cut off here is rolled back, and done again from the checkpoint.
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     tracing::info!("the projector has stopped");

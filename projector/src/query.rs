@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use frikort_access::{Caller, Looking, Lookups};
+use frikort_access::{Caller, Looking, Lookups, Misses};
 use frikort_domain::{Amount, FrikortTag, LimitSchedule, PersonId, Slot, copenhagen_date, settle};
 use frikort_event_store::EventStore;
 use frikort_process::{clock::Clock, serve::deadline};
@@ -133,6 +133,7 @@ impl AllowanceService for Allowances {
         request: Request<BatchGetAllowancesRequest>,
     ) -> Result<Response<BatchGetAllowancesResponse>, Status> {
         let (deadline, by) = (deadline(request.metadata()), Looking::of(&request)?);
+        let misses = Misses::within(request.extensions());
         let request = request.into_inner();
         let (year, min_position) = (request.year, request.min_position);
         let (named, as_of) = asked::allowances(request, self.clock.now())?;
@@ -163,6 +164,8 @@ impl AllowanceService for Allowances {
             };
             results.push(BatchAllowance { index, allowance });
         }
+        let missed = results.iter().filter(|result| result.allowance.is_none()).count();
+        misses.count(u32::try_from(missed).unwrap_or(u32::MAX));
         let positions =
             snapshot.iter().map(|(partition, known)| place(*partition, known.at)).collect();
         Ok(Response::new(BatchGetAllowancesResponse { results, positions }))

@@ -29,12 +29,21 @@ pub struct Failure {
     pub fields: Vec<(String, String)>,
     /// `ErrorInfo.metadata`, as documented at each reason.
     pub metadata: HashMap<String, String>,
+    /// How long to wait, where it is not [`RETRY_DELAY`].
+    pub wait: Option<Duration>,
 }
 
 impl Failure {
     /// A failure without fields or metadata.
     pub fn new(reason: ErrorReason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), fields: Vec::new(), metadata: HashMap::new() }
+        let message = message.into();
+        Self { reason, message, fields: Vec::new(), metadata: HashMap::new(), wait: None }
+    }
+
+    /// Says how long to wait before the call is repeated.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self { wait: Some(wait), ..self }
     }
 
     /// Adds one entry of `ErrorInfo.metadata`.
@@ -52,7 +61,7 @@ impl Failure {
     pub fn invalid(fields: Vec<(String, String)>) -> Self {
         let names = fields.iter().map(|(field, _)| field.as_str()).collect::<Vec<_>>().join(", ");
         let message = format!("bad fields: {names}");
-        Self { reason: ErrorReason::InvalidField, message, fields, metadata: HashMap::new() }
+        Self { fields, ..Self::new(ErrorReason::InvalidField, message) }
     }
 
     /// The reason as it stands in `ErrorInfo.reason` and in answers files: `NOT_COVERED`.
@@ -62,7 +71,7 @@ impl Failure {
 
     /// When repeating the same call can succeed: how long to wait first.
     pub fn retry_delay(&self) -> Option<Duration> {
-        retriable(self.reason).then_some(RETRY_DELAY)
+        retriable(self.reason).then_some(self.wait.unwrap_or(RETRY_DELAY))
     }
 
     /// Reads a failure back from a status that a frikort service answered; `None` when the
@@ -87,8 +96,13 @@ impl Failure {
             message: status.message().to_owned(),
             fields,
             metadata: info.metadata.clone(),
+            wait: details.retry_info().and_then(|info| info.retry_delay).filter(is_unusual),
         })
     }
+}
+
+fn is_unusual(wait: &Duration) -> bool {
+    *wait != RETRY_DELAY
 }
 
 /// Collects the bad fields of one request, so that all of them are named at once.
@@ -226,6 +240,11 @@ impl From<Refusal> for Failure {
             message: refusal.message,
             fields: fields.collect(),
             metadata: refusal.metadata,
+            wait: u64::try_from(refusal.retry_delay_ms)
+                .ok()
+                .filter(|delay| *delay > 0)
+                .map(Duration::from_millis)
+                .filter(is_unusual),
         }
     }
 }
@@ -245,6 +264,13 @@ mod tests {
         let invalid = Failure::invalid(vec![("year".into(), "from 2019 to 9999".into())]);
         assert_eq!(Failure::from_status(&Status::from(invalid.clone())), Some(invalid.clone()));
         assert_eq!(Failure::from(Refusal::from(invalid.clone())), invalid);
+
+        let usual = Failure::new(ErrorReason::Overloaded, "too much");
+        for failure in [usual.clone(), usual.after(Duration::from_millis(1500))] {
+            let status = Status::from(failure.clone());
+            assert_eq!(Failure::from_status(&status), Some(failure.clone()));
+            assert_eq!(Failure::from(Refusal::from(failure.clone())), failure);
+        }
     }
 
     #[test]

@@ -241,24 +241,24 @@ impl Service {
         }
     }
 
-    /// Status and body of what is read by plain GET, without TLS.
-    pub fn get(&self, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
-        let mut connection = TcpStream::connect(self.address)?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: log\r\nConnection: close\r\n\r\n");
-        connection.write_all(request.as_bytes())?;
-        let mut answer = Vec::new();
-        connection.read_to_end(&mut answer)?;
-        let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
-        let end = end.context("no answer")?;
-        let head = String::from_utf8_lossy(&answer[..end]);
-        let status = head.split(' ').nth(1).context("no status")?.parse()?;
-        Ok((status, answer[end + 4..].to_vec()))
-    }
-
     /// The register's keys, for another service on the same database.
     pub fn keys(&self) -> &Path {
         &self.keys
     }
+}
+
+/// Status and body of what is read by plain GET, without TLS.
+pub fn get(address: SocketAddr, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
+    let mut connection = TcpStream::connect(address)?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: log\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer)?;
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
+    let end = end.context("no answer")?;
+    let head = String::from_utf8_lossy(&answer[..end]);
+    let status = head.split(' ').nth(1).context("no status")?.parse()?;
+    Ok((status, answer[end + 4..].to_vec()))
 }
 
 impl Drop for Service {

@@ -14,7 +14,7 @@ use frikort_tests::{
     client::{CVR, by_cpr, date, facts, grant, new_cpr, report},
     database::Database,
     files::frikort,
-    process::Service,
+    process::{Service, get},
     stack::Stack,
 };
 use sha2::{Digest, Sha256};
@@ -155,7 +155,7 @@ async fn ask(stack: &Stack, cprs: &[String]) {
 
 /// What the projector tells its watchers.
 fn metrics(projector: &Service) -> String {
-    let answer = String::from_utf8(projector.get("/metrics").unwrap().1).unwrap();
+    let answer = String::from_utf8(get(projector.address(), "/metrics").unwrap().1).unwrap();
     assert!(answer.contains("frikort_"), "{answer}");
     answer
 }

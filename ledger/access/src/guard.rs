@@ -1,5 +1,6 @@
 //! The guard before every handler: finds out who calls, looks the method up, and lets it through
-//! with the caller in its extensions, or refuses before anything of the request is read.
+//! with the caller in its extensions, or refuses before anything of the request is read. What a caller
+//! has had is counted here.
 //!
 //! What must stay out: for whom a caller acts, which is in the request.
 
@@ -7,6 +8,7 @@ use std::{
     mem,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
@@ -18,11 +20,26 @@ use axum::{
 };
 use frikort_process::tls::Peer;
 use frikort_proto::{error::Failure, v1::ErrorReason};
-use futures::future::{BoxFuture, Either, Ready, ready};
-use tonic::{Extensions, Status};
+use futures::future::{BoxFuture, Either};
+use http_body_util::BodyExt;
+use tokio::time::{Instant, sleep_until, timeout};
+use tonic::{Code, Extensions, Status};
 use tower::{Layer, Service};
 
-use crate::{Access, Caller, Method, Who, methods, token::Unknown};
+use crate::{
+    Access, Caller, Method, Misses, Who,
+    limits::{Share, UnderWay},
+    methods,
+    token::Unknown,
+};
+
+/// What of a call that is refused is taken all the same, and how long it may take.
+const REST: usize = 16 * 1024;
+const REST_TIME: Duration = Duration::from_millis(200);
+
+/// That somebody is not there is told at a multiple of this after the call came: who is unknown, has no
+/// card, or is not seen by the caller, is not told apart by time (W3).
+const EVEN: Duration = Duration::from_millis(20);
 
 /// Stands before all routes of a service. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -41,46 +58,94 @@ impl Guard {
         Self(access)
     }
 
-    /// Lets a request through, with its caller.
-    fn admit<B>(&self, request: &mut Request<B>) -> Result<(), Refused> {
+    /// Lets a request through, with its caller; and gives what counts it, where calls are counted.
+    fn admit<B>(&self, request: &mut Request<B>) -> Result<Option<Counted>, Refused> {
         let method = methods::method(request.uri().path());
         let roles = match method.map(|method| method.who) {
-            Some(Who::Everybody) => return Ok(()),
+            Some(Who::Everybody) => return Ok(None),
             Some(Who::Roles(roles)) => roles,
             // Whether there is such a method is nobody's business either.
             None => &[],
         };
-        let peer = request.extensions().get::<Peer>();
-        let certificate = peer.and_then(|peer| peer.certificate.as_ref());
-        let caller = match self.0.caller(certificate, request.headers()) {
+        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
+        let caller = match self.0.caller(peer.certificate.as_ref(), request.headers()) {
             Ok(caller) => caller,
             Err(Unknown::KeyNotAmongOurs) => return Err(Refused::WithoutNewerKeys),
             Err(Unknown::Since(why)) => {
                 tracing::debug!(why, "a caller is not known");
+                peer.refuse();
                 return Err(Refused::Now(unknown()));
             }
+        };
+        let counted = match self.0.share(&caller) {
+            Some(share) => Some(Counted::new(&peer, &caller, &share).map_err(Refused::Now)?),
+            None => None,
         };
         if !roles.contains(&caller.role) {
             let role = caller.role.name();
             let message = format!("the role {role} does not open this method");
             return Err(Refused::Now(Failure::new(ErrorReason::NotAllowed, message)));
         }
+        if let Some(counted) = &counted {
+            request.extensions_mut().insert(counted.misses.clone());
+        }
         // Nothing behind the guard has a use for it, so nothing can show it.
         request.headers_mut().remove(AUTHORIZATION);
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(method);
-        Ok(())
+        Ok(counted)
     }
 
     /// The same after newer keys have been asked for.
-    async fn admit_by_newer_keys<B>(&self, request: &mut Request<B>) -> Result<(), Failure> {
+    async fn admit_by_newer_keys<B>(
+        &self,
+        request: &mut Request<B>,
+    ) -> Result<Option<Counted>, Failure> {
         self.0.renew_keys().await;
         self.admit(request).map_err(|refused| match refused {
             Refused::Now(failure) => failure,
             Refused::WithoutNewerKeys => {
                 tracing::debug!("a caller is not known: the token's key is not among ours");
+                request.extensions().get::<Peer>().inspect(|peer| peer.refuse());
                 unknown()
             }
+        })
+    }
+}
+
+/// A call of a caller whose calls are counted.
+struct Counted {
+    begun: Instant,
+    misses: Misses,
+    under_way: UnderWay,
+}
+
+impl Counted {
+    fn new(peer: &Peer, caller: &Caller, share: &Arc<Share>) -> Result<Self, Failure> {
+        if !peer.is_of(&caller.name) {
+            peer.refuse();
+            let message =
+                "the caller has as many connections as it may have; use those, or close one";
+            return Err(Failure::new(ErrorReason::Overloaded, message));
+        }
+        let under_way = share.call(caller.role)?;
+        Ok(Self { begun: Instant::now(), misses: Misses::of(caller, share), under_way })
+    }
+
+    /// Counts how the call ended. What a stream goes on to answer is under way with it.
+    async fn answer(self, response: Response<Body>) -> Response<Body> {
+        let status = Status::from_header_map(response.headers());
+        if status.is_some_and(|status| status.code() == Code::NotFound) {
+            self.misses.count(1);
+            let times = self.begun.elapsed().as_millis() / EVEN.as_millis() + 1;
+            sleep_until(self.begun + EVEN * u32::try_from(times).unwrap_or(u32::MAX)).await;
+        }
+        let under_way = self.under_way;
+        response.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let _ = &under_way;
+                frame
+            }))
         })
     }
 }
@@ -120,7 +185,8 @@ pub struct Guarded<S> {
 impl<S> Service<Request<Body>> for Guarded<S>
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = S::Error;
@@ -132,28 +198,54 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         match self.guard.admit(&mut request) {
-            Ok(()) => Either::Left(self.inner.call(request)),
+            Ok(None) => Either::Left(self.inner.call(request)),
+            Ok(Some(counted)) => {
+                let response = self.inner.call(request);
+                Either::Right(Box::pin(async move { Ok(counted.answer(response.await?).await) }))
+            }
             Err(Refused::Now(failure)) => {
-                Either::Right(Either::Left(ready(Ok(refusal(failure, &request)))))
+                Either::Right(Box::pin(async move { Ok(refuse(failure, request).await) }))
             }
             Err(Refused::WithoutNewerKeys) => {
                 let guard = self.guard.clone();
                 // The one that is ready is the one to be called; the next makes itself ready.
                 let next = self.inner.clone();
                 let mut inner = mem::replace(&mut self.inner, next);
-                Either::Right(Either::Right(Box::pin(async move {
+                Either::Right(Box::pin(async move {
                     match guard.admit_by_newer_keys(&mut request).await {
-                        Ok(()) => inner.call(request).await,
-                        Err(failure) => Ok(refusal(failure, &request)),
+                        Ok(None) => inner.call(request).await,
+                        Ok(Some(counted)) => Ok(counted.answer(inner.call(request).await?).await),
+                        Err(failure) => Ok(refuse(failure, request).await),
                     }
-                })))
+                }))
             }
         }
     }
 }
 
-/// What the handler answers, or a refusal, or either of them after a while.
-type Admitted<F, R> = Either<F, Either<Ready<R>, BoxFuture<'static, R>>>;
+/// What the handler answers, or a refusal, or what was counted.
+type Admitted<F, R> = Either<F, BoxFuture<'static, R>>;
+
+/// Refuses a call.
+async fn refuse(failure: Failure, request: Request<Body>) -> Response<Body> {
+    let refusal = refusal(failure, &request);
+    take_rest(request.into_body()).await;
+    refusal
+}
+
+/// Takes the little that follows a call's headers, and forgets it. HTTP/2 would count what comes
+/// after a refusal as a fault, and after some of those end the connection, with all calls on it.
+async fn take_rest(mut body: Body) {
+    let rest = async {
+        let mut taken = 0;
+        while taken < REST
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            taken += frame.data_ref().map_or(1, |data| data.len().max(1));
+        }
+    };
+    let _ = timeout(REST_TIME, rest).await;
+}
 
 /// The refusal of a request, as gRPC or, to a plain GET, as HTTP.
 fn refusal(failure: Failure, request: &Request<Body>) -> Response<Body> {
@@ -163,6 +255,7 @@ fn refusal(failure: Failure, request: &Request<Body>) -> Response<Body> {
     }
     let status = match failure.reason {
         ErrorReason::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorReason::Overloaded => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::FORBIDDEN,
     };
     let mut response = Response::new(Body::from(failure.message + "\n"));

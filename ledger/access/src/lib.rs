@@ -8,7 +8,7 @@
 //!
 //! A role opens methods; a scope (CVR numbers, a municipality's code) says for whom a caller acts
 //! there, and is held by the handlers against what was asked. Whatever the table does not name is
-//! refused.
+//! refused. How much of the service a caller may have is in `limits.rs`.
 //!
 //! Each look-up of a person is noted in the access log before it is answered (`lookups.rs`).
 //!
@@ -20,6 +20,7 @@ mod directory;
 mod fetch;
 mod guard;
 mod keys;
+mod limits;
 mod looking;
 mod lookups;
 mod methods;
@@ -32,6 +33,7 @@ mod token;
 pub use caller::{Caller, Role};
 pub use directory::Directory;
 pub use guard::{Guard, caller};
+pub use limits::Misses;
 pub use looking::{Looking, PURPOSE};
 pub use lookups::{Lookups, NOBODY};
 pub use methods::{METHODS, Method, Who};

@@ -7,7 +7,7 @@ use anyhow::{bail, ensure};
 use axum::http::HeaderMap;
 use frikort_process::{
     clock::Clock,
-    renewed,
+    renewed, serve,
     tls::{Files, Tls},
 };
 use serde::Deserialize;
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::{
     Caller, Directory,
     fetch::Times,
+    limits::{self, Limits, Share},
     token::{Tokens, Unknown},
 };
 
@@ -59,6 +60,8 @@ pub struct Args {
     /// No TLS, and whoever calls is the operator. For trying it out; on loopback alone.
     #[arg(long, env = "FRIKORT_INSECURE_ON_LOOPBACK")]
     insecure_on_loopback: bool,
+    #[command(flatten)]
+    limits: limits::LimitArgs,
 }
 
 /// The same in a settings file, as the table `[access]`.
@@ -73,6 +76,7 @@ pub struct Settings {
     token_issuer: Option<String>,
     token_audience: Option<String>,
     insecure_on_loopback: bool,
+    limits: limits::Settings,
 }
 
 /// How a service knows its callers. Cheap to clone.
@@ -80,6 +84,7 @@ pub struct Settings {
 pub struct Access {
     tls: Option<Tls>,
     known: Known,
+    limits: Limits,
 }
 
 #[derive(Clone, Debug)]
@@ -103,13 +108,14 @@ impl Args {
             self.token_issuer.or(file.token_issuer),
             self.token_audience.or(file.token_audience),
         );
+        let limits = self.limits.limits(file.limits);
         let insecure = self.insecure_on_loopback || file.insecure_on_loopback;
         let (certificate, key, client_ca, callers) = match (files, insecure) {
             ((Some(certificate), Some(key), Some(client_ca), Some(callers)), false) => {
                 (certificate, key, client_ca, callers)
             }
             ((None, None, None, None), true) if tokens == (None, None, None) => {
-                return Ok(Access::insecure_on_loopback());
+                return Ok(Access { limits, ..Access::insecure_on_loopback() });
             }
             ((None, None, None, None), false) => bail!(
                 "who may call? set tls-certificate, tls-key, tls-client-ca and callers; or, to try \
@@ -135,7 +141,8 @@ impl Args {
             _ => bail!("token-keys, token-issuer and token-audience go together: all of them"),
         };
         let tls = Some(Tls::start(Files { certificate, key, client_ca })?);
-        Ok(Access { tls, known: Known::Directory(directory(callers, tokens.is_some())?, tokens) })
+        let known = Known::Directory(directory(callers, tokens.is_some())?, tokens);
+        Ok(Access { tls, known, limits })
     }
 }
 
@@ -156,12 +163,28 @@ impl Access {
     /// Whoever calls is the operator. Where it listens is looked at when it binds.
     pub fn insecure_on_loopback() -> Self {
         tracing::warn!("INSECURE: no TLS, and whoever calls is the operator");
-        Self { tls: None, known: Known::As(Caller::local()) }
+        let limits = limits::LimitArgs::default().limits(limits::Settings::default());
+        Self { tls: None, known: Known::As(Caller::local()), limits }
     }
 
     /// How connections are secured; `None` where whoever calls is believed.
     pub fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
+    }
+
+    /// How many connections there may be.
+    pub fn connections(&self) -> serve::Limits {
+        self.limits.connections()
+    }
+
+    /// How often callers were refused since they had too much, as Prometheus text.
+    pub fn metrics(&self) -> String {
+        self.limits.metrics()
+    }
+
+    /// What this caller has had; `None` where whoever calls is believed.
+    pub(crate) fn share(&self, caller: &Caller) -> Option<Arc<Share>> {
+        matches!(self.known, Known::Directory(..)).then(|| self.limits.of(&caller.name))
     }
 
     /// Who shows this certificate, or a token among these headers; whoever shows both is the same.

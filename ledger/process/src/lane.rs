@@ -13,6 +13,10 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
+/// Tasks that run before what has come meanwhile, from callers and other threads, is looked at: in a
+/// flood there is always another task, and everybody else would wait for as many as this.
+const TURNS: u32 = 16;
+
 type Errand = Box<dyn FnOnce() + Send>;
 
 thread_local! {
@@ -36,7 +40,9 @@ impl Lane {
     where
         F: Future<Output: Send + 'static>,
     {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let mut runtime = Builder::new_current_thread();
+        runtime.event_interval(TURNS).global_queue_interval(TURNS);
+        let runtime = runtime.enable_all().build()?;
         let (end, ended) = oneshot::channel();
         thread::Builder::new().name(format!("lane-{number}")).spawn(move || {
             let (errands, mut to_do) = mpsc::unbounded_channel::<Errand>();

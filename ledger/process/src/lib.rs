@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod config;
 pub mod database;
+mod door;
 pub mod feed;
 pub mod lane;
 pub mod renewed;

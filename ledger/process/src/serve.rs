@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     error::Error,
     net::SocketAddr,
+    sync::Arc,
     task::{Context, Poll},
     thread,
     time::Duration,
@@ -14,14 +15,15 @@ use frikort_proto::error::Failure;
 use futures::{
     StreamExt,
     future::{ready, select_all},
+    stream,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     task::JoinSet,
-    time::Instant,
+    time::{Instant, MissedTickBehavior, interval},
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Status,
@@ -33,17 +35,21 @@ use tonic::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Layer;
 
+pub use crate::door::Limits;
 use crate::{
+    door::{Door, Place, STRANGERS},
     lane::Lane,
     stop::DRAIN,
-    tls::{Connection, Tls},
+    tls::{Connection, Peer, Tls},
 };
 
 /// The largest message that is read, in bytes.
 pub const MAX_MESSAGE: usize = 1024 * 1024;
 
-/// Calls that one connection may have under way.
-const CALLS_PER_CONNECTION: usize = 4096;
+/// Calls that one connection may have under way; and one without TLS, whose caller is believed. When
+/// the connection ends, all of them end at once, and who shares the lane waits for that.
+const CALLS_PER_CONNECTION: usize = 256;
+const CALLS_PER_BELIEVED: usize = 4096;
 
 /// The longest wait of a call that waits for something, and that of a caller without a deadline.
 const WAIT: Duration = Duration::from_secs(5);
@@ -51,8 +57,19 @@ const WAIT: Duration = Duration::from_secs(5);
 /// Connections that may wait for a lane.
 const ACCEPTED: usize = 64;
 
-/// Connections of a lane that may be agreed on at the same time.
-const HANDSHAKES: usize = 512;
+/// A lane begins to agree on one connection in this time: a flood of new ones leaves time for calls.
+const HANDSHAKE_PACE: Duration = Duration::from_millis(1);
+
+/// The headers of one request, in bytes.
+const MAX_HEADERS: u32 = 16 * 1024;
+
+/// Streams of one connection that were reset before they were looked at, and that were reset for
+/// the caller's errors: whoever has more is cut off.
+const PENDING_RESETS: usize = 20;
+const ERROR_RESETS: usize = 1024;
+
+/// Open files that are not connections: the database, the log, keys.
+const OTHER_FILES: u64 = 256;
 
 /// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
@@ -89,9 +106,13 @@ pub async fn bind(listen: SocketAddr, tls: Option<&Tls>) -> anyhow::Result<TcpLi
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Tls>,
+    limits: Limits,
     routes: Routes,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let door = Door::new(within_open_files(limits));
+    // Without TLS whoever calls is believed.
+    let is_known = tls.is_none();
     let lanes = thread::available_parallelism().map_or(1, usize::from);
     let mut feeds = Vec::with_capacity(lanes);
     let mut serving = JoinSet::new();
@@ -109,7 +130,7 @@ pub async fn serve(
     };
     tokio::select! {
         served = ended => served,
-        never = accept(listener, feeds, &stop) => match never {},
+        never = accept(listener, door, is_known, feeds, &stop) => match never {},
         () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => {
             tracing::warn!("calls were still under way at the end of the drain time");
             Ok(())
@@ -117,31 +138,57 @@ pub async fn serve(
     }
 }
 
+/// As many open files as the process may have, and not more connections than that leaves room for:
+/// who has none left for the database stands still.
+fn within_open_files(limits: Limits) -> Limits {
+    let files = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: files.maximum, maximum: files.maximum };
+    let is_raised = setrlimit(Resource::Nofile, raised).is_ok();
+    let Some(files) = (if is_raised { files.maximum } else { files.current }) else {
+        return limits;
+    };
+    let room = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX).max(8);
+    if room < limits.connections {
+        tracing::warn!(files, connections = room, "fewer connections: too few files may be open");
+    }
+    Limits { connections: limits.connections.min(room), ..limits }
+}
+
+/// A connection, and its place.
+type Accepted = (std::net::TcpStream, Arc<Place>);
+
 /// Accepts connections until `stop`, and then never ends.
 async fn accept(
     listener: TcpListener,
-    feeds: Vec<mpsc::Sender<std::net::TcpStream>>,
+    door: Door,
+    is_known: bool,
+    feeds: Vec<mpsc::Sender<Accepted>>,
     stop: &CancellationToken,
 ) -> Infallible {
     let accepting = async move {
         for feed in feeds.iter().cycle() {
             // A lane that has ended ends the others too.
-            let _ = feed.send(accepted(&listener).await).await;
+            let _ = feed.send(accepted(&listener, &door, is_known).await).await;
         }
     };
     stop.run_until_cancelled(accepting).await;
     std::future::pending().await
 }
 
-/// The next connection, free of this thread's scheduler.
-async fn accepted(listener: &TcpListener) -> std::net::TcpStream {
+/// The next connection that finds a place, free of this thread's scheduler.
+async fn accepted(listener: &TcpListener, door: &Door, is_known: bool) -> Accepted {
     loop {
-        let connection = listener.accept().await.and_then(|(connection, _)| {
+        let connection = listener.accept().await.and_then(|(connection, from)| {
+            let Some(place) = door.enter(from.ip().to_canonical(), is_known) else {
+                return Ok(None);
+            };
             connection.set_nodelay(true)?;
-            connection.into_std()
+            Ok(Some((connection.into_std()?, place)))
         });
         match connection {
-            Ok(connection) => return connection,
+            Ok(Some(accepted)) => return accepted,
+            // No place: closed at once.
+            Ok(None) => {}
             // The caller has gone already, or there are too many open files; the latter passes
             // only with time.
             Err(error) => {
@@ -153,23 +200,41 @@ async fn accepted(listener: &TcpListener) -> std::net::TcpStream {
 }
 
 async fn serve_lane(
-    connections: mpsc::Receiver<std::net::TcpStream>,
+    connections: mpsc::Receiver<Accepted>,
     tls: Option<Tls>,
     routes: Routes,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
+    let is_known = tls.is_none();
+    let mut pace = interval(HANDSHAKE_PACE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let paced = stream::unfold((connections, pace), async |(mut connections, mut pace)| {
+        loop {
+            let (io, place) = connections.recv().await?;
+            if !place.has_to_go() {
+                pace.tick().await;
+                return Some(((io, place), (connections, pace)));
+            }
+        }
+    });
     // Callers who are slow to agree on a connection keep nobody else waiting.
-    let incoming = ReceiverStream::new(connections)
-        .map(move |io| Connection::accept(io, tls.clone()))
-        .buffer_unordered(HANDSHAKES)
+    let incoming = paced
+        .map(move |accepted| Connection::accept(accepted, tls.clone()))
+        .buffer_unordered(STRANGERS)
         .filter_map(|agreed| ready(agreed.inspect_err(tell_lost).ok()))
         .map(Ok::<_, Infallible>);
+    let calls = if is_known { CALLS_PER_BELIEVED } else { CALLS_PER_CONNECTION };
+    // Slow headers over HTTP/1.1 have the 30 seconds of hyper, and of a stranger what the door
+    // gives.
     Server::builder()
         .accept_http1(true)
-        .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
-        .max_concurrent_streams(u32::try_from(CALLS_PER_CONNECTION).ok())
+        .concurrency_limit_per_connection(calls)
+        .max_concurrent_streams(u32::try_from(calls).ok())
         .initial_stream_window_size(512 * 1024)
         .initial_connection_window_size(4 * 1024 * 1024)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
+        .http2_max_local_error_reset_streams(Some(ERROR_RESETS))
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .layer(UnreadableLayer)
@@ -238,7 +303,8 @@ pub fn unreadable(status: &Status) -> Option<Failure> {
     status.details().is_empty().then_some(failure)
 }
 
-/// Puts what [`unreadable`] says in the place of tonic's own answer.
+/// Puts what [`unreadable`] says in the place of tonic's own answer; and tells the connection that a
+/// request has come.
 #[derive(Clone, Copy, Debug)]
 struct UnreadableLayer;
 
@@ -268,6 +334,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<Q>) -> Self::Future {
+        request.extensions().get::<Peer>().into_iter().for_each(Peer::ask);
         let response = self.0.call(request);
         Box::pin(async move {
             let response = response.await?;

@@ -9,7 +9,10 @@ use std::{
     io::IoSlice,
     path::{Path, PathBuf},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -26,16 +29,24 @@ use tokio::{
     io::{self, AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::watch,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
-use crate::renewed;
+use crate::{door::Place, renewed};
 
 /// How long a caller may take to agree on a connection.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// What is read of a connection, in bytes, before the others of its lane have their turn: some ten
+/// calls, whose headers may have less than a hundred.
+const TURN: usize = 1024;
+
+/// What a stranger may send: bytes at once, and a second.
+const BYTES_AT_ONCE: f64 = 256.0 * 1024.0;
+const BYTES_PER_SECOND: f64 = 16.0 * 1024.0;
 
 /// Where the certificates lie, all PEM.
 #[derive(Clone, Debug)]
@@ -60,13 +71,16 @@ impl Tls {
         Ok(Self(renewed::read("certificates", read.to_vec(), move || files.config())?))
     }
 
-    async fn accept(&self, io: TcpStream) -> io::Result<Connection> {
+    async fn accept(&self, io: TcpStream, place: Arc<Place>) -> io::Result<Connection> {
         let acceptor = TlsAcceptor::from(self.0.borrow().clone());
-        let stream = timeout(HANDSHAKE, acceptor.accept(io)).await??;
+        let agreed = timeout(HANDSHAKE, acceptor.accept(io));
+        let stream = tokio::select! {
+            agreed = agreed => agreed??,
+            why = place.clone().until_it_has_to_go() => return Err(overstayed(why)),
+        };
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let certificate = shown.map(|certificate| Arc::from(certificate.as_ref()));
-        let peer = Peer { certificate };
-        Ok(Connection { io: Either::Right(Box::new(stream)), peer })
+        Ok(Connection::new(Either::Right(Box::new(stream)), certificate, place))
     }
 }
 
@@ -113,23 +127,124 @@ fn named(what: &str, file: &Path) -> String {
 pub struct Peer {
     /// The certificate that was shown and verified, DER; `None` without one.
     pub certificate: Option<Arc<[u8]>>,
+    place: Option<Arc<Place>>,
+}
+
+impl Peer {
+    /// Counts the connection as the caller's, whose call has come; `false` when the caller has as
+    /// many as it may have.
+    pub fn is_of(&self, caller: &str) -> bool {
+        self.place.as_ref().is_none_or(|place| place.is_of(caller))
+    }
+
+    /// A call has been refused since nobody knows who calls: there are not many on one connection.
+    pub fn refuse(&self) {
+        self.place.iter().for_each(|place| place.refuse());
+    }
+
+    /// A request has come.
+    pub(crate) fn ask(&self) {
+        self.place.iter().for_each(|place| place.ask());
+    }
 }
 
 /// One connection, secured or not.
 pub(crate) struct Connection {
     io: Either<TcpStream, Box<TlsStream<TcpStream>>>,
     peer: Peer,
+    /// As long as it is a stranger's.
+    stranger: Option<Box<Stranger>>,
+    /// Bytes read since others had their turn.
+    read: usize,
+    /// Whether others have their turn now.
+    waits: Arc<AtomicBool>,
+}
+
+struct Stranger {
+    place: Arc<Place>,
+    has_to_go: Pin<Box<dyn Future<Output = &'static str> + Send>>,
+    /// Bytes that it may still send now.
+    left: f64,
+    at: Instant,
 }
 
 impl Connection {
     /// Agrees with the caller on a connection, within a time.
-    pub(crate) async fn accept(io: std::net::TcpStream, tls: Option<Tls>) -> io::Result<Self> {
+    pub(crate) async fn accept(
+        (io, place): (std::net::TcpStream, Arc<Place>),
+        tls: Option<Tls>,
+    ) -> io::Result<Self> {
         let io = TcpStream::from_std(io)?;
         match tls {
-            Some(tls) => tls.accept(io).await,
-            None => Ok(Self { io: Either::Left(io), peer: Peer::default() }),
+            Some(tls) => tls.accept(io, place).await,
+            None => Ok(Self::new(Either::Left(io), None, place)),
         }
     }
+
+    fn new(
+        io: Either<TcpStream, Box<TlsStream<TcpStream>>>,
+        certificate: Option<Arc<[u8]>>,
+        place: Arc<Place>,
+    ) -> Self {
+        let stranger = (!place.is_known()).then(|| {
+            Box::new(Stranger {
+                place: place.clone(),
+                has_to_go: Box::pin(place.clone().until_it_has_to_go()),
+                left: BYTES_AT_ONCE,
+                at: Instant::now(),
+            })
+        });
+        Self {
+            io,
+            peer: Peer { certificate, place: Some(place) },
+            stranger,
+            read: 0,
+            waits: Arc::default(),
+        }
+    }
+
+    /// Fails when it has to go.
+    fn may_stay(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.peer.place.as_ref().is_some_and(|place| place.has_to_go()) {
+            return Err(overstayed("others need its place, or its calls were refused too often"));
+        }
+        let Some(stranger) = &mut self.stranger else { return Ok(()) };
+        if stranger.place.is_known() {
+            self.stranger = None;
+            return Ok(());
+        }
+        match stranger.has_to_go.as_mut().poll(cx) {
+            Poll::Ready(why) => Err(overstayed(why)),
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Reads nothing until what waits on this lane now has run: HTTP/2 would take one call, and read on,
+    /// for as long as there is something to read.
+    fn wait_for_others(&self, cx: &Context<'_>) {
+        self.waits.store(true, Ordering::Relaxed);
+        let (waits, reader) = (self.waits.clone(), cx.waker().clone());
+        tokio::spawn(async move {
+            waits.store(false, Ordering::Relaxed);
+            reader.wake();
+        });
+    }
+
+    /// Counts what was read.
+    fn count(&mut self, bytes: usize) -> io::Result<()> {
+        self.read += bytes;
+        let Some(stranger) = &mut self.stranger else { return Ok(()) };
+        let now = Instant::now();
+        let since = (now - stranger.at).as_secs_f64();
+        let left = (stranger.left + since * BYTES_PER_SECOND).min(BYTES_AT_ONCE);
+        stranger.left = left - f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
+        stranger.at = now;
+        if stranger.left < 0.0 { Err(overstayed("a stranger sends too much")) } else { Ok(()) }
+    }
+}
+
+fn overstayed(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, why)
 }
 
 impl Connected for Connection {
@@ -146,7 +261,27 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        self.may_stay(cx)?;
+        if let Either::Left(io) = &mut self.io {
+            // Whoever calls is believed.
+            return Pin::new(io).poll_read(cx, buffer);
+        }
+        if self.read >= TURN {
+            self.read = 0;
+            self.wait_for_others(cx);
+        }
+        if self.waits.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        let room = buffer.remaining().min(TURN);
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
+        let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, &mut part) else {
+            self.read = 0;
+            return Poll::Pending;
+        };
+        let bytes = part.filled().len();
+        buffer.advance(bytes);
+        Poll::Ready(read.and_then(|()| self.count(bytes)))
     }
 }
 
@@ -156,6 +291,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.may_stay(cx)?;
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
@@ -164,6 +300,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.may_stay(cx)?;
         Pin::new(&mut self.io).poll_write_vectored(cx, slices)
     }
 

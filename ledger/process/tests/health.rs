@@ -26,7 +26,8 @@ async fn what_has_ended_is_not_serving() {
     let (sound, is_sound) = watch::channel(true);
     let telling = tokio::spawn(serve::tell_health(health, vec![""], vec![is_sound]));
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(serve::serve(listener, None, routes.routes(), stop.clone()));
+    let limits = serve::Limits::default();
+    let serving = tokio::spawn(serve::serve(listener, None, limits, routes.routes(), stop.clone()));
     let channel = Channel::from_shared(format!("http://{address}")).unwrap();
     let mut client = HealthClient::new(channel.connect().await.unwrap());
     let until_serving = async {

@@ -72,6 +72,7 @@ pub(super) fn report_payments(
 ) -> impl Stream<Item = Result<ReportPaymentsResponse, Status>> + Send {
     let (results, pending) = mpsc::channel::<Pending>(WINDOW);
     let (by, looked) = (caller.looking.clone(), ledger.clone());
+    let misses = caller.misses.clone();
     let reporting = Reporting { ledger, caller, results, patience: None };
     tokio::spawn(reporting.take_in(runs, items));
     let mut totals = RunTotals::default();
@@ -81,6 +82,9 @@ pub(super) fn report_payments(
         .buffered(CHUNK);
     results.zip(stream::iter(0_i64..)).map(move |(result, index)| {
         let mut result = result?;
+        if matches!(&result, Became::Refused(refusal) if refusal.reason() == ErrorReason::NoCard) {
+            misses.count(1);
+        }
         count_result(&mut totals, &mut result);
         Ok(ReportPaymentsResponse { index, result: Some(result) })
     })
@@ -317,6 +321,7 @@ impl Reporting {
         plan: &mut Plan,
         lines: Vec<Result<Parsed, Failure>>,
     ) -> Result<(), End> {
+        self.caller.misses.allowed()?;
         let mut found = self.find(lines.iter().flatten()).await?.into_iter();
         let lines: Vec<_> = lines
             .into_iter()
@@ -351,7 +356,10 @@ impl Reporting {
     }
 
     /// Looks up a chunk's persons with one query, and asks for each item in order.
-    async fn ask_all(&self, items: Vec<Result<(Acting, bool), Failure>>) -> Result<(), End> {
+    async fn ask_all(&self, mut items: Vec<Result<(Acting, bool), Failure>>) -> Result<(), End> {
+        if let Err(failure) = self.caller.misses.allowed() {
+            items.iter_mut().for_each(|item| *item = Err(failure.clone()));
+        }
         let found = self.find(items.iter().flatten().map(|(acting, _)| &acting.parsed)).await;
         if let Ok(found) = &found {
             self.note(found.iter().map(Option::as_ref).filter(Option::is_none)).await?;

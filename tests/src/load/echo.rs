@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, pin::Pin};
 
-use frikort_process::serve;
+use frikort_process::serve::{self, Limits};
 use frikort_proto::v1::{
     Allowance, BatchGetAllowancesRequest, BatchGetAllowancesResponse, CancelPaymentRequest,
     CancelPaymentResponse, CorrectPaymentRequest, CorrectPaymentResponse, GetAllowanceRequest,
@@ -29,7 +29,7 @@ pub(super) async fn serve(listen: SocketAddr, stop: CancellationToken) -> anyhow
     routes.add_service(AllowanceServiceServer::new(Echo));
     let (_sound, is_sound) = watch::channel(true);
     tokio::spawn(serve::tell_health(health, vec![""], vec![is_sound]));
-    serve::serve(listener, None, routes.routes(), stop).await
+    serve::serve(listener, None, Limits::default(), routes.routes(), stop).await
 }
 
 struct Echo;

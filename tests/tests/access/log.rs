@@ -37,6 +37,18 @@ async fn entries(pool: &PgPool) -> Vec<Entry> {
     .unwrap()
 }
 
+/// Caller, role, and purpose.
+type By<'a> = (&'a str, &'a str, &'a str);
+
+const BUREAU: By<'_> = ("Lønbureauet", "employer", "PAYROLL");
+const TOWN: By<'_> = ("Kommunen", "municipality", "VISITATION");
+
+fn entry((caller, role, purpose): By<'_>, method: &str, asked: &str, found: bool) -> Entry {
+    let [caller, role, purpose, method, asked] =
+        [caller, role, purpose, method, asked].map(str::to_owned);
+    (caller, role, purpose, method, asked, found)
+}
+
 async fn count(pool: &PgPool) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM access.entry").fetch_one(pool).await.unwrap()
 }
@@ -65,24 +77,18 @@ async fn w4_every_way_to_look_somebody_up_is_noted_and_what_is_recorded_is_not()
     municipality.grant(&cpr).await.unwrap();
     let before = count(&pool).await;
     assert_eq!(before, 3, "{:?}", entries(&pool).await);
-    let recorded = employer.payments.report_payment(report(&cpr, "1", 1_000)).await.unwrap();
-    let position = recorded.into_inner().position.unwrap().position;
+    employer.payments.report_payment(report(&cpr, "1", 1_000)).await.unwrap();
     assert_eq!(count(&pool).await, before, "what is recorded tells of itself");
 
-    let method = |service: &str, method: &str| format!("{service}/{method}");
     let mut expected: Vec<Entry> = Vec::new();
-    let mut expect = |who: (&str, &str), purpose: &str, method: String, asked: &str, found| {
-        let [caller, role, purpose, asked] = [who.0, who.1, purpose, asked].map(str::to_owned);
-        expected.push((caller, role, purpose, method, asked, found));
-    };
-    let (bureau, town) = (("Lønbureauet", "employer"), ("Kommunen", "municipality"));
+    let mut expect = |who, method, found| expected.push(entry(who, method, "", found));
     // Repeated, and tried.
     employer.payments.report_payment(report(&cpr, "1", 1_000)).await.unwrap();
-    expect(bureau, "PAYROLL", method("PaymentService", "ReportPayment"), "", true);
+    expect(BUREAU, "PaymentService/ReportPayment", true);
     let tried =
         frikort_proto::v1::ReportPaymentRequest { validate_only: true, ..report(&cpr, "2", 1_000) };
     employer.payments.report_payment(tried).await.unwrap();
-    expect(bureau, "PAYROLL", method("PaymentService", "ReportPayment"), "", true);
+    expect(BUREAU, "PaymentService/ReportPayment", true);
     // A run that is planned; of the persons of its lines, each time.
     let options = RunOptions { validate_only: true, ..RunOptions::default() };
     let run = ReportPaymentsRequest { run: Some(options), ..ReportPaymentsRequest::default() };
@@ -93,31 +99,46 @@ async fn w4_every_way_to_look_somebody_up_is_noted_and_what_is_recorded_is_not()
     let lines = stream::iter([run, line(&cpr), line(&nobody)]);
     let results = employer.payments.report_payments(lines).await.unwrap().into_inner();
     assert_eq!(results.count().await, 3);
-    expect(bureau, "PAYROLL", method("PaymentService", "ReportPayments"), "", true);
-    expect(bureau, "PAYROLL", method("PaymentService", "ReportPayments"), "", false);
+    expect(BUREAU, "PaymentService/ReportPayments", true);
+    expect(BUREAU, "PaymentService/ReportPayments", false);
     municipality.visitations.get_card(card(&cpr)).await.unwrap();
-    expect(town, "VISITATION", method("VisitationService", "GetCard"), "", true);
+    expect(TOWN, "VisitationService/GetCard", true);
     let events = ReadEventsRequest { person: by_cpr(&cpr), ..ReadEventsRequest::default() };
     secured.as_caller("auditor").await.audits.read_events(events).await.unwrap();
-    expect(("revisor", "auditor"), "AUDIT", method("AuditService", "ReadEvents"), "", true);
+    expect(("revisor", "auditor", "AUDIT"), "AuditService/ReadEvents", true);
+    assert_eq!(entries(&pool).await.split_off(usize::try_from(before).unwrap()), expected);
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn w4_every_question_about_allowances_and_every_list_is_noted() {
+    let secured = Secured::start().await;
+    let pool = secured.database.pool().await.unwrap();
+    let (cpr, nobody) = (new_cpr(), new_cpr());
+    secured.as_caller("operator").await.set_limit(2022, 20_000).await.unwrap();
+    secured.as_caller("municipality").await.grant(&cpr).await.unwrap();
+    let mut employer = secured.as_caller("employer").await;
+    let recorded = employer.payments.report_payment(report(&cpr, "1", 1_000)).await.unwrap();
+    let position = recorded.into_inner().position.unwrap().position;
+    let before = usize::try_from(count(&pool).await).unwrap();
+    let mut expected: Vec<Entry> = Vec::new();
     let benefit = channel(&secured, &secured.projector, "benefit").await;
     let mut benefit = AllowanceServiceClient::new(benefit);
     let mut question = allowance(&cpr);
     question.min_position = position;
     benefit.get_allowance(purpose(Request::new(question), "KONTANTHJAELP")).await.unwrap();
-    let office = ("Ydelse", "benefit");
-    let get = method("AllowanceService", "GetAllowance");
-    expect(office, "KONTANTHJAELP", get, "year 2022", true);
+    let office = |purpose| ("Ydelse", "benefit", purpose);
+    let get = "AllowanceService/GetAllowance";
+    expected.push(entry(office("KONTANTHJAELP"), get, "year 2022", true));
     let many = BatchGetAllowancesRequest {
         persons: [&cpr, &nobody].map(|cpr| by_cpr(cpr).unwrap()).to_vec(),
         year: 2022,
         ..BatchGetAllowancesRequest::default()
     };
     benefit.batch_get_allowances(purpose(Request::new(many), "X")).await.unwrap();
-    let batch = method("AllowanceService", "BatchGetAllowances");
-    expect(office, "X", batch.clone(), "year 2022", true);
-    expect(office, "X", batch, "year 2022", false);
+    for found in [true, false] {
+        let batch = "AllowanceService/BatchGetAllowances";
+        expected.push(entry(office("X"), batch, "year 2022", found));
+    }
     let past = frikort_proto::v1::AsOf {
         known_at: Some(frikort_proto::v1::as_of::KnownAt::KnownPosition(position)),
         paid_through: None,
@@ -129,14 +150,13 @@ async fn w4_every_way_to_look_somebody_up_is_noted_and_what_is_recorded_is_not()
     };
     benefit.get_statement(purpose(Request::new(statement), "X")).await.unwrap();
     let asked = format!("all years, known at position {position}");
-    expect(office, "X", method("AllowanceService", "GetStatement"), &asked, true);
+    expected.push(entry(office("X"), "AllowanceService/GetStatement", &asked, true));
     let employer = channel(&secured, &secured.projector, "employer").await;
     let list =
         ListPaymentsRequest { employer_cvr: CVR.to_owned(), ..ListPaymentsRequest::default() };
     OverviewServiceClient::new(employer).list_payments(list).await.unwrap();
-    expect(bureau, "PAYROLL", method("OverviewService", "ListPayments"), "list", true);
-    let told = entries(&pool).await.split_off(usize::try_from(before).unwrap());
-    assert_eq!(told, expected);
+    expected.push(entry(BUREAU, "OverviewService/ListPayments", "list", true));
+    assert_eq!(entries(&pool).await.split_off(before), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! The static files, read by plain HTTP GET and checked as any reader of c2sp.org/tlog-tiles does.
 
 use frikort_proof::{Checkpoint, Edge, VerifierKey, leaf_hash};
-use frikort_tests::database::Database;
+use frikort_tests::{database::Database, process::get};
 
 use super::{checkpoint, filled};
 
@@ -21,7 +21,7 @@ async fn the_log_can_be_read_as_static_files() {
     let database = Database::create(1).await.unwrap();
     let (service, mut ledger, last) = filled(&database, dir.path(), 600).await;
     checkpoint(&mut ledger, last).await;
-    let read = |path: &str| service.get(&format!("/log/partition/0/{path}")).unwrap();
+    let read = |path: &str| get(service.address(), &format!("/log/partition/0/{path}")).unwrap();
 
     let text = |path: &str| String::from_utf8(read(path).1).unwrap();
     let keys: Vec<VerifierKey> = text("keys").lines().map(|key| key.parse().unwrap()).collect();
@@ -59,5 +59,5 @@ async fn the_log_can_be_read_as_static_files() {
     ] {
         assert_eq!(read(&absent).0, 404, "{absent}");
     }
-    assert_eq!(service.get("/log/partition/1/checkpoint").unwrap().0, 404);
+    assert_eq!(get(service.address(), "/log/partition/1/checkpoint").unwrap().0, 404);
 }

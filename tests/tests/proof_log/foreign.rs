@@ -5,25 +5,21 @@ use std::net::SocketAddr;
 
 use frikort_proof::Receipt;
 use frikort_proto::v1::GetReceiptRequest;
-use frikort_tests::{chance::Chance, client::Ledger, database::Database};
+use frikort_tests::{chance::Chance, client::Ledger, database::Database, process::get};
 use signed_note::{Note, StandardVerifier, VerifierList};
 use tlog_tiles::{
     Checkpoint, Error, Hash, Tile, TileHashReader, TileReader, check_record, check_tree,
     prove_record, prove_tree, record_hash,
 };
 
-use super::{
-    checkpoint,
-    files::{entries, get},
-    filled,
-};
+use super::{checkpoint, files::entries, filled};
 
 /// Tiles as they are served.
 struct Served(SocketAddr);
 
 impl Served {
     fn read(&self, path: &str) -> Option<Vec<u8>> {
-        let (status, body) = get(self.0, &format!("/log/partition/0/{path}"));
+        let (status, body) = get(self.0, &format!("/log/partition/0/{path}")).unwrap();
         (status == 200).then_some(body)
     }
 
