@@ -54,6 +54,9 @@ const CONNECTIONS: u32 = 16;
 /// Connections for noting look-ups: one writes.
 const NOTING_CONNECTIONS: u32 = 1;
 
+/// Connections for learning that a person was forgotten.
+const WATCHING_CONNECTIONS: u32 = 1;
+
 /// Notifications are at least so far apart: one in every transaction would cost most of the
 /// throughput, and readers look without them too.
 const NOTIFY_PAUSE: Duration = Duration::from_millis(5);
@@ -118,7 +121,8 @@ pub async fn serve(
     let listening = tokio::spawn(listen(pool.clone(), signal));
 
     let seal = settings.keys.seal.context("the ledger needs the register's key `seal`")?;
-    let register = Register::new(pool, settings.keys.find);
+    let watching = frikort_event_store::pool(options.clone(), WATCHING_CONNECTIONS);
+    let register = Register::start(pool, watching, settings.keys.find);
     let stopping = stop.clone();
     let checking = Checking::new(options);
     let ledger = Ledger {

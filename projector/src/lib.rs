@@ -73,6 +73,9 @@ const REBUILD_CONNECTIONS: u32 = 4;
 /// Connections for noting look-ups: one writes.
 const NOTING_CONNECTIONS: u32 = 1;
 
+/// Connections for learning that a person was forgotten.
+const WATCHING_CONNECTIONS: u32 = 1;
+
 /// Connections for queries and for folding.
 const CONNECTIONS: u32 = 16;
 
@@ -123,7 +126,7 @@ pub async fn serve(
         tasks.push(tokio::spawn(follower.run()));
     }
     // With connections of its own, so that questions never wait for it.
-    let noting = options.clone();
+    let (noting, watching) = (options.clone(), options.clone());
     let beside = frikort_event_store::pool(options, REBUILD_CONNECTIONS);
     let beside = EventStore::open_when_there(beside).await?;
     tasks.push(tokio::spawn(rebuild::renew(beside)));
@@ -136,7 +139,8 @@ pub async fn serve(
     tasks.push(tokio::spawn(verifier.run(states.keys().copied().collect())));
     let noting = frikort_event_store::pool(noting, NOTING_CONNECTIONS);
     let lookups = Lookups::start(noting, clock.clone());
-    let register = Register::new(pool, settings.keys.find);
+    let watching = frikort_event_store::pool(watching, WATCHING_CONNECTIONS);
+    let register = Register::start(pool, watching, settings.keys.find);
     let allowances = Arc::new(Allowances {
         store,
         register,
