@@ -51,11 +51,9 @@ pub use proof::{Signer, SigningKeys, SigningKeysError};
 /// Connections for look-ups and reads; each partition's sequencer has two of its own besides.
 const CONNECTIONS: u32 = 16;
 
-/// Connections for noting look-ups: one writes.
-const NOTING_CONNECTIONS: u32 = 1;
-
-/// Connections for learning that a person was forgotten.
-const WATCHING_CONNECTIONS: u32 = 1;
+/// Connections of what must not wait behind questions: noting look-ups, and learning that a person
+/// was forgotten.
+const ALONE: u32 = 1;
 
 /// Notifications are at least so far apart: one in every transaction would cost most of the
 /// throughput, and readers look without them too.
@@ -115,15 +113,13 @@ pub async fn serve(
         sequencers.insert(partition, told.handle);
         sound.push(told.sound);
     }
-    let noting = frikort_event_store::pool(options.clone(), NOTING_CONNECTIONS);
-    let lookups = Lookups::start(noting, clock.clone());
+    let alone = || frikort_event_store::pool(options.clone(), ALONE);
+    let lookups = Lookups::start(alone(), clock.clone());
     let (signal, appended) = watch::channel(0);
     let listening = tokio::spawn(listen(pool.clone(), signal));
 
     let seal = settings.keys.seal.context("the ledger needs the register's key `seal`")?;
-    let watching = frikort_event_store::pool(options.clone(), WATCHING_CONNECTIONS);
-    let register = Register::start(pool, watching, settings.keys.find);
-    let stopping = stop.clone();
+    let register = Register::start(pool, alone(), settings.keys.find);
     let checking = Checking::new(options);
     let ledger = Ledger {
         store,
@@ -135,7 +131,7 @@ pub async fn serve(
         clock,
         appended,
         checking,
-        stop: stopping,
+        stop: stop.clone(),
     };
     let ledger = Arc::new(ledger);
     let (mut routes, health) = serve::routes().await?;

@@ -80,7 +80,9 @@ impl Memory {
     pub(crate) fn remember(&self, as_of: AsOf, read: impl Iterator<Item = (CprTag, Person)>) {
         let mut kept = self.kept();
         if kept.as_of == as_of {
-            read.for_each(|(tag, person)| drop(kept.persons.put(tag, person)));
+            for (tag, person) in read {
+                kept.persons.put(tag, person);
+            }
         }
     }
 
