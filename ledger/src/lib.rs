@@ -120,6 +120,7 @@ pub async fn serve(
 
     let seal = settings.keys.seal.context("the ledger needs the register's key `seal`")?;
     let register = Register::start(pool, alone(), settings.keys.find);
+    sound.push(register.sound());
     let checking = Checking::new(options);
     let ledger = Ledger {
         store,

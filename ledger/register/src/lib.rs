@@ -19,6 +19,7 @@ use frikort_domain::{Cpr, FrikortId, FrikortTag, NumberTag, PersonId};
 use memory::Memory;
 use sqlx::PgPool;
 use time::Date;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 pub use forget::{Confirmed, Forgetting};
@@ -53,6 +54,7 @@ pub struct Register {
     pool: PgPool,
     find: FindKey,
     memory: Arc<Memory>,
+    sound: watch::Receiver<bool>,
 }
 
 struct Row {
@@ -65,7 +67,14 @@ struct Row {
 impl Register {
     /// Uses `pool`; and `watching`, of one connection, to learn that somebody was forgotten.
     pub fn start(pool: PgPool, watching: PgPool, find: FindKey) -> Self {
-        Self { pool, find, memory: Memory::start(watching) }
+        let (memory, sound) = Memory::start(watching);
+        Self { pool, find, memory, sound }
+    }
+
+    /// Whether the register can be read. Persons are not found without that, in memory or not, so
+    /// nobody else may come to see that the database is away.
+    pub fn sound(&self) -> watch::Receiver<bool> {
+        self.sound.clone()
     }
 
     /// The person with this CPR number. Somebody who is not found is asked for anew each time,

@@ -16,6 +16,7 @@ use std::{
 
 use lru::LruCache;
 use sqlx::PgPool;
+use tokio::sync::watch;
 
 use crate::{CprTag, Person};
 
@@ -45,12 +46,13 @@ struct Kept {
 pub(crate) struct AsOf(Option<i64>);
 
 impl Memory {
-    /// Empty, and watched as long as somebody holds it. `pool` is its own: a reading must not wait
-    /// behind questions.
-    pub(crate) fn start(pool: PgPool) -> Arc<Self> {
+    /// Empty, and kept up as long as somebody holds it; and whether the last reading succeeded.
+    /// `pool` is its own: a reading must not wait behind questions.
+    pub(crate) fn start(pool: PgPool) -> (Arc<Self>, watch::Receiver<bool>) {
         let memory = Arc::new(Self::new());
-        tokio::spawn(watch(Arc::downgrade(&memory), pool));
-        memory
+        let (succeeds, sound) = watch::channel(false);
+        tokio::spawn(keep_up(Arc::downgrade(&memory), pool, succeeds));
+        (memory, sound)
     }
 
     fn new() -> Self {
@@ -110,11 +112,12 @@ impl Kept {
     }
 }
 
-async fn watch(memory: Weak<Memory>, pool: PgPool) {
+async fn keep_up(memory: Weak<Memory>, pool: PgPool, succeeds: watch::Sender<bool>) {
     loop {
         let began = Instant::now();
         let read = forgotten(&pool).await;
         let Some(memory) = memory.upgrade() else { return };
+        succeeds.send_replace(read.is_ok());
         match read {
             Ok(forgotten) => memory.learn(forgotten, began),
             Err(error) => tracing::debug!(%error, "whether somebody was forgotten is not known"),
