@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "frikort/v1/errors.proto",
     "frikort/v1/common.proto",
     "frikort/v1/payment_service.proto",
@@ -13,6 +13,7 @@ const FILES: [&str; 10] = [
     "frikort/v1/allowance_service.proto",
     "frikort/v1/audit_service.proto",
     "frikort/v1/access_log_service.proto",
+    "frikort/v1/register_service.proto",
     "frikort/v1/overview_service.proto",
     "frikort/v1/verification_service.proto",
 ];

@@ -51,8 +51,9 @@ pub use proof::{Signer, SigningKeys, SigningKeysError};
 /// Connections for look-ups and reads; each partition's sequencer has two of its own besides.
 const CONNECTIONS: u32 = 16;
 
-/// Connections for noting look-ups: one writes.
-const NOTING_CONNECTIONS: u32 = 1;
+/// Connections of what must not wait behind questions: noting look-ups, and learning that a person
+/// was forgotten.
+const ALONE: u32 = 1;
 
 /// Notifications are at least so far apart: one in every transaction would cost most of the
 /// throughput, and readers look without them too.
@@ -112,13 +113,14 @@ pub async fn serve(
         sequencers.insert(partition, told.handle);
         sound.push(told.sound);
     }
-    let lookups = lookups(&options, &clock);
+    let alone = || frikort_event_store::pool(options.clone(), ALONE);
+    let lookups = Lookups::start(alone(), clock.clone());
     let (signal, appended) = watch::channel(0);
     let listening = tokio::spawn(listen(pool.clone(), signal));
 
     let seal = settings.keys.seal.context("the ledger needs the register's key `seal`")?;
-    let register = Register::new(pool, settings.keys.find);
-    let stopping = stop.clone();
+    let register = Register::start(pool, alone(), settings.keys.find);
+    sound.push(register.sound());
     let checking = Checking::new(options);
     let ledger = Ledger {
         store,
@@ -130,7 +132,7 @@ pub async fn serve(
         clock,
         appended,
         checking,
-        stop: stopping,
+        stop: stop.clone(),
     };
     let ledger = Arc::new(ledger);
     let (mut routes, health) = serve::routes().await?;
@@ -155,12 +157,6 @@ pub async fn serve(
     }
     tracing::info!("the ledger has stopped");
     Ok(())
-}
-
-/// The access log's writer, with a connection of its own: a note must not wait behind look-ups.
-fn lookups(options: &PgConnectOptions, clock: &Clock) -> Lookups {
-    let pool = frikort_event_store::pool(options.clone(), NOTING_CONNECTIONS);
-    Lookups::start(pool, clock.clone())
 }
 
 /// The proof logs; their followers are set to work, where this process signs.

@@ -3,6 +3,7 @@
 
 mod behalf;
 mod checking;
+mod forgetting;
 mod lookups;
 mod reading;
 
@@ -23,6 +24,7 @@ use time::{Date, Duration};
 
 pub(crate) use behalf::{Behalf, OnBehalf};
 pub(crate) use checking::checking;
+pub(crate) use forgetting::{forgetting, request_id};
 pub(crate) use lookups::{Lookups, lookups};
 pub(crate) use reading::{Reading, Span, reading};
 

@@ -7,6 +7,7 @@ pub(crate) mod files;
 mod payment;
 mod policy;
 mod proof;
+mod register;
 mod stream;
 mod visitation;
 
@@ -16,6 +17,7 @@ use frikort_process::serve::MAX_MESSAGE;
 use frikort_proto::v1::{
     access_log_service_server::AccessLogServiceServer, audit_service_server::AuditServiceServer,
     payment_service_server::PaymentServiceServer, policy_service_server::PolicyServiceServer,
+    register_service_server::RegisterServiceServer,
     visitation_service_server::VisitationServiceServer,
 };
 use tonic::{server::NamedService, service::RoutesBuilder};
@@ -23,12 +25,13 @@ use tonic::{server::NamedService, service::RoutesBuilder};
 use crate::ledger::Ledger;
 
 /// The names under which health is told: the process over all, and what records.
-pub(crate) const NAMES: [&str; 5] = [
+pub(crate) const NAMES: [&str; 6] = [
     "",
     PaymentServiceServer::<payment::Payments>::NAME,
     VisitationServiceServer::<visitation::Visitations>::NAME,
     PolicyServiceServer::<policy::Policies>::NAME,
     AccessLogServiceServer::<access_log::AccessLogs>::NAME,
+    RegisterServiceServer::<register::Registers>::NAME,
 ];
 
 /// The name under which health is told of the history: it is not serving, too, while it is not
@@ -42,6 +45,7 @@ pub(crate) fn add(routes: &mut RoutesBuilder, ledger: &Arc<Ledger>) {
     let policies = policy::Policies(ledger.clone());
     let audits = audit::Audits(ledger.clone());
     let access_logs = access_log::AccessLogs(ledger.clone());
+    let registers = register::Registers(ledger.clone());
     routes
         .add_service(PaymentServiceServer::new(payments).max_decoding_message_size(MAX_MESSAGE))
         .add_service(
@@ -51,5 +55,6 @@ pub(crate) fn add(routes: &mut RoutesBuilder, ledger: &Arc<Ledger>) {
         .add_service(
             AccessLogServiceServer::new(access_logs).max_decoding_message_size(MAX_MESSAGE),
         )
+        .add_service(RegisterServiceServer::new(registers).max_decoding_message_size(MAX_MESSAGE))
         .add_service(AuditServiceServer::new(audits).max_decoding_message_size(MAX_MESSAGE));
 }

@@ -70,8 +70,9 @@ const RENEW_PAUSE: Duration = Duration::from_secs(5);
 /// Connections for rebuilding.
 const REBUILD_CONNECTIONS: u32 = 4;
 
-/// Connections for noting look-ups: one writes.
-const NOTING_CONNECTIONS: u32 = 1;
+/// Connections of what must not wait behind questions: noting look-ups, and learning that a person
+/// was forgotten.
+const ALONE: u32 = 1;
 
 /// Connections for queries and for folding.
 const CONNECTIONS: u32 = 16;
@@ -154,8 +155,10 @@ pub async fn serve(
         let follower = Follower { partition, store, state, signal, sound: is_sound };
         tasks.push(tokio::spawn(follower.run()));
     }
+    let alone = || frikort_event_store::pool(options.clone(), ALONE);
+    let lookups = Lookups::start(alone(), clock.clone());
+    let register = Register::start(pool, alone(), settings.keys.find);
     // With connections of its own, so that questions never wait for it.
-    let noting = options.clone();
     let beside = frikort_event_store::pool(options, REBUILD_CONNECTIONS);
     let beside = EventStore::open_when_there(beside).await?;
     tasks.push(tokio::spawn(rebuild::renew(beside)));
@@ -166,9 +169,6 @@ pub async fn serve(
         clock: clock.clone(),
     };
     tasks.push(tokio::spawn(verifier.run(states.keys().copied().collect())));
-    let noting = frikort_event_store::pool(noting, NOTING_CONNECTIONS);
-    let lookups = Lookups::start(noting, clock.clone());
-    let register = Register::new(pool, settings.keys.find);
     let allowances = Arc::new(Allowances {
         store,
         register,

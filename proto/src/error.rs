@@ -160,9 +160,10 @@ pub fn reason_name(reason: ErrorReason) -> &'static str {
 fn code(reason: ErrorReason) -> Code {
     match reason {
         ErrorReason::InvalidField => Code::InvalidArgument,
-        ErrorReason::NoCard | ErrorReason::PaymentNotFound | ErrorReason::DecisionNotFound => {
-            Code::NotFound
-        }
+        ErrorReason::NoCard
+        | ErrorReason::PaymentNotFound
+        | ErrorReason::DecisionNotFound
+        | ErrorReason::ForgettingNotFound => Code::NotFound,
         ErrorReason::ReferenceReused => Code::AlreadyExists,
         ErrorReason::NoActiveCard
         | ErrorReason::CardAlreadyActive
@@ -177,6 +178,7 @@ fn code(reason: ErrorReason) -> Code {
         | ErrorReason::DecisionAlreadyReversed
         | ErrorReason::UnderAge
         | ErrorReason::PlanMismatch
+        | ErrorReason::SecondCallerRequired
         | ErrorReason::NotSigning => Code::FailedPrecondition,
         ErrorReason::Unauthenticated => Code::Unauthenticated,
         ErrorReason::NotAllowed => Code::PermissionDenied,

@@ -194,14 +194,52 @@ async fn only_the_ledger_enters_persons_and_nobody_changes_one() {
     let changes = [
         "UPDATE register.person SET partition = 1",
         "UPDATE register.person SET partition = 1 WHERE false",
-        "DELETE FROM register.person WHERE false",
         "TRUNCATE register.person",
     ];
     for role in SERVICES {
         denied(&database, role, &changes).await;
     }
+    let remove = ["DELETE FROM register.person WHERE false"];
+    for role in ["frikort_projector", "frikort_auditor"] {
+        denied(&database, role, &remove).await;
+    }
     allowed(&database, "frikort_ledger", &["SELECT FROM register.person", enter]).await;
     allowed(&database, "frikort_projector", &["SELECT FROM register.person"]).await;
     denied(&database, "frikort_projector", &[enter]).await;
     denied(&database, "frikort_auditor", &["SELECT FROM register.person", enter]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_removes_whom_it_is_on_record_to_have_forgotten_and_nobody_else() {
+    let database = with_an_event().await;
+    let pool = database.pool_as("frikort_ledger").await.unwrap();
+    let enter = "INSERT INTO register.person
+                 VALUES ('\\x00', gen_random_uuid(), 0, '\\x00', '\\x00') RETURNING person_id";
+    let person: uuid::Uuid = sqlx::query_scalar(enter).fetch_one(&pool).await.unwrap();
+    let remove = async || {
+        sqlx::query("DELETE FROM register.person").execute(&pool).await.unwrap().rows_affected()
+    };
+    let persons = async || -> i64 {
+        let count = sqlx::query_scalar("SELECT count(*) FROM register.person");
+        count.fetch_one(&pool).await.unwrap()
+    };
+    assert_eq!((remove().await, persons().await), (0, 2));
+    let confirm =
+        "INSERT INTO register.forgotten VALUES (1, gen_random_uuid(), $1, 'one', $2, now())";
+    let alone = sqlx::query(confirm).bind(person).bind("one").execute(&pool).await.unwrap_err();
+    let alone = alone.as_database_error().and_then(|error| error.constraint().map(str::to_owned));
+    assert_eq!(alone.as_deref(), Some("forgotten_two_callers_check"));
+    sqlx::query(confirm).bind(person).bind("two").execute(&pool).await.unwrap();
+    assert_eq!((remove().await, persons().await), (1, 1));
+    let changes = [
+        "UPDATE register.forgotten SET confirmed_by = 'x' WHERE false",
+        "DELETE FROM register.forgotten WHERE false",
+        "TRUNCATE register.forgotten",
+        "UPDATE register.forgetting SET requested_by = 'x' WHERE false",
+        "DELETE FROM register.forgetting WHERE false",
+        "TRUNCATE register.forgetting",
+    ];
+    for role in SERVICES.into_iter().chain(OWNERS) {
+        denied(&database, role, &changes).await;
+    }
 }

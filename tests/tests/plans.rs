@@ -10,11 +10,13 @@ use frikort_tests::database::Database;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
 /// Tables that grow with the history.
-const GROWING: [&str; 8] = [
+const GROWING: [&str; 10] = [
     "event",
     "tile",
     "checkpoint_of_log",
     "person",
+    "forgetting",
+    "forgotten",
     "payment",
     "annual_total",
     "card",

@@ -29,8 +29,15 @@ const MIGRATOR: &str = "frikort_migrator";
 const SERVICES: [&str; 3] = ["frikort_ledger", "frikort_projector", "frikort_auditor"];
 
 /// Where a trigger refuses what the owner may do.
-const APPEND_ONLY: [&str; 5] =
-    ["ledger.event", "ledger.tile", "ledger.checkpoint", "access.lookup", "access.lookup_later"];
+const APPEND_ONLY: [&str; 7] = [
+    "ledger.event",
+    "ledger.tile",
+    "ledger.checkpoint",
+    "access.lookup",
+    "access.lookup_later",
+    "register.forgetting",
+    "register.forgotten",
+];
 
 /// What Postgres says, in the form of the list; `public` is everybody.
 const FOUND: &str = "

@@ -191,6 +191,7 @@ async fn functions_that_touch_tables_take_the_partition_first() {
         "ledger.append p_partition integer",
         "ledger.refuse_change",
         "ledger.schema_version",
+        "register.refuse_change",
     ];
     assert_eq!(rows(&database, functions).await, expected);
 }
@@ -210,6 +211,8 @@ async fn no_trigger_is_there_but_the_one_that_refuses() {
         "ledger.checkpoint: checkpoint_append_only",
         "ledger.event: event_append_only",
         "ledger.tile: tile_append_only",
+        "register.forgetting: forgetting_append_only",
+        "register.forgotten: forgotten_append_only",
     ];
     assert_eq!(rows(&database, triggers).await, expected);
     // Every month of the access log has its own, and there are months to come.

@@ -9,7 +9,7 @@ use crate::{
     as_of::AsOf,
     audit,
     client::{GaveUp, QUERY_PATIENCE, Service},
-    demo, events, import, limits, output,
+    demo, events, forget, import, limits, output,
     profile::{self, Us},
     stack, statement, watch,
 };
@@ -33,7 +33,8 @@ Examples:
   frikort events --follow | jq .type
   frikort audit export history && frikort audit verify history
   frikort audit check
-  frikort access-log --cpr 0101605001";
+  frikort access-log --cpr 0101605001
+  frikort forget request --cpr 0101605001 --reference SAG-1";
 
 /// Register of payments on the Danish "socialt frikort": runs it on this machine, and asks it.
 #[derive(Parser, Debug)]
@@ -66,6 +67,9 @@ enum Command {
     Audit(audit::Command),
     /// When persons were looked up, and what for
     AccessLog(access_log::Args),
+    /// Have a person forgotten, by two operators together
+    #[command(subcommand)]
+    Forget(forget::Command),
     /// The yearly limits on record
     Limits(Limits),
     /// The ledger service on its own.
@@ -181,6 +185,7 @@ async fn run(Cli { command, connection }: Cli) -> anyhow::Result<Ending> {
         Command::Watch(args) => watch::run(args, &us()?).await,
         Command::Events(args) => events::run(args, &us()?).await,
         Command::AccessLog(args) => access_log::run(args, &us()?).await,
+        Command::Forget(command) => forget::run(command, &us()?).await,
         Command::Audit(command) => Ok(audit::run(command, us).await),
         Command::Limits(args) => {
             limits::run(&args.ledger.service(&us()?)?, args.load.as_deref()).await?;

@@ -13,6 +13,7 @@ mod client;
 mod danish;
 mod demo;
 mod events;
+mod forget;
 #[doc(hidden)]
 pub mod fuzzing;
 mod import;

@@ -45,6 +45,9 @@ const AUTHORITIES: &[Role] = &[Benefit, Tax, Operator];
 /// Reads who was looked up; a municipality of its own citizens.
 const ACCESS_LOG: &[Role] = &[Municipality, Auditor, Operator];
 
+/// Runs the ledger; what takes two of them is in the handlers.
+const OPERATION: &[Role] = &[Operator];
+
 /// All of it.
 pub const METHODS: &[Method] = &[
     of("/frikort.v1.PaymentService/ReportPayment", PAYROLL),
@@ -79,6 +82,9 @@ pub const METHODS: &[Method] = &[
     of("/frikort.v1.OverviewService/ListAnnualTotals", AUDIT),
     of("/frikort.v1.VerificationService/GetVerification", AUDIT),
     of("/frikort.v1.AccessLogService/ListLookups", ACCESS_LOG),
+    of("/frikort.v1.RegisterService/RequestForgetting", OPERATION),
+    of("/frikort.v1.RegisterService/ConfirmForgetting", OPERATION),
+    of("/frikort.v1.RegisterService/ListForgettings", OPERATION),
     open("/grpc.health.v1.Health/"),
     open("/grpc.reflection.v1.ServerReflection/"),
     open("/grpc.reflection.v1alpha.ServerReflection/"),

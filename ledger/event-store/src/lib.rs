@@ -35,7 +35,7 @@ pub use subscribe::{Signal, Subscription, listen};
 pub const PARTITION_STREAM: uuid::Uuid = uuid::Uuid::nil();
 
 /// The schema that this program reads and writes; `ledger.schema_version()` must say the same.
-pub const SCHEMA_VERSION: i32 = 6;
+pub const SCHEMA_VERSION: i32 = 7;
 
 /// How long a service waits for its database when it starts.
 const START_PATIENCE: Duration = Duration::from_secs(30);

@@ -207,7 +207,8 @@ pub(crate) fn nonce() -> [u8; 12] {
     short
 }
 
-fn random() -> Uuid {
+/// A random id.
+pub(crate) fn random() -> Uuid {
     #[expect(clippy::disallowed_methods, reason = "the one place where random ids are born")]
     Uuid::new_v4()
 }

@@ -3,30 +3,29 @@
 //!
 //! A CPR number is found by a keyed hash (HMAC-SHA-256) and kept sealed (AES-256-GCM), so the
 //! table says nothing without the keys. Each row has a salt; a Frikort-ID stands in events only
-//! as a hash under key and salt. Destroying the row forgets the person.
+//! as a hash under key and salt. Destroying the rows forgets the person (`forget.rs`); what is kept in
+//! memory is let go with them (`memory.rs`).
 //!
 //! What must stay out: decisions, events, and CPR numbers in anything that can be printed (W5).
 
+mod forget;
 mod keys;
+mod memory;
 mod who;
 
-use std::{
-    fmt,
-    num::NonZeroUsize,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use frikort_domain::{Cpr, FrikortId, FrikortTag, NumberTag, PersonId};
-use lru::LruCache;
+use memory::Memory;
 use sqlx::PgPool;
 use time::Date;
+use tokio::sync::watch;
 use uuid::Uuid;
 
+pub use forget::{Confirmed, Forgetting};
 pub use keys::{FindKey, Keys, KeysError, SealKey, TextTag};
+pub use memory::FORGOTTEN_WITHIN;
 pub use who::{Named, Who};
-
-/// Persons kept in memory, at about 130 bytes each.
-const CACHED_PERSONS: NonZeroUsize = NonZeroUsize::new(200_000).expect("above zero");
 
 /// Where a person is found, as a keyed hash of the CPR number.
 type CprTag = [u8; 32];
@@ -54,7 +53,8 @@ impl fmt::Debug for Person {
 pub struct Register {
     pool: PgPool,
     find: FindKey,
-    known: Mutex<LruCache<CprTag, Person>>,
+    memory: Arc<Memory>,
+    sound: watch::Receiver<bool>,
 }
 
 struct Row {
@@ -65,9 +65,16 @@ struct Row {
 }
 
 impl Register {
-    /// Uses `pool`.
-    pub fn new(pool: PgPool, find: FindKey) -> Self {
-        Self { pool, find, known: Mutex::new(LruCache::new(CACHED_PERSONS)) }
+    /// Uses `pool`; and `watching`, of one connection, to learn that somebody was forgotten.
+    pub fn start(pool: PgPool, watching: PgPool, find: FindKey) -> Self {
+        let (memory, sound) = Memory::start(watching);
+        Self { pool, find, memory, sound }
+    }
+
+    /// Whether the register can be read. Persons are not found without that, in memory or not, so
+    /// nobody else may come to see that the database is away.
+    pub fn sound(&self) -> watch::Receiver<bool> {
+        self.sound.clone()
     }
 
     /// The person with this CPR number. Somebody who is not found is asked for anew each time,
@@ -79,28 +86,29 @@ impl Register {
     /// The persons with these CPR numbers, in the same order, with one query at most.
     pub async fn find_cprs(&self, cprs: &[Cpr]) -> Result<Vec<Option<Person>>, sqlx::Error> {
         let tags: Vec<CprTag> = cprs.iter().map(|cpr| self.find.cpr_tag(cpr)).collect();
-        let mut found = self.known_to_us(&tags);
+        let (as_of, mut found) = (self.memory.as_of(), self.memory.recall_all(&tags));
         let missing: Vec<Vec<u8>> = tags
             .iter()
             .zip(&found)
             .filter(|(_, person)| person.is_none())
             .map(|(tag, _)| tag.to_vec())
             .collect();
-        if !missing.is_empty() {
-            sqlx::query_as!(
-                Row,
-                "SELECT cpr_tag, person_id, partition, salt FROM register.person
-                 WHERE cpr_tag = ANY($1)",
-                &missing
-            )
-            .fetch_all(&self.pool)
-            .await?
-            .iter()
-            .for_each(|row| self.remember(row));
-            for (person, newly) in found.iter_mut().zip(self.known_to_us(&tags)) {
-                *person = person.or(newly);
-            }
+        if missing.is_empty() {
+            return Ok(found);
         }
+        let rows = sqlx::query_as!(
+            Row,
+            "SELECT cpr_tag, person_id, partition, salt FROM register.person
+             WHERE cpr_tag = ANY($1)",
+            &missing
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let read: HashMap<CprTag, Person> = rows.iter().filter_map(Row::tagged).collect();
+        for (person, tag) in found.iter_mut().zip(&tags) {
+            *person = person.or_else(|| read.get(tag).copied());
+        }
+        self.memory.remember(as_of, read.into_iter());
         Ok(found)
     }
 
@@ -162,8 +170,8 @@ impl Register {
         self.enter(cpr, newcomer.id, *partition, &newcomer.salt, newcomer.nonce, seal).await
     }
 
-    /// Enters a number unless it is there, and answers whom it leads to: ours, or that of a
-    /// process that was quicker.
+    /// Enters a number unless it is there, or the person was forgotten, and answers whom it leads to:
+    /// ours, or that of a process that was quicker.
     async fn enter(
         &self,
         cpr: &Cpr,
@@ -175,7 +183,9 @@ impl Register {
     ) -> Result<Option<Person>, sqlx::Error> {
         sqlx::query!(
             "INSERT INTO register.person (cpr_tag, person_id, partition, salt, sealed)
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT ON CONSTRAINT person_pkey DO NOTHING",
+             SELECT $1, $2, $3, $4, $5
+             WHERE NOT EXISTS (SELECT FROM register.forgotten WHERE person_id = $2)
+             ON CONFLICT ON CONSTRAINT person_pkey DO NOTHING",
             &self.find.cpr_tag(cpr)[..],
             id,
             partition,
@@ -205,19 +215,7 @@ impl Register {
 
     /// The person with this CPR number, if known without asking the database.
     pub(crate) fn known(&self, cpr: &Cpr) -> Option<Person> {
-        let tag = self.find.cpr_tag(cpr);
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&tag).copied()
-    }
-
-    fn known_to_us(&self, tags: &[CprTag]) -> Vec<Option<Person>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        tags.iter().map(|tag| known.get(tag).copied()).collect()
-    }
-
-    fn remember(&self, row: &Row) {
-        if let (Some(person), Ok(tag)) = (row.person(), row.cpr_tag.as_slice().try_into()) {
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).put(tag, person);
-        }
+        self.memory.recall(&self.find.cpr_tag(cpr))
     }
 }
 
@@ -225,6 +223,10 @@ impl Row {
     fn person(&self) -> Option<Person> {
         let salt = self.salt.as_slice().try_into().ok()?;
         Some(Person { id: PersonId(self.person_id), partition: self.partition, salt })
+    }
+
+    fn tagged(&self) -> Option<(CprTag, Person)> {
+        Some((self.cpr_tag.as_slice().try_into().ok()?, self.person()?))
     }
 }
 

@@ -11,7 +11,7 @@ use frikort_tests::{pki::Pair, process::program};
 use super::Secured;
 
 /// Runs `frikort` in the name of somebody, or of nobody.
-fn frikort(secured: &Secured, name: Option<&str>, arguments: &[&str]) -> Output {
+pub(super) fn frikort(secured: &Secured, name: Option<&str>, arguments: &[&str]) -> Output {
     let dir = secured.dir.path();
     let mut command = Command::new(program("frikort").unwrap());
     command.env("FRIKORT_LEDGER", secured.ledger.address().to_string());
@@ -30,7 +30,7 @@ fn frikort(secured: &Secured, name: Option<&str>, arguments: &[&str]) -> Output 
     command.args(arguments).output().unwrap()
 }
 
-fn told(output: &Output) -> (Option<i32>, String) {
+pub(super) fn told(output: &Output) -> (Option<i32>, String) {
     let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     (output.status.code(), String::from_utf8(said).unwrap())
 }

@@ -4,6 +4,7 @@
 
 mod command;
 mod connections;
+mod forgetting;
 mod log;
 mod roles;
 mod scopes;

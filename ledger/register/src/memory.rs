@@ -1,0 +1,193 @@
+//! Persons kept in memory, and only for as long as it is known that none of them was forgotten.
+//!
+//! How many persons were forgotten is read again and again; when it is another number, all that is
+//! in memory is let go: that is seldom, and somebody who is asked for again is one read by key. And
+//! while the number was not read lately (the database is away, the process hung), nothing in memory
+//! is believed. So nobody is found here later than [`FORGOTTEN_WITHIN`] after they were forgotten,
+//! whatever is lost on the way.
+//!
+//! What must stay out: notifications. They would make it quicker, and nothing may rest on them.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use lru::LruCache;
+use sqlx::PgPool;
+use tokio::sync::watch;
+
+use crate::{CprTag, Person};
+
+/// Persons kept in memory, at about 130 bytes each.
+const CACHED_PERSONS: NonZeroUsize = NonZeroUsize::new(200_000).expect("above zero");
+
+/// After how long nobody finds a person who was forgotten, in whichever process.
+pub const FORGOTTEN_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often it is asked how many were forgotten.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The persons that one process remembers.
+#[derive(Debug)]
+pub(crate) struct Memory(Mutex<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    persons: LruCache<CprTag, Person>,
+    as_of: AsOf,
+    /// When the last reading of `as_of` began.
+    read: Option<Instant>,
+}
+
+/// How many were forgotten; `None` before that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AsOf(Option<i64>);
+
+impl Memory {
+    /// Empty, and kept up as long as somebody holds it; and whether the last reading succeeded.
+    /// `pool` is its own: a reading must not wait behind questions.
+    pub(crate) fn start(pool: PgPool) -> (Arc<Self>, watch::Receiver<bool>) {
+        let memory = Arc::new(Self::new());
+        let (succeeds, sound) = watch::channel(false);
+        tokio::spawn(keep_up(Arc::downgrade(&memory), pool, succeeds));
+        (memory, sound)
+    }
+
+    fn new() -> Self {
+        let persons = LruCache::new(CACHED_PERSONS);
+        Self(Mutex::new(Kept { persons, as_of: AsOf(None), read: None }))
+    }
+
+    /// Who is remembered.
+    pub(crate) fn recall(&self, tag: &CprTag) -> Option<Person> {
+        self.kept().believed()?.get(tag).copied()
+    }
+
+    /// The same of several, a place each.
+    pub(crate) fn recall_all(&self, tags: &[CprTag]) -> Vec<Option<Person>> {
+        let mut kept = self.kept();
+        let mut persons = kept.believed();
+        tags.iter().map(|tag| persons.as_mut()?.get(tag).copied()).collect()
+    }
+
+    /// To be asked for before persons are read that are then to be remembered.
+    pub(crate) fn as_of(&self) -> AsOf {
+        self.kept().as_of
+    }
+
+    /// Remembers persons who were read after `as_of` was asked for; unless somebody was forgotten
+    /// meanwhile, since it may be one of them.
+    pub(crate) fn remember(&self, as_of: AsOf, read: impl Iterator<Item = (CprTag, Person)>) {
+        let mut kept = self.kept();
+        if kept.as_of == as_of {
+            for (tag, person) in read {
+                kept.persons.put(tag, person);
+            }
+        }
+    }
+
+    /// So many were forgotten, as was read from an instant on.
+    fn learn(&self, forgotten: i64, began: Instant) {
+        let mut kept = self.kept();
+        let as_of = AsOf(Some(forgotten));
+        if kept.as_of != as_of {
+            kept.persons.clear();
+            kept.as_of = as_of;
+        }
+        kept.read = Some(began);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    /// Those who are remembered, if it was looked at lately whether they were forgotten.
+    fn believed(&mut self) -> Option<&mut LruCache<CprTag, Person>> {
+        let read = self.read?;
+        (read.elapsed() < FORGOTTEN_WITHIN).then_some(&mut self.persons)
+    }
+}
+
+async fn keep_up(memory: Weak<Memory>, pool: PgPool, succeeds: watch::Sender<bool>) {
+    loop {
+        let began = Instant::now();
+        let read = forgotten(&pool).await;
+        let Some(memory) = memory.upgrade() else { return };
+        succeeds.send_replace(read.is_ok());
+        match read {
+            Ok(forgotten) => memory.learn(forgotten, began),
+            Err(error) => tracing::debug!(%error, "whether somebody was forgotten is not known"),
+        }
+        drop(memory);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn forgotten(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    let last = sqlx::query_scalar!("SELECT max(number) FROM register.forgotten");
+    Ok(last.fetch_one(pool).await?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use frikort_domain::PersonId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const TAG: CprTag = [7; 32];
+
+    fn person() -> Person {
+        Person { id: PersonId(Uuid::nil()), partition: 0, salt: [0; 16] }
+    }
+
+    fn knows(memory: &Memory) -> bool {
+        memory.recall(&TAG).is_some() && memory.recall_all(&[TAG])[0].is_some()
+    }
+
+    fn remember(memory: &Memory, as_of: AsOf) {
+        memory.remember(as_of, [(TAG, person())].into_iter());
+    }
+
+    #[test]
+    fn who_is_remembered_is_let_go_when_somebody_is_forgotten() {
+        let memory = Memory::new();
+        memory.learn(3, Instant::now());
+        remember(&memory, memory.as_of());
+        memory.learn(3, Instant::now());
+        assert!(knows(&memory));
+        memory.learn(4, Instant::now());
+        assert!(!knows(&memory));
+        // A backup was put back: what was forgotten after it is there again.
+        remember(&memory, memory.as_of());
+        memory.learn(2, Instant::now());
+        assert!(!knows(&memory));
+    }
+
+    #[test]
+    fn who_was_read_before_somebody_was_forgotten_is_not_remembered_after() {
+        let memory = Memory::new();
+        memory.learn(3, Instant::now());
+        let before = memory.as_of();
+        memory.learn(4, Instant::now());
+        remember(&memory, before);
+        assert!(!knows(&memory));
+    }
+
+    #[test]
+    fn nobody_is_believed_to_be_there_when_that_was_not_looked_at_lately() {
+        let memory = Memory::new();
+        remember(&memory, memory.as_of());
+        assert!(!knows(&memory), "before the first reading");
+        let Some(long_ago) = Instant::now().checked_sub(FORGOTTEN_WITHIN) else { return };
+        memory.learn(0, long_ago);
+        remember(&memory, memory.as_of());
+        assert!(!knows(&memory));
+        memory.learn(0, Instant::now());
+        assert!(knows(&memory));
+    }
+}
