@@ -143,9 +143,9 @@ pub async fn serve(
     tracing::info!(listen = %listener.local_addr()?, "the ledger listens");
     let files = services::files::routes(ledger.clone());
     let (tls, limits) = (settings.access.tls().cloned(), settings.access.connections());
-    let guard = Guard::new(settings.access);
-    let routes = routes.routes().into_axum_router().merge(files).layer(guard).into();
-    serve::serve(listener, tls, limits, routes, stop).await?;
+    let routes = routes.routes().into_axum_router().merge(files);
+    let guarded = routes.layer(Guard::new(settings.access)).into();
+    serve::serve(listener, tls, limits, guarded, stop).await?;
 
     // The last handle goes with the services; the sequencers finish their queues and end.
     drop(ledger);

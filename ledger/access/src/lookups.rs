@@ -12,7 +12,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use frikort_domain::PersonId;
-use frikort_process::clock::Clock;
+use frikort_process::{clock::Clock, lane::Lane};
 use frikort_proto::{error::Failure, v1::ErrorReason};
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -48,6 +48,8 @@ struct Note {
     at: OffsetDateTime,
     persons: Vec<PersonId>,
     noted: oneshot::Sender<bool>,
+    /// Where the call waits.
+    lane: Option<Lane>,
 }
 
 /// What the look-ups of one row have in common.
@@ -83,7 +85,8 @@ impl Lookups {
             return Ok(());
         }
         let (noted, done) = oneshot::channel();
-        let note = Note { by: by.clone(), asked, at: self.clock.now(), persons, noted };
+        let (at, lane) = (self.clock.now(), Lane::current());
+        let note = Note { by: by.clone(), asked, at, persons, noted, lane };
         self.notes.try_send(note).map_err(|_| {
             Failure::new(ErrorReason::Overloaded, "too many look-ups wait to be noted; repeat")
         })?;
@@ -112,10 +115,30 @@ async fn write_all(pool: PgPool, mut waiting: mpsc::Receiver<Note>) {
         if let Err(error) = &written {
             tracing::warn!(error = error as &dyn std::error::Error, "look-ups cannot be noted");
         }
-        for note in notes.drain(..) {
+        tell(notes.drain(..), written.is_ok());
+    }
+}
+
+/// Lets the calls go on, with one errand a lane: woken one by one, each would be a wake-up of its own.
+fn tell(notes: impl Iterator<Item = Note>, is_written: bool) {
+    let mut lanes: Vec<(Lane, Vec<oneshot::Sender<bool>>)> = Vec::new();
+    for Note { noted, lane, .. } in notes {
+        let Some(lane) = lane else {
             // Whoever waits no more has given no answer either.
-            let _ = note.noted.send(written.is_ok());
+            let _ = noted.send(is_written);
+            continue;
+        };
+        match lanes.iter_mut().find(|(known, _)| known.number() == lane.number()) {
+            Some((_, waiting)) => waiting.push(noted),
+            None => lanes.push((lane, vec![noted])),
         }
+    }
+    for (lane, waiting) in lanes {
+        lane.run(move || {
+            for noted in waiting {
+                let _ = noted.send(is_written);
+            }
+        });
     }
 }
 

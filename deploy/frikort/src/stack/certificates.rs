@@ -24,9 +24,10 @@ use time::Duration;
 use super::Place;
 use crate::profile::{self, Credentials, Profile};
 
-/// The callers: one a role, each called as it.
+/// The callers: one a role, each called as it, and a second operator, since forgetting takes two.
 const CALLERS: &str = include_str!("callers.toml");
-const ROLES: [&str; 6] = ["operator", "employer", "municipality", "benefit", "tax", "auditor"];
+const NAMES: [&str; 7] =
+    ["operator", "second-operator", "employer", "municipality", "benefit", "tax", "auditor"];
 
 /// The name in the services' certificate, wherever they listen.
 const SERVER: &str = "localhost";
@@ -59,7 +60,7 @@ pub(super) fn prepare(
 
 /// What we show the services, as the operator.
 pub(super) fn credentials(place: &Place) -> anyhow::Result<Credentials> {
-    Ok(of_role(ROLES[0], &place.tls()).us()?.credentials)
+    Ok(of_role(NAMES[0], &place.tls()).us()?.credentials)
 }
 
 fn make(dir: &Path) -> anyhow::Result<()> {
@@ -85,8 +86,8 @@ fn make(dir: &Path) -> anyhow::Result<()> {
         Ok(key_file.write_all(key.serialize_pem().as_bytes())?)
     };
     signed("server", &[SERVER, "127.0.0.1", "::1"], ExtendedKeyUsagePurpose::ServerAuth)?;
-    for role in ROLES {
-        signed(role, &[&format!("{role}.frikort.local")], ExtendedKeyUsagePurpose::ClientAuth)?;
+    for caller in NAMES {
+        signed(caller, &[&format!("{caller}.frikort.local")], ExtendedKeyUsagePurpose::ClientAuth)?;
     }
     Ok(())
 }
@@ -102,8 +103,8 @@ fn profiles(ledger: SocketAddr, projector: SocketAddr) -> anyhow::Result<String>
         let (ledger, projector) = (Some(ledger.to_string()), Some(projector.to_string()));
         (role.to_owned(), Profile { ledger, projector, ..of_role(role, Path::new("tls")) })
     };
-    let profile: BTreeMap<_, _> = ROLES.into_iter().map(profile).collect();
-    let file = profile::File { default: Some(ROLES[0].to_owned()), profile };
+    let profile: BTreeMap<_, _> = NAMES.into_iter().map(profile).collect();
+    let file = profile::File { default: Some(NAMES[0].to_owned()), profile };
     let head = "# Written by `frikort up` at each start: one profile a role of this stack.\n";
     Ok(head.to_owned() + &toml::to_string(&file)?)
 }
