@@ -141,9 +141,8 @@ pub async fn serve(
     proved.extend(sound);
     tokio::spawn(serve::tell_health(health, vec![services::AUDIT], proved));
     tracing::info!(listen = %listener.local_addr()?, "the ledger listens");
-    let files = services::files::routes(ledger.clone());
     let (tls, limits) = (settings.access.tls().cloned(), settings.access.connections());
-    let routes = routes.routes().into_axum_router().merge(files);
+    let routes = routes.routes().into_axum_router().merge(services::files::routes(ledger.clone()));
     let guarded = routes.layer(Guard::new(settings.access)).into();
     serve::serve(listener, tls, limits, guarded, stop).await?;
 
