@@ -1,5 +1,5 @@
-//! The directory of callers: whose certificate is whose, and whose token. A TOML file; unknown keys are refused, and
-//! so is what would open nothing or more than was meant.
+//! The directory of callers: whose certificate is whose, and whose token. A TOML file; unknown keys
+//! are refused, and so is what would open nothing or more than was meant.
 //!
 //! ```toml
 //! [[caller]]
