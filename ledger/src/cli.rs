@@ -3,7 +3,12 @@
 use std::{io::Write, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
-use frikort_process::{clock::Clock, config, database, secret::Secret, stop};
+use frikort_process::{
+    clock::Clock,
+    config, database,
+    secret::{self, Secret},
+    stop,
+};
 use frikort_register::Keys;
 use serde::Deserialize;
 
@@ -120,6 +125,7 @@ pub struct MigrateArgs {
 
 /// Runs it.
 pub async fn run(command: Command) -> anyhow::Result<()> {
+    secret::without_core_dumps()?;
     match command {
         Command::Serve(args) => {
             let settings = settings(*args)?;

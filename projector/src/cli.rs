@@ -9,7 +9,12 @@ use std::{
 
 use anyhow::{Context, bail};
 use frikort_event_store::EventStore;
-use frikort_process::{clock::Clock, config, database, secret::Secret, stop};
+use frikort_process::{
+    clock::Clock,
+    config, database,
+    secret::{self, Secret},
+    stop,
+};
 use frikort_register::Keys;
 use serde::{Deserialize, Serialize};
 
@@ -122,6 +127,7 @@ pub(crate) struct File {
 
 /// Runs it.
 pub async fn run(command: Command) -> anyhow::Result<()> {
+    secret::without_core_dumps()?;
     match command {
         Command::Serve(args) => {
             let settings = settings(*args)?;

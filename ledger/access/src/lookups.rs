@@ -1,7 +1,7 @@
 //! The access log: who looked whom up, when, by which method and what for (W4).
 //!
 //! ```text
-//!   call ──look-up──▶ queue ──all that waits──▶ one INSERT, one commit ──▶ the calls answer
+//!   call ──look-up──▶ waiting ──all of them──▶ one INSERT, one commit ──▶ the calls answer
 //! ```
 //!
 //! No note, no answer: a call answers when its note is durable. One writer a process takes whatever
@@ -9,7 +9,13 @@
 //! in all but person and time is one row. What must stay out: what was answered, and whether somebody
 //! may look.
 
-use std::{collections::HashMap, error::Error, time::Duration};
+use std::{
+    collections::HashMap,
+    error::Error,
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use frikort_domain::PersonId;
 use frikort_process::{
@@ -40,9 +46,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The access log, for who looks persons up. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Lookups {
-    notes: mpsc::Sender<Note>,
+    waiting: Waiting,
+    /// Says that notes wait. Closed with the last of us.
+    wake: mpsc::Sender<()>,
     clock: Clock,
 }
+
+/// Notes that no commit has taken along yet, in the order in which they came.
+#[derive(Clone, Debug, Default)]
+struct Waiting(Arc<Mutex<Vec<Note>>>);
 
 /// The look-ups of one call.
 #[derive(Debug)]
@@ -62,9 +74,10 @@ impl Lookups {
     /// Starts the writer; it ends with the last of us. `pool` is its own, so that a note never waits
     /// behind questions.
     pub fn start(pool: PgPool, clock: Clock) -> Self {
-        let (notes, waiting) = mpsc::channel(WAITING);
-        tokio::spawn(write_all(pool, waiting));
-        Self { notes, clock }
+        let (wake, woken) = mpsc::channel(1);
+        let waiting = Waiting::default();
+        tokio::spawn(write_all(pool, waiting.clone(), woken));
+        Self { waiting, wake, clock }
     }
 
     /// Notes that persons are looked up; returns when that is durable. `asked` says what of them, as
@@ -80,9 +93,11 @@ impl Lookups {
         }
         let (noted, is_noted) = ReplyTo::here();
         let note = Note { by: by.clone(), asked, at: self.clock.now(), persons, noted };
-        self.notes.try_send(note).map_err(|_| {
-            Failure::new(ErrorReason::Overloaded, "too many look-ups wait to be noted; repeat")
-        })?;
+        if self.waiting.push(note)? {
+            // After the tasks of this thread that can run: what they note goes along.
+            let wake = Wake(self.wake.clone());
+            tokio::spawn(async move { drop(wake) });
+        }
         if is_noted.await.unwrap_or(false) {
             return Ok(());
         }
@@ -93,19 +108,53 @@ impl Lookups {
     }
 }
 
-async fn write_all(pool: PgPool, mut waiting: mpsc::Receiver<Note>) {
-    let mut notes = Vec::new();
-    while let Some(first) = waiting.recv().await {
-        let mut persons = first.persons.len();
-        notes.push(first);
-        while persons < TOGETHER
-            && let Ok(next) = waiting.try_recv()
-        {
-            persons += next.persons.len();
-            notes.push(next);
+/// Wakes the writer when dropped: also where the thread ends before it comes to that.
+struct Wake(mpsc::Sender<()>);
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        // Full: it is awake.
+        let _ = self.0.try_send(());
+    }
+}
+
+impl Waiting {
+    /// Adds a note, and says whether it is the first.
+    fn push(&self, note: Note) -> Result<bool, Failure> {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if notes.len() == WAITING {
+            let full = "too many look-ups wait to be noted; repeat";
+            return Err(Failure::new(ErrorReason::Overloaded, full));
         }
-        let is_written = write(&pool, &notes).await;
-        answer_all(notes.drain(..).map(|note| (note.noted, is_written)));
+        notes.push(note);
+        Ok(notes.len() == 1)
+    }
+
+    /// Takes what goes into one commit: all of it, in usual times.
+    fn take(&self) -> Vec<Note> {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut persons = 0;
+        let before = |note: &Note| {
+            let is_room = persons < TOGETHER;
+            persons += note.persons.len();
+            is_room
+        };
+        let taken = notes.iter().map(before).take_while(|is_room| *is_room).count();
+        let later = notes.split_off(taken);
+        mem::replace(&mut *notes, later)
+    }
+}
+
+async fn write_all(pool: PgPool, waiting: Waiting, mut woken: mpsc::Receiver<()>) {
+    while woken.recv().await.is_some() {
+        loop {
+            let notes = waiting.take();
+            if notes.is_empty() {
+                break;
+            }
+            let is_written = write(&pool, &notes).await;
+            answer_all(notes.into_iter().map(|note| (note.noted, is_written)));
+        }
     }
 }
 

@@ -95,9 +95,11 @@ impl<T> ReplyTo<T> {
     }
 }
 
+type Replies<T> = Vec<(ReplyTo<T>, T)>;
+
 /// Answers everybody, with one errand a lane.
 pub fn answer_all<T: Send + 'static>(replies: impl Iterator<Item = (ReplyTo<T>, T)>) {
-    let mut lanes: Vec<(Lane, Vec<(ReplyTo<T>, T)>)> = Vec::new();
+    let mut lanes: Vec<(Lane, Replies<T>)> = Vec::new();
     for (to, reply) in replies {
         let Some(lane) = &to.lane else {
             to.send(reply);

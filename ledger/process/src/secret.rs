@@ -1,5 +1,6 @@
 //! Files that hold keys: mode 0600, written whole or not at all, and keys as hexadecimal text in
-//! them; and settings that are never shown. What must stay out: what the keys are for.
+//! them; settings that are never shown; and memory that is never dumped. What must stay out: what the
+//! keys are for.
 
 use std::{
     fmt,
@@ -9,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -35,6 +37,13 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(hidden)")
     }
+}
+
+/// Keeps the memory of this process, with the keys in it, out of core dumps: one may have 0 bytes.
+/// Called before any key is read.
+pub fn without_core_dumps() -> io::Result<()> {
+    let nothing = Rlimit { current: Some(0), maximum: Some(0) };
+    Ok(setrlimit(Resource::Core, nothing)?)
 }
 
 /// Bytes of a key.
