@@ -1,6 +1,6 @@
 //! The guard before every handler: finds out who calls, looks the method up, and lets it through
 //! with the caller in its extensions, or refuses before anything of the request is read. What a caller
-//! has had is counted here.
+//! has had is counted here, and a call that goes on is judged again (`again.rs`).
 //!
 //! What must stay out: for whom a caller acts, which is in the request.
 
@@ -27,7 +27,8 @@ use tonic::{Code, Extensions, Status};
 use tower::{Layer, Service};
 
 use crate::{
-    Access, Caller, Method, Misses, Who,
+    Access, Caller, Flow, Method, Misses, Who,
+    again::{Judge, Judged},
     limits::{Share, UnderWay},
     methods,
     token::Unknown,
@@ -59,7 +60,7 @@ impl Guard {
     }
 
     /// Lets a request through, with its caller; and gives what counts it, where calls are counted.
-    fn admit<B>(&self, request: &mut Request<B>) -> Result<Option<Counted>, Refused> {
+    fn admit(&self, request: &mut Request<Body>) -> Result<Option<Counted>, Refused> {
         let method = methods::method(request.uri().path());
         let roles = match method.map(|method| method.who) {
             Some(Who::Everybody) => return Ok(None),
@@ -77,7 +78,7 @@ impl Guard {
                 return Err(Refused::Now(unknown()));
             }
         };
-        let counted = match self.0.share(&caller) {
+        let mut counted = match self.0.share(&caller) {
             Some(share) => Some(Counted::new(&peer, &caller, &share).map_err(Refused::Now)?),
             None => None,
         };
@@ -86,20 +87,29 @@ impl Guard {
             let message = format!("the role {role} does not open this method");
             return Err(Refused::Now(Failure::new(ErrorReason::NotAllowed, message)));
         }
-        if let Some(counted) = &counted {
-            request.extensions_mut().insert(counted.misses.clone());
-        }
         // Nothing behind the guard has a use for it, so nothing can show it.
-        request.headers_mut().remove(AUTHORIZATION);
+        let token = request.headers_mut().remove(AUTHORIZATION);
+        if let Some(counted) = &mut counted {
+            request.extensions_mut().insert(counted.misses.clone());
+            let judge = || Judge::new(self.0.clone(), peer.certificate, token, caller.clone());
+            match method.map_or(Flow::Once, |method| method.flow) {
+                Flow::Once => {}
+                Flow::Told => counted.judge = Some(judge()),
+                Flow::Fed => {
+                    let requests = mem::take(request.body_mut());
+                    *request.body_mut() = Judged::requests(requests, judge());
+                }
+            }
+        }
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(method);
         Ok(counted)
     }
 
     /// The same after newer keys have been asked for.
-    async fn admit_by_newer_keys<B>(
+    async fn admit_by_newer_keys(
         &self,
-        request: &mut Request<B>,
+        request: &mut Request<Body>,
     ) -> Result<Option<Counted>, Failure> {
         self.0.renew_keys().await;
         self.admit(request).map_err(|refused| match refused {
@@ -118,6 +128,8 @@ struct Counted {
     begun: Instant,
     misses: Misses,
     under_way: UnderWay,
+    /// Where its answers go on.
+    judge: Option<Judge>,
 }
 
 impl Counted {
@@ -129,7 +141,8 @@ impl Counted {
             return Err(Failure::new(ErrorReason::Overloaded, message));
         }
         let under_way = share.call(caller.role)?;
-        Ok(Self { begun: Instant::now(), misses: Misses::of(caller, share), under_way })
+        let misses = Misses::of(caller, share);
+        Ok(Self { begun: Instant::now(), misses, under_way, judge: None })
     }
 
     /// Counts how the call ended. What a stream goes on to answer is under way with it.
@@ -140,18 +153,22 @@ impl Counted {
             let times = self.begun.elapsed().as_millis() / EVEN.as_millis() + 1;
             sleep_until(self.begun + EVEN * u32::try_from(times).unwrap_or(u32::MAX)).await;
         }
-        let under_way = self.under_way;
+        let Self { under_way, judge, .. } = self;
         response.map(|body| {
-            Body::new(body.map_frame(move |frame| {
+            let body = Body::new(body.map_frame(move |frame| {
                 let _ = &under_way;
                 frame
-            }))
+            }));
+            match judge {
+                Some(judge) => Judged::answers(body, judge),
+                None => body,
+            }
         })
     }
 }
 
 /// One answer, whatever is wrong: who guesses learns nothing.
-fn unknown() -> Failure {
+pub(crate) fn unknown() -> Failure {
     let message = "the caller is not known: show a certificate or token that the server knows";
     Failure::new(ErrorReason::Unauthenticated, message)
 }

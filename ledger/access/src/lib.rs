@@ -15,6 +15,7 @@
 //! Why its own crate: the ledger and the projector must answer alike. What must stay out: cards,
 //! payments, and of the database all but the access log.
 
+mod again;
 mod caller;
 mod directory;
 mod fetch;
@@ -36,5 +37,5 @@ pub use guard::{Guard, caller};
 pub use limits::Misses;
 pub use looking::{Looking, PURPOSE};
 pub use lookups::{Lookups, NOBODY};
-pub use methods::{METHODS, Method, Who};
+pub use methods::{Flow, METHODS, Method, Who};
 pub use settings::{Access, Args, Settings};

@@ -85,6 +85,7 @@ pub struct Access {
     tls: Option<Tls>,
     known: Known,
     limits: Limits,
+    clock: Clock,
 }
 
 #[derive(Clone, Debug)]
@@ -133,16 +134,17 @@ impl Args {
             every: seconds(self.token_keys_every, TIMES.every),
             pause: seconds(self.token_keys_pause, TIMES.pause),
         };
+        let clock = Clock::system();
         let tokens = match tokens {
             (Some(keys), Some(issuer), Some(audience)) => {
-                Some(Tokens::start(&keys, &issuer, &audience, times, Clock::system())?)
+                Some(Tokens::start(&keys, &issuer, &audience, times, clock.clone())?)
             }
             (None, None, None) => None,
             _ => bail!("token-keys, token-issuer and token-audience go together: all of them"),
         };
         let tls = Some(Tls::start(Files { certificate, key, client_ca })?);
         let known = Known::Directory(directory(callers, tokens.is_some())?, tokens);
-        Ok(Access { tls, known, limits })
+        Ok(Access { tls, known, limits, clock })
     }
 }
 
@@ -164,7 +166,7 @@ impl Access {
     pub fn insecure_on_loopback() -> Self {
         tracing::warn!("INSECURE: no TLS, and whoever calls is the operator");
         let limits = limits::LimitArgs::default().limits(limits::Settings::default());
-        Self { tls: None, known: Known::As(Caller::local()), limits }
+        Self { tls: None, known: Known::As(Caller::local()), limits, clock: Clock::system() }
     }
 
     /// How connections are secured; `None` where whoever calls is believed.
@@ -187,7 +189,8 @@ impl Access {
         matches!(self.known, Known::Directory(..)).then(|| self.limits.of(&caller.name))
     }
 
-    /// Who shows this certificate, or a token among these headers; whoever shows both is the same.
+    /// Who shows this certificate, or a token among these headers, if they are good now; whoever shows
+    /// both is the same.
     pub(crate) fn caller(
         &self,
         certificate: Option<&Arc<[u8]>>,
@@ -198,7 +201,8 @@ impl Access {
             Known::Directory(directory, tokens) => (directory.borrow().clone(), tokens),
         };
         let holder = certificate.map(|certificate| {
-            directory.holder(certificate).ok_or(Unknown::Since("the certificate is nobody's"))
+            let now = self.clock.now().unix_timestamp();
+            directory.holder(certificate, now).map_err(Unknown::Since)
         });
         let subject = tokens.as_ref().map(|tokens| tokens.subject(headers)).transpose()?.flatten();
         let bearer = subject.map(|subject| {

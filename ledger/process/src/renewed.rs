@@ -8,7 +8,7 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::sleep};
 
 /// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Reads `what` lies in the files, and goes on looking at them for as long as somebody holds what is
 /// given. Fails if it makes no sense now.

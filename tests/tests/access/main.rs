@@ -4,6 +4,7 @@
 
 mod command;
 mod connections;
+mod ends;
 mod forgetting;
 mod log;
 mod roles;
