@@ -175,8 +175,8 @@ pub async fn serve(
         lookups,
         states,
         clock,
-        watching: watch::Watching::new(),
-        listings: annual_totals::Listings::new(),
+        watching: watch::Watching::new(&settings.access),
+        listings: annual_totals::Listings::new(&settings.access),
         stop: stop.clone(),
     });
     let (mut routes, health) = serve::routes().await?;

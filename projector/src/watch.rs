@@ -9,19 +9,19 @@ use std::{
     sync::Arc,
 };
 
-use frikort_access::Looking;
+use frikort_access::{Access, Looking, Place, Places};
 use frikort_domain::{Event, LimitEntry, PersonId, YearTotals};
 use frikort_event_store::{EventStore, PARTITION_STREAM, StoredEvent};
 use frikort_process::feed::{Items, feed};
 use frikort_proto::{
     error::{Failure, Faults},
     v1::{
-        AllowanceChange, AnnualLimit, CaughtUp, ErrorReason, LedgerPosition, LimitChange,
+        AllowanceChange, AnnualLimit, CaughtUp, LedgerPosition, LimitChange,
         WatchAllowancesRequest, WatchAllowancesResponse, watch_allowances_response::Item,
     },
 };
 use frikort_register::Named;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -50,13 +50,13 @@ const READS: usize = 4;
 /// What all watchers share.
 #[derive(Debug)]
 pub(crate) struct Watching {
-    places: Arc<Semaphore>,
+    places: Places,
     reads: Arc<Semaphore>,
 }
 
 impl Watching {
-    pub(crate) fn new() -> Self {
-        let places = Arc::new(Semaphore::new(WATCHERS));
+    pub(crate) fn new(access: &Access) -> Self {
+        let places = access.places("watchers", WATCHERS);
         Self { places, reads: Arc::new(Semaphore::new(READS)) }
     }
 }
@@ -76,7 +76,7 @@ struct Wanted {
     /// 0 for all.
     year: i32,
     /// Given back when the last partition's task has ended.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// One partition, for one caller.
@@ -99,9 +99,7 @@ pub(crate) async fn start(
     if named.is_empty() {
         by.who.acts_for_all("persons")?;
     }
-    let place = allowances.watching.places.clone().try_acquire_owned().map_err(|_| {
-        Failure::new(ErrorReason::Overloaded, "too many callers are watching; repeat")
-    })?;
+    let place = allowances.watching.places.take(&by.who)?;
     let persons = if named.is_empty() {
         None
     } else {

@@ -56,7 +56,9 @@ impl Places {
             format!("all {number} places for {purpose} are taken; repeat")
         } else if has >= of_one_caller {
             self.0.limits.refused_a_place();
-            format!("the caller has {has} of the {number} places for {purpose}, and may have no more")
+            format!(
+                "the caller has {has} of the {number} places for {purpose}, and may have no more"
+            )
         } else {
             taken.insert(caller.name.clone(), has + 1);
             return Ok(Place { places: self.clone(), caller: caller.clone() });

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::{
-    Caller, Directory,
+    Caller, Directory, Places,
     fetch::Times,
     limits::{self, Limits, Share},
     token::{Tokens, Unknown},
@@ -182,6 +182,16 @@ impl Access {
     /// How often callers were refused since they had too much, as Prometheus text.
     pub fn metrics(&self) -> String {
         self.limits.metrics()
+    }
+
+    /// Places for something that takes long or much; where whoever calls is believed, all of them are
+    /// whoever's comes.
+    pub fn places(&self, purpose: &'static str, number: usize) -> Places {
+        let of_one_caller = match self.known {
+            Known::As(_) => number,
+            Known::Directory(..) => self.limits.share(number),
+        };
+        Places::new(purpose, number, of_one_caller, self.limits.clone())
     }
 
     /// What this caller has had; `None` where whoever calls is believed.

@@ -61,8 +61,7 @@ mod tests {
     fn a_bucket_fills_again() {
         let (rate, start) = (Rate { at_once: 2.0, per_second: 4.0 }, Instant::now());
         let mut bucket = Bucket::full(rate, start);
-        let mut take =
-            |after: u64| bucket.take_one(rate, start + Duration::from_millis(after));
+        let mut take = |after: u64| bucket.take_one(rate, start + Duration::from_millis(after));
         assert_eq!([take(0), take(0)], [Ok(()), Ok(())]);
         assert_eq!(take(0), Err(Duration::from_millis(250)));
         assert_eq!(take(125), Err(Duration::from_millis(125)));

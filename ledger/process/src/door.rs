@@ -23,15 +23,16 @@ use std::{
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::bucket::{Bucket, Rate};
+
 /// Strangers in all, where there may be so many connections.
 pub(crate) const STRANGERS: usize = 1024;
 
 /// Strangers of one address.
 const STRANGERS_PER_ADDRESS: usize = 256;
 
-/// New connections of one address: at once, and a second.
-const NEW_AT_ONCE: f64 = 256.0;
-const NEW_PER_SECOND: f64 = 64.0;
+/// New connections of one address.
+const NEW: Rate = Rate { at_once: 256.0, per_second: 64.0 };
 
 /// Addresses whose new connections are remembered, before those that are quiet are forgotten.
 const ADDRESSES: usize = 10_000;
@@ -82,7 +83,8 @@ struct Inside {
 #[derive(Debug)]
 struct Address {
     strangers: BTreeSet<u64>,
-    left: f64,
+    new: Bucket,
+    /// When the last one came.
     at: Instant,
 }
 
@@ -152,7 +154,7 @@ impl Inside {
     fn of(&mut self, address: IpAddr) -> &mut Address {
         self.addresses.entry(address).or_insert_with(|| Address {
             strangers: BTreeSet::new(),
-            left: NEW_AT_ONCE,
+            new: Bucket::full(NEW, Instant::now()),
             at: Instant::now(),
         })
     }
@@ -160,18 +162,12 @@ impl Inside {
     /// Whether this address may have another new connection now.
     fn may_come(&mut self, address: IpAddr, now: Instant) -> bool {
         if self.addresses.len() >= ADDRESSES {
-            let full = Duration::from_secs_f64(NEW_AT_ONCE / NEW_PER_SECOND);
+            let full = Duration::from_secs_f64(NEW.at_once / NEW.per_second);
             self.addresses.retain(|_, of| !of.strangers.is_empty() || now - of.at < full);
         }
         let of = self.of(address);
-        let since = now.saturating_duration_since(of.at).as_secs_f64();
-        of.left = (of.left + since * NEW_PER_SECOND).min(NEW_AT_ONCE);
         of.at = now;
-        let may = of.left >= 1.0;
-        if may {
-            of.left -= 1.0;
-        }
-        may
+        of.new.take_one(NEW, now).is_ok()
     }
 
     /// Sends the stranger away who has been here longest, of an address or of all; whether there

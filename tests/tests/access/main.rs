@@ -9,6 +9,7 @@ mod forgetting;
 mod log;
 mod roles;
 mod scopes;
+mod shares;
 mod sight;
 mod tokens;
 
