@@ -20,9 +20,13 @@ use axum::{
 };
 use frikort_process::tls::Peer;
 use frikort_proto::{error::Failure, v1::ErrorReason};
-use futures::future::{BoxFuture, Either};
-use http_body_util::BodyExt;
-use tokio::time::{Instant, sleep_until, timeout};
+use futures::{
+    StreamExt,
+    future::{BoxFuture, Either},
+};
+use http_body_util::{BodyExt, BodyStream, StreamBody};
+use hyper::body::Frame;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::{Code, Extensions, Status};
 use tower::{Layer, Service};
 
@@ -59,16 +63,16 @@ impl Guard {
         Self(access)
     }
 
-    /// Lets a request through, with its caller; and gives what counts it, where calls are counted.
-    fn admit(&self, request: &mut Request<Body>) -> Result<Option<Counted>, Refused> {
+    /// Lets a request through, with its caller.
+    fn admit(&self, request: &mut Request<Body>) -> Result<Admitted, Refused> {
         let method = methods::method(request.uri().path());
+        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
         let roles = match method.map(|method| method.who) {
-            Some(Who::Everybody) => return Ok(None),
+            Some(Who::Everybody) => return open(peer).map_err(Refused::Now),
             Some(Who::Roles(roles)) => roles,
             // Whether there is such a method is nobody's business either.
             None => &[],
         };
-        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
         let caller = match self.0.caller(peer.certificate.as_ref(), request.headers()) {
             Ok(caller) => caller,
             Err(Unknown::KeyNotAmongOurs) => return Err(Refused::WithoutNewerKeys),
@@ -103,14 +107,11 @@ impl Guard {
         }
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(method);
-        Ok(counted)
+        Ok(counted.map_or(Admitted::Believed, Admitted::Counted))
     }
 
     /// The same after newer keys have been asked for.
-    async fn admit_by_newer_keys(
-        &self,
-        request: &mut Request<Body>,
-    ) -> Result<Option<Counted>, Failure> {
+    async fn admit_by_newer_keys(&self, request: &mut Request<Body>) -> Result<Admitted, Failure> {
         self.0.renew_keys().await;
         self.admit(request).map_err(|refused| match refused {
             Refused::Now(failure) => failure,
@@ -121,6 +122,55 @@ impl Guard {
             }
         })
     }
+}
+
+/// A request that was let through.
+enum Admitted {
+    /// Of whoever calls: nothing is counted.
+    Believed,
+    Counted(Counted),
+    /// One that everybody may make.
+    Open(Peer),
+}
+
+/// Lets through what everybody may ask, but not without end.
+fn open(peer: Peer) -> Result<Admitted, Failure> {
+    match peer.ask_openly() {
+        Ok(()) => Ok(Admitted::Open(peer)),
+        Err(wait) => {
+            let message = "the connection has had as many answers as everybody may have";
+            Err(Failure::new(ErrorReason::Overloaded, message).after(wait))
+        }
+    }
+}
+
+impl Admitted {
+    /// The answer as it goes to the caller.
+    async fn answer(self, response: Response<Body>) -> Response<Body> {
+        match self {
+            Self::Believed => response,
+            Self::Counted(counted) => counted.answer(response).await,
+            Self::Open(peer) => response.map(|body| paced(body, peer)),
+        }
+    }
+}
+
+/// Answers to questions that follow each other on one call: each counts as a call does, and those
+/// beyond what is allowed wait.
+fn paced(body: Body, peer: Peer) -> Body {
+    let frames = BodyStream::new(body).enumerate().then(move |(number, frame)| {
+        let peer = peer.clone();
+        async move {
+            // The call itself has been counted.
+            if number > 0 && frame.as_ref().is_ok_and(Frame::is_data) {
+                while let Err(wait) = peer.ask_openly() {
+                    sleep(wait).await;
+                }
+            }
+            frame
+        }
+    });
+    Body::new(StreamBody::new(frames))
 }
 
 /// A call of a caller whose calls are counted.
@@ -207,7 +257,7 @@ where
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    type Future = Admitted<S::Future, Result<Response<Body>, S::Error>>;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response<Body>, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -215,10 +265,10 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         match self.guard.admit(&mut request) {
-            Ok(None) => Either::Left(self.inner.call(request)),
-            Ok(Some(counted)) => {
+            Ok(Admitted::Believed) => Either::Left(self.inner.call(request)),
+            Ok(admitted) => {
                 let response = self.inner.call(request);
-                Either::Right(Box::pin(async move { Ok(counted.answer(response.await?).await) }))
+                Either::Right(Box::pin(async move { Ok(admitted.answer(response.await?).await) }))
             }
             Err(Refused::Now(failure)) => {
                 Either::Right(Box::pin(async move { Ok(refuse(failure, request).await) }))
@@ -230,8 +280,7 @@ where
                 let mut inner = mem::replace(&mut self.inner, next);
                 Either::Right(Box::pin(async move {
                     match guard.admit_by_newer_keys(&mut request).await {
-                        Ok(None) => inner.call(request).await,
-                        Ok(Some(counted)) => Ok(counted.answer(inner.call(request).await?).await),
+                        Ok(admitted) => Ok(admitted.answer(inner.call(request).await?).await),
                         Err(failure) => Ok(refuse(failure, request).await),
                     }
                 }))
@@ -239,9 +288,6 @@ where
         }
     }
 }
-
-/// What the handler answers, or a refusal, or what was counted.
-type Admitted<F, R> = Either<F, BoxFuture<'static, R>>;
 
 /// Refuses a call.
 async fn refuse(failure: Failure, request: Request<Body>) -> Response<Body> {

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! An honest caller stands among strangers for a moment only, so however many strangers come, it
-//! finds a place and keeps it for as long as it needs it. What must stay out: who a caller is, and
-//! how many calls it makes.
+//! finds a place and keeps it for as long as it needs it. What everybody may ask is counted here too, by
+//! connection. What must stay out: who a caller is, and how many calls it makes as that.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -33,6 +33,10 @@ const STRANGERS_PER_ADDRESS: usize = 256;
 
 /// New connections of one address.
 const NEW: Rate = Rate { at_once: 256.0, per_second: 64.0 };
+
+/// What a connection may ask of what everybody may ask, known or not: far above what somebody needs
+/// who looks whether a service is well. By connection, so that nobody else uses it up.
+const OPEN: Rate = Rate { at_once: 200.0, per_second: 50.0 };
 
 /// Addresses whose new connections are remembered, before those that are quiet are forgotten.
 const ADDRESSES: usize = 10_000;
@@ -97,6 +101,7 @@ pub(crate) struct Place {
     caller: OnceLock<Option<String>>,
     has_asked: AtomicBool,
     refused: AtomicU32,
+    open: Mutex<Bucket>,
     go: CancellationToken,
 }
 
@@ -134,7 +139,8 @@ impl Door {
         }
         drop(inside);
         let (has_asked, refused) = (AtomicBool::new(false), AtomicU32::new(0));
-        Some(Arc::new(Place { inner: self.0.clone(), number, caller, has_asked, refused, go }))
+        let (inner, open) = (self.0.clone(), Mutex::new(Bucket::full(OPEN, Instant::now())));
+        Some(Arc::new(Place { inner, number, caller, has_asked, refused, open, go }))
     }
 }
 
@@ -231,6 +237,12 @@ impl Place {
         if self.refused.fetch_add(1, Ordering::Relaxed) >= most {
             self.go.cancel();
         }
+    }
+
+    /// Counts one of what everybody may ask; else tells how long until there may be another.
+    pub(crate) fn ask_openly(&self) -> Result<(), Duration> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.take_one(OPEN, Instant::now())
     }
 
     /// Whether it was sent away.

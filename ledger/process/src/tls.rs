@@ -142,6 +142,12 @@ impl Peer {
         self.place.iter().for_each(|place| place.refuse());
     }
 
+    /// Counts one of what everybody may ask, known or not; else tells how long until the connection may
+    /// have another.
+    pub fn ask_openly(&self) -> Result<(), Duration> {
+        self.place.as_ref().map_or(Ok(()), |place| place.ask_openly())
+    }
+
     /// A request has come.
     pub(crate) fn ask(&self) {
         self.place.iter().for_each(|place| place.ask());
