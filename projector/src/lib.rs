@@ -157,7 +157,7 @@ pub async fn serve(
     }
     let alone = || frikort_event_store::pool(options.clone(), ALONE);
     let lookups = Lookups::start(alone(), clock.clone());
-    let register = Register::start(pool, alone(), settings.keys.find);
+    let register = Arc::new(Register::start(pool, alone(), settings.keys.find));
     // With connections of its own, so that questions never wait for it.
     let beside = frikort_event_store::pool(options, REBUILD_CONNECTIONS);
     let beside = EventStore::open_when_there(beside).await?;

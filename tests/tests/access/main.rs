@@ -6,6 +6,7 @@ mod command;
 mod connections;
 mod ends;
 mod forgetting;
+mod forgotten;
 mod log;
 mod roles;
 mod scopes;
