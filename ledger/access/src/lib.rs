@@ -10,11 +10,12 @@
 //! there, and is held by the handlers against what was asked. Whatever the table does not name is
 //! refused. How much of the service a caller may have is in `limits.rs` and `places.rs`.
 //!
-//! Each look-up of a person is noted in the access log before it is answered (`lookups.rs`).
+//! Each look-up of a person is noted in the access log before it is answered (`lookups.rs`; its table: `access_log.rs`).
 //!
 //! Why its own crate: the ledger and the projector must answer alike. What must stay out: cards,
 //! payments, and of the database all but the access log.
 
+mod access_log;
 mod again;
 mod caller;
 mod directory;
@@ -32,6 +33,7 @@ mod signature;
 mod testing;
 mod token;
 
+pub use access_log::{Noted, noted_after};
 pub use caller::{Caller, Role};
 pub use directory::Directory;
 pub use guard::{Guard, caller};

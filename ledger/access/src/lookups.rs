@@ -9,20 +9,23 @@
 //! in all but person and time is one row. What must stay out: what was answered, and whether somebody
 //! may look.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error, time::Duration};
 
 use frikort_domain::PersonId;
-use frikort_process::{clock::Clock, lane::Lane};
+use frikort_process::{
+    clock::Clock,
+    lane::{ReplyTo, answer_all},
+};
 use frikort_proto::{error::Failure, v1::ErrorReason};
 use sqlx::PgPool;
 use time::OffsetDateTime;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::{sync::mpsc, time::timeout};
 use uuid::Uuid;
 
-use crate::{Caller, Looking};
+use crate::{
+    Looking,
+    access_log::{Alike, Rows},
+};
 
 /// Calls that may wait for their note.
 const WAITING: usize = 8192;
@@ -30,7 +33,8 @@ const WAITING: usize = 8192;
 /// Persons that are noted with one commit, about; a call's own are never divided.
 const TOGETHER: usize = 20_000;
 
-/// How long a call waits for its note.
+/// How long the database may take for a commit. Whoever calls waits for the one under way, and for
+/// its own.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The access log, for who looks persons up. Cheap to clone.
@@ -47,18 +51,8 @@ struct Note {
     asked: String,
     at: OffsetDateTime,
     persons: Vec<PersonId>,
-    noted: oneshot::Sender<bool>,
-    /// Where the call waits.
-    lane: Option<Lane>,
-}
-
-/// What the look-ups of one row have in common.
-#[derive(PartialEq, Eq, Hash)]
-struct Kind {
-    caller: Arc<Caller>,
-    method: &'static str,
-    purpose: Arc<str>,
-    asked: String,
+    /// Whether it is durable.
+    noted: ReplyTo<bool>,
 }
 
 /// Stands for whoever is not found.
@@ -84,19 +78,18 @@ impl Lookups {
         if persons.is_empty() {
             return Ok(());
         }
-        let (noted, done) = oneshot::channel();
-        let (at, lane) = (self.clock.now(), Lane::current());
-        let note = Note { by: by.clone(), asked, at, persons, noted, lane };
+        let (noted, is_noted) = ReplyTo::here();
+        let note = Note { by: by.clone(), asked, at: self.clock.now(), persons, noted };
         self.notes.try_send(note).map_err(|_| {
             Failure::new(ErrorReason::Overloaded, "too many look-ups wait to be noted; repeat")
         })?;
-        match timeout(PATIENCE, done).await {
-            Ok(Ok(true)) => Ok(()),
-            _ => Err(Failure::new(
-                ErrorReason::StoreUnavailable,
-                "the look-up cannot be noted, so it is not answered; repeat the call",
-            )),
+        if is_noted.await.unwrap_or(false) {
+            return Ok(());
         }
+        Err(Failure::new(
+            ErrorReason::StoreUnavailable,
+            "the look-up cannot be noted, so it is not answered; repeat the call",
+        ))
     }
 }
 
@@ -111,100 +104,39 @@ async fn write_all(pool: PgPool, mut waiting: mpsc::Receiver<Note>) {
             persons += next.persons.len();
             notes.push(next);
         }
-        let written = write(&pool, &notes).await;
-        if let Err(error) = &written {
-            tracing::warn!(error = error as &dyn std::error::Error, "look-ups cannot be noted");
-        }
-        tell(notes.drain(..), written.is_ok());
+        let is_written = write(&pool, &notes).await;
+        answer_all(notes.drain(..).map(|note| (note.noted, is_written)));
     }
 }
 
-/// Lets the calls go on, with one errand a lane: woken one by one, each would be a wake-up of its own.
-fn tell(notes: impl Iterator<Item = Note>, is_written: bool) {
-    let mut lanes: Vec<(Lane, Vec<oneshot::Sender<bool>>)> = Vec::new();
-    for Note { noted, lane, .. } in notes {
-        let Some(lane) = lane else {
-            // Whoever waits no more has given no answer either.
-            let _ = noted.send(is_written);
-            continue;
-        };
-        match lanes.iter_mut().find(|(known, _)| known.number() == lane.number()) {
-            Some((_, waiting)) => waiting.push(noted),
-            None => lanes.push((lane, vec![noted])),
-        }
-    }
-    for (lane, waiting) in lanes {
-        lane.run(move || {
-            for noted in waiting {
-                let _ = noted.send(is_written);
-            }
-        });
-    }
+/// Whether it is durable.
+async fn write(pool: &PgPool, notes: &[Note]) -> bool {
+    let rows = rows(notes);
+    let written = timeout(PATIENCE, rows.write(pool)).await;
+    let error: &dyn Error = match &written {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => error,
+        Err(late) => late,
+    };
+    tracing::warn!(error, "look-ups cannot be noted");
+    false
 }
 
-/// One row for what is alike, in one statement.
-async fn write(pool: &PgPool, notes: &[Note]) -> Result<(), sqlx::Error> {
-    let mut kinds: HashMap<Kind, Vec<&Note>> = HashMap::new();
+/// One row for what is alike.
+fn rows(notes: &[Note]) -> Rows {
+    let mut kinds: HashMap<_, Vec<&Note>> = HashMap::new();
     for note in notes {
-        let Looking { who, method, purpose } = note.by.clone();
-        let kind = Kind { caller: who, method, purpose, asked: note.asked.clone() };
-        kinds.entry(kind).or_default().push(note);
+        let Looking { who, method, purpose } = &note.by;
+        // A caller that was read anew from its file meanwhile is another one here.
+        let who: *const _ = &raw const **who;
+        kinds.entry((who, *method, &**purpose, &*note.asked)).or_default().push(note);
     }
     let mut rows = Rows::default();
-    for (kind, notes) in kinds {
-        let before = rows.persons.len();
-        for note in notes {
-            rows.persons.extend(note.persons.iter().map(|person| person.0));
-            rows.times.extend(std::iter::repeat_n(note.at, note.persons.len()));
-        }
-        rows.callers.push(kind.caller.name.clone());
-        rows.roles.push(kind.caller.role.name().to_owned());
-        rows.purposes.push(kind.purpose.to_string());
-        rows.methods.push(kind.method.to_owned());
-        rows.asked.push(kind.asked);
-        // The places in an array of SQL, which begins with 1.
-        rows.firsts.push(place(before + 1));
-        rows.lasts.push(place(rows.persons.len()));
+    for ((_, method, purpose, asked), notes) in kinds {
+        let Some(Note { by: Looking { who, .. }, .. }) = notes.first() else { continue };
+        let alike = Alike { caller: &who.name, role: who.role.name(), purpose, method, asked };
+        let each = notes.iter().flat_map(|note| note.persons.iter().map(|who| (note.at, *who)));
+        rows.add(&alike, each);
     }
-    let last = rows.times.iter().max().copied();
-    sqlx::query!(
-        "INSERT INTO access.lookup
-             (noted_at, lookup_id, caller, role, purpose, method, asked, times, persons)
-         SELECT $10, gen_random_uuid(), r.caller, r.role, r.purpose, r.method, r.asked,
-                ($8::timestamptz[])[r.first:r.last], ($9::uuid[])[r.first:r.last]
-         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::integer[],
-                     $7::integer[])
-              AS r (caller, role, purpose, method, asked, first, last)",
-        &rows.callers,
-        &rows.roles,
-        &rows.purposes,
-        &rows.methods,
-        &rows.asked,
-        &rows.firsts,
-        &rows.lasts,
-        &rows.times,
-        &rows.persons,
-        last
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
-}
-
-/// Rows, column by column; persons and times of all of them one after the other.
-#[derive(Default)]
-struct Rows {
-    callers: Vec<String>,
-    roles: Vec<String>,
-    purposes: Vec<String>,
-    methods: Vec<String>,
-    asked: Vec<String>,
-    firsts: Vec<i32>,
-    lasts: Vec<i32>,
-    times: Vec<OffsetDateTime>,
-    persons: Vec<Uuid>,
-}
-
-fn place(index: usize) -> i32 {
-    i32::try_from(index).unwrap_or(i32::MAX)
+    rows
 }

@@ -12,6 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use frikort_access::{Looking, NOBODY};
 use frikort_domain::{Amount, Command, FrikortTag, PaymentKey};
+use frikort_process::lane::ReplyTo;
 use frikort_proto::{
     error::{Failure, Faults},
     v1::{
@@ -39,7 +40,7 @@ use crate::{
     parse::{self, Parsed},
     pay_run::{Content, count_result, count_sent, is_token},
     plan::Plan,
-    sequencer::{Ask, Refused, Reply, ReplyTo, Request as Question},
+    sequencer::{Ask, Refused, Reply, Request as Question},
 };
 
 /// Items of one stream that may be under way.
