@@ -19,6 +19,7 @@ use axum::{
     body::{Body, Bytes, HttpBody},
     http::{HeaderMap, HeaderValue, header::AUTHORIZATION},
 };
+use frikort_process::tls::Shown;
 use frikort_proto::{error::Failure, v1::ErrorReason};
 use hyper::body::Frame;
 use tokio::time::{Instant, Sleep, sleep};
@@ -32,7 +33,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// Judges one call.
 pub(crate) struct Judge {
     access: Access,
-    certificate: Option<Arc<[u8]>>,
+    certificate: Option<Arc<Shown>>,
     /// The token that was shown. It is kept as long as the call goes on, since it may be judged by
     /// other keys then.
     shown: HeaderMap,
@@ -45,7 +46,7 @@ impl Judge {
     /// Of a call that was let through now, with what was shown.
     pub(crate) fn new(
         access: Access,
-        certificate: Option<Arc<[u8]>>,
+        certificate: Option<Arc<Shown>>,
         token: Option<HeaderValue>,
         caller: Arc<Caller>,
     ) -> Self {

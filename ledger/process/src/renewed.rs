@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub fn read<T: Send + Sync + 'static>(
     what: &'static str,
     files: Vec<PathBuf>,
-    read: impl Fn() -> anyhow::Result<T> + Send + 'static,
+    mut read: impl FnMut() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<watch::Receiver<Arc<T>>> {
     // Before they are read: whoever writes meanwhile is seen later, and not missed.
     let mut before = stamps(&files);

@@ -10,7 +10,7 @@ use frikort_proto::v1::{
 use frikort_tests::client::{Ledger, allowances, by_cpr, new_cpr, report};
 use futures::StreamExt;
 use tokio::time::timeout;
-use tonic::{Streaming, transport::Channel};
+use tonic::{Request, Streaming, transport::Channel};
 
 use crate::{CALLERS, Secured, purpose};
 
@@ -73,7 +73,7 @@ async fn w3_a_watcher_is_told_no_more_of_somebody_who_is_forgotten() {
     let tax = channel(&secured, &secured.projector, "tax").await;
     let persons = cprs.iter().filter_map(|cpr| by_cpr(cpr)).collect();
     let request = WatchAllowancesRequest { persons, ..WatchAllowancesRequest::default() };
-    let watched = allowances(tax).watch_allowances(purpose(request.into(), "SKAT")).await;
+    let watched = allowances(tax).watch_allowances(purpose(Request::new(request), "SKAT")).await;
     let mut watched = watched.unwrap().into_inner();
     for id in &ids {
         assert_eq!(next(&mut watched).await, (id.clone(), 100));

@@ -8,6 +8,7 @@ mod ends;
 mod forgetting;
 mod forgotten;
 mod log;
+mod revoked;
 mod roles;
 mod scopes;
 mod shares;

@@ -13,7 +13,7 @@ use frikort_tests::client::{Ledger, allowances, by_cpr, new_cpr, report};
 use futures::StreamExt;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Request, Status, Streaming, transport::Channel};
 
 use crate::{CALLERS, Secured, purpose};
 
@@ -75,8 +75,8 @@ async fn a_caller_plans_half_of_the_runs_and_another_the_rest() {
 async fn watch(channel: &Channel, cpr: &str) -> Result<Streaming<WatchAllowancesResponse>, Status> {
     let persons = by_cpr(cpr).into_iter().collect();
     let request = WatchAllowancesRequest { persons, ..WatchAllowancesRequest::default() };
-    let watched = allowances(channel.clone()).watch_allowances(purpose(request.into(), "X"));
-    Ok(watched.await?.into_inner())
+    let request = purpose(Request::new(request), "X");
+    Ok(allowances(channel.clone()).watch_allowances(request).await?.into_inner())
 }
 
 #[tokio::test(flavor = "multi_thread")]
