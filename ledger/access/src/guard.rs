@@ -98,7 +98,7 @@ impl Guard {
             let judge = || Judge::new(self.0.clone(), peer.certificate, token, caller.clone());
             match method.map_or(Flow::Once, |method| method.flow) {
                 Flow::Once => {}
-                Flow::Told => counted.judge = Some(judge()),
+                Flow::Told => counted.judge = Some(Box::new(judge())),
                 Flow::Fed => {
                     let requests = mem::take(request.body_mut());
                     *request.body_mut() = Judged::requests(requests, judge());
@@ -178,8 +178,8 @@ struct Counted {
     begun: Instant,
     misses: Misses,
     under_way: UnderWay,
-    /// Where its answers go on.
-    judge: Option<Judge>,
+    /// Where its answers go on; boxed, since most calls have none.
+    judge: Option<Box<Judge>>,
 }
 
 impl Counted {
@@ -210,7 +210,7 @@ impl Counted {
                 frame
             }));
             match judge {
-                Some(judge) => Judged::answers(body, judge),
+                Some(judge) => Judged::answers(body, *judge),
                 None => body,
             }
         })
