@@ -124,7 +124,6 @@ pub async fn serve(
     let seal = settings.keys.seal.context("the ledger needs the register's key `seal`")?;
     let register = Register::start(pool, alone(), settings.keys.find);
     sound.push(register.sound());
-    let checking = Checking::new(options, &settings.access);
     let ledger = Ledger {
         store,
         register,
@@ -134,7 +133,7 @@ pub async fn serve(
         logs,
         clock,
         appended,
-        checking,
+        checking: Checking::new(options, &settings.access),
         runs: settings.access.places("planned or committed pay runs", MAX_RUNS),
         stop: stop.clone(),
     };
