@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use frikort_access::{Looking, Lookups, NOBODY};
+use frikort_access::{Looking, Lookups, NOBODY, Places};
 use frikort_domain::{
     Account, Actor, Command, Decision, FrikortTag, LimitSchedule, PersonId, Rejection, Role,
     copenhagen_date, decide,
@@ -41,6 +41,8 @@ pub(crate) struct Ledger {
     /// Rises when something was appended, by whichever ledger.
     pub(crate) appended: Signal,
     pub(crate) checking: Checking,
+    /// A place for each run that may be planned, or committed with a token, now.
+    pub(crate) runs: Places,
     /// Cancelled when the process stops.
     pub(crate) stop: CancellationToken,
 }

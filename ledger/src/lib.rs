@@ -42,8 +42,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ledger::Ledger, proof::Log, recalculate::Recalculation, sequencer::Sequencer,
-    services::check::Checking,
+    ledger::Ledger,
+    proof::Log,
+    recalculate::Recalculation,
+    sequencer::Sequencer,
+    services::{check::Checking, stream::MAX_RUNS},
 };
 
 pub use proof::{Signer, SigningKeys, SigningKeysError};
@@ -121,7 +124,6 @@ pub async fn serve(
     let seal = settings.keys.seal.context("the ledger needs the register's key `seal`")?;
     let register = Register::start(pool, alone(), settings.keys.find);
     sound.push(register.sound());
-    let checking = Checking::new(options);
     let ledger = Ledger {
         store,
         register,
@@ -131,7 +133,8 @@ pub async fn serve(
         logs,
         clock,
         appended,
-        checking,
+        checking: Checking::new(options, &settings.access),
+        runs: settings.access.places("planned or committed pay runs", MAX_RUNS),
         stop: stop.clone(),
     };
     let ledger = Arc::new(ledger);

@@ -157,7 +157,7 @@ pub async fn serve(
     }
     let alone = || frikort_event_store::pool(options.clone(), ALONE);
     let lookups = Lookups::start(alone(), clock.clone());
-    let register = Register::start(pool, alone(), settings.keys.find);
+    let register = Arc::new(Register::start(pool, alone(), settings.keys.find));
     // With connections of its own, so that questions never wait for it.
     let beside = frikort_event_store::pool(options, REBUILD_CONNECTIONS);
     let beside = EventStore::open_when_there(beside).await?;
@@ -175,8 +175,8 @@ pub async fn serve(
         lookups,
         states,
         clock,
-        watching: watch::Watching::new(),
-        listings: annual_totals::Listings::new(),
+        watching: watch::Watching::new(&settings.access),
+        listings: annual_totals::Listings::new(&settings.access),
         stop: stop.clone(),
     });
     let (mut routes, health) = serve::routes().await?;

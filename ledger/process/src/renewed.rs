@@ -8,14 +8,14 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::sleep};
 
 /// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Reads `what` lies in the files, and goes on looking at them for as long as somebody holds what is
 /// given. Fails if it makes no sense now.
 pub fn read<T: Send + Sync + 'static>(
     what: &'static str,
     files: Vec<PathBuf>,
-    read: impl Fn() -> anyhow::Result<T> + Send + 'static,
+    mut read: impl FnMut() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<watch::Receiver<Arc<T>>> {
     // Before they are read: whoever writes meanwhile is seen later, and not missed.
     let mut before = stamps(&files);

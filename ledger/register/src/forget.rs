@@ -64,6 +64,12 @@ impl From<Row> for Forgetting {
 }
 
 impl Register {
+    /// How many were forgotten, as far as that is known: whoever was found before it rose is to be
+    /// looked for again. `None` where it was not read within [`FORGOTTEN_WITHIN`].
+    pub fn forgotten(&self) -> Option<i64> {
+        self.memory.forgotten()
+    }
+
     /// Notes that a caller asks for a person to be forgotten; the same again is the same request.
     pub async fn request_forgetting(
         &self,
