@@ -18,6 +18,8 @@
 mod caller;
 mod directory;
 mod fetch;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod keys;
 mod limits;
