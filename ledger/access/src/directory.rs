@@ -338,8 +338,11 @@ mod tests {
     fn w5_a_cpr_number_in_the_directory_is_not_told() {
         for (text, told) in [
             ("[[caller]]\nname = \"010160-5001\"\nrole = \"tax\"", "caller 1"),
-            ("[[caller]]\nname = \"x\"\nrole = \"employer\"\ncertificate_san = \"x\"\n\
-              cvr_numbers = [\"0101605001\"]", "caller 1"),
+            (
+                "[[caller]]\nname = \"x\"\nrole = \"employer\"\ncertificate_san = \"x\"\n\
+              cvr_numbers = [\"0101605001\"]",
+                "caller 1",
+            ),
             ("[[caller]]\nname = \"x\"\nrole = \"0101605001\"", "the file"),
             ("[[caller]]\nname = 0101605001", "the file"),
         ] {
