@@ -398,7 +398,7 @@ fn the_search_finds_what_it_is_for() {
     let cprs = ["0101605001".to_owned()];
     for text in ["0101605001", "x010160-5001y", "a\n010160 5001"] {
         let search = || assert_holds_none("a text", text, &cprs);
-        assert!(std::panic::catch_unwind(search).is_err(), "{text}");
+        assert!(catch_unwind(search).is_err(), "{text}");
     }
     assert_holds_none("a text", "0101605002 010160--5001", &cprs);
 }
