@@ -1,18 +1,25 @@
 //! A database for each test: copied from a template that holds the migrated schema, in one
 //! cluster that all test processes share and that is kept between runs (fsync off).
+//!
+//! Whatever a test does, its tables outside the register are looked through when it is dropped, and
+//! the test fails where a CPR number or a key stands in them (W5).
 
 use std::{
     env,
     path::PathBuf,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    thread,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail, ensure};
 use frikort::postgres::{Cluster, OWNER, Options};
+use futures::TryStreamExt;
 use sqlx::{
     AssertSqlSafe, Connection, Executor, PgConnection, PgPool, migrate::Migrator,
     postgres::PgPoolOptions,
 };
+
+use crate::privacy::find_in_row;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../ledger/event-store/migrations");
 
@@ -27,6 +34,8 @@ const TEMPLATE_LOCK: i64 = 0x_f71c_0a7e;
 pub struct Database {
     cluster: Cluster,
     name: String,
+    /// Looked through, and its server then stopped.
+    is_done: AtomicBool,
 }
 
 /// Where test clusters live: reachable for the user that Postgres runs as.
@@ -49,7 +58,7 @@ impl Database {
         let template = template(&cluster, &mut owner).await?;
         run(&mut owner, format!("CREATE DATABASE {name} TEMPLATE {template}")).await?;
         owner.close().await?;
-        let database = Self { cluster, name };
+        let database = Self { cluster, name, is_done: AtomicBool::new(false) };
         let pool = database.pool().await?;
         frikort_event_store::migrate(&pool, partitions).await?;
         pool.close().await;
@@ -64,7 +73,8 @@ impl Database {
         let mut owner = PgConnection::connect(&cluster.url(OWNER, "postgres")).await?;
         run(&mut owner, "CREATE DATABASE frikort".to_owned()).await?;
         owner.close().await?;
-        let database = Self { cluster, name: "frikort".to_owned() };
+        let name = "frikort".to_owned();
+        let database = Self { cluster, name, is_done: AtomicBool::new(false) };
         let pool = database.pool().await?;
         frikort_event_store::migrate(&pool, partitions).await?;
         pool.close().await;
@@ -78,7 +88,21 @@ impl Database {
         let mut owner = PgConnection::connect(&self.cluster.url(OWNER, "postgres")).await?;
         run(&mut owner, format!("CREATE DATABASE {name} TEMPLATE {}", self.name)).await?;
         owner.close().await?;
-        Ok(Self { cluster: self.cluster.clone(), name })
+        let (cluster, is_done) = (self.cluster.clone(), AtomicBool::new(false));
+        Ok(Self { cluster, name, is_done })
+    }
+
+    /// Stops the server of a database that is alone, whose tables are looked through before.
+    pub async fn stop_cluster(&self) -> anyhow::Result<()> {
+        self.look_through().await?;
+        self.is_done.store(true, Ordering::Relaxed);
+        let cluster = self.cluster.clone();
+        tokio::task::spawn_blocking(move || cluster.stop()).await?
+    }
+
+    /// Fails where a CPR number, a key or a token stands in a table outside the register.
+    pub async fn look_through(&self) -> anyhow::Result<()> {
+        look_through(&self.url(OWNER)).await.with_context(|| format!("the database {}", self.name))
     }
 
     /// The URL for one of the roles: `frikort_ledger`, `frikort_projector`, the superuser.
@@ -101,6 +125,55 @@ impl Database {
         let pool = PgPoolOptions::new().max_connections(4).connect(&self.url(user)).await;
         pool.with_context(|| format!("cannot connect to {} as {user}", self.name))
     }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // A test that fails is not to fail twice, which would end the whole process.
+        if thread::panicking() || (self.is_done.load(Ordering::Relaxed) && !self.cluster.is_ready())
+        {
+            return;
+        }
+        // Whoever drops it may be within a runtime, which cannot be waited in.
+        let looking = thread::scope(|scope| {
+            let looking = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                runtime.block_on(self.look_through())
+            });
+            looking.join().expect("it does not panic")
+        });
+        if let Err(error) = looking {
+            panic!("{error:#}");
+        }
+    }
+}
+
+/// Every row of every table outside the register, as `COPY` gives it.
+async fn look_through(url: &str) -> anyhow::Result<()> {
+    let mut owner = PgConnection::connect(url).await?;
+    // A lock that a test has left is told, rather than waited for.
+    owner.execute("SET lock_timeout = '10s'").await?;
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT format('%I.%I', nspname, relname)
+           FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace
+          WHERE relkind IN ('r', 'm') AND nspname NOT LIKE 'pg\\_%'
+            AND nspname NOT IN ('information_schema', 'register')",
+    )
+    .fetch_all(&mut owner)
+    .await?;
+    ensure!(!tables.is_empty(), "there are no tables");
+    for table in tables {
+        let copy = format!("COPY {table} TO STDOUT");
+        // The server sends a row at a time.
+        let mut rows = owner.copy_out_raw(&copy).await?;
+        while let Some(row) = rows.try_next().await? {
+            if let Some(found) = find_in_row(std::str::from_utf8(&row)?) {
+                bail!("{table} holds {found}");
+            }
+        }
+    }
+    owner.close().await?;
+    Ok(())
 }
 
 /// Runs a statement in a transaction of its own that is rolled back; the code of its error, where

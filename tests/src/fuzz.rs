@@ -5,6 +5,7 @@
 //! makes of it; `fuzz/` is the same under libFuzzer, which looks for long. What must stay out: that
 //! nothing crashes, by itself; each says what must be true of what was read.
 
+mod access;
 mod import;
 mod proofs;
 mod records;
@@ -18,6 +19,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All of them.
 pub const TARGETS: &[Target] = &[
     ("amount", values::amount),
+    ("callers", access::callers),
     ("cpr", values::cpr),
     ("csv_payments", import::payments),
     ("csv_visitations", import::visitations),
@@ -27,12 +29,15 @@ pub const TARGETS: &[Target] = &[
     ("identifiers", values::identifiers),
     ("keys", settings::keys),
     ("ledger_request", wire::ledger),
+    ("limits", access::limits),
     ("note", proofs::note),
     ("page_token", wire::page_token),
     ("projector_request", wire::projector),
     ("receipt", proofs::receipt),
     ("record", records::record),
     ("settings", settings::settings),
+    ("token", access::token),
+    ("token_keys", access::token_keys),
     ("tree", proofs::tree),
 ];
 

@@ -1,9 +1,63 @@
-//! Certificates for tests: an authority, and what it signs, as files and as a client shows them.
+//! Certificates for tests: an authority, what it signs, as files and as a client shows them, and the
+//! callers whom services are told of.
 
 use std::{fs, net::SocketAddr, path::Path};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+/// Everybody who is known to the services of tests, as the file of callers says it.
+pub const CALLERS: &str = r#"
+    [[caller]]
+    name = "Lønbureauet"
+    role = "employer"
+    cvr_numbers = ["13748136", "29189706"]
+    certificate_san = "employer.test"
+
+    [[caller]]
+    name = "Konkurrenten"
+    role = "employer"
+    cvr_numbers = ["25048482"]
+    certificate_san = "rival.test"
+
+    [[caller]]
+    name = "Gætteværket"
+    role = "employer"
+    cvr_numbers = ["29189706"]
+    certificate_san = "hostile.test"
+
+    [[caller]]
+    name = "Kommunen"
+    role = "municipality"
+    municipality_code = "101"
+    certificate_san = "municipality.test"
+
+    [[caller]]
+    name = "Naboen"
+    role = "municipality"
+    municipality_code = "147"
+    certificate_san = "neighbour.test"
+
+    [[caller]]
+    name = "Ydelse"
+    role = "benefit"
+    certificate_san = "benefit.test"
+
+    [[caller]]
+    name = "Skat"
+    role = "tax"
+    certificate_san = "tax.test"
+
+    [[caller]]
+    name = "revisor"
+    role = "auditor"
+    certificate_san = "auditor.test"
+
+    [[caller]]
+    name = "driften"
+    role = "operator"
+    certificate_san = "operator.test"
+"#;
 
 /// Who signs certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);

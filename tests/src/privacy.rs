@@ -1,13 +1,102 @@
-//! CPR numbers where they must not be (W5): the numbers that tests use, found in any text.
+//! What must stand nowhere outside the register and the files that hold keys (W5): CPR numbers that
+//! tests use, keys of services, and tokens of callers, found in any text.
+//!
+//! Logs are looked through when a service is dropped (`process.rs`), tables when a database is
+//! (`database.rs`). What must stay out: where the text comes from.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+/// Bytes before what was found that are shown. Itself it is shown nowhere.
+const SHOWN: usize = 200;
+
+/// The shortest text of a key that is looked for: the last line of a PEM file may stand anywhere.
+const SHORTEST: usize = 40;
+
+/// The secret keys that services of this process have had.
+static KEYS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// What a text holds that it must not hold, and what stands before it.
+pub fn find(text: &str) -> Option<String> {
+    let found = [
+        ("a CPR number", find_cpr(text)),
+        ("a key", find_key(text)),
+        ("a caller's token", find_token(text)),
+    ];
+    let (what, at) = found.into_iter().find_map(|(what, at)| Some((what, at?)))?;
+    let before = &text.as_bytes()[at.saturating_sub(SHOWN)..at];
+    Some(format!("{what} after: {}", String::from_utf8_lossy(before)))
+}
+
+/// The same of what `COPY` gives of a row; also of the bytes that stand in it as hexadecimal text.
+pub fn find_in_row(row: &str) -> Option<String> {
+    let in_bytes = || row.split("\\x").skip(1).find_map(|text| find(&unhex(text)));
+    find(row).or_else(in_bytes)
+}
+
+/// The bytes of the hexadecimal digits with which a text begins, as text.
+fn unhex(text: &str) -> String {
+    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|of| u8::try_from(of).ok());
+    let pairs = text.as_bytes().chunks_exact(2);
+    let bytes = pairs.map_while(|pair| Some((value(pair[0])? << 4) | value(pair[1])?));
+    String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned()
+}
+
+/// From now on the secret keys in the files of a directory are looked for.
+pub fn learn_keys(dir: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|kind| kind == "key" || kind == "keys") {
+            let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+            keys.extend(secrets(&fs::read_to_string(path)?).map(str::to_owned));
+        }
+    }
+    Ok(())
+}
+
+/// What is secret in a file of keys: ours, or PEM.
+fn secrets(text: &str) -> impl Iterator<Item = &str> {
+    let secrets = text.split_ascii_whitespace().map(|word| match word.split_once('=') {
+        Some(("find" | "seal" | "sign", key)) => key,
+        // `retired=` is a public half.
+        Some((_, rest)) if !rest.is_empty() => "",
+        _ => word,
+    });
+    secrets.filter(|secret| secret.len() >= SHORTEST)
+}
+
+/// Where a key of a service of this process stands in a text.
+fn find_key(text: &str) -> Option<usize> {
+    let keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+    keys.iter().find_map(|key| text.find(key.as_str()))
+}
+
+/// Where a token stands in a text: header and claims, which are JSON objects in Base64, and a
+/// signature.
+fn find_token(text: &str) -> Option<usize> {
+    let is_token = |text: &str| {
+        let end = text.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.'));
+        let parts: Vec<&str> = text[..end.unwrap_or(text.len())].split('.').collect();
+        matches!(parts[..], [_, claims, signature] if claims.starts_with("eyJ") && signature.len() > 20)
+    };
+    text.match_indices("eyJ").map(|(at, _)| at).find(|at| is_token(&text[*at..]))
+}
 
 /// Where a CPR number of a test's persons, who are born 1858 to 1880, stands in a text: ten digits, or
 /// six and four with a hyphen or a space between, and no letter or digit beside them.
 pub fn find_cpr(text: &str) -> Option<usize> {
-    let bytes = text.as_bytes();
-    (0..bytes.len()).find(|&at| {
-        let begins = at == 0 || !bytes[at - 1].is_ascii_alphanumeric();
-        begins && is_cpr(&bytes[at..])
-    })
+    let (bytes, mut is_within) = (text.as_bytes(), false);
+    for (at, byte) in bytes.iter().enumerate() {
+        if !is_within && byte.is_ascii_digit() && is_cpr(&bytes[at..]) {
+            return Some(at);
+        }
+        is_within = byte.is_ascii_alphanumeric();
+    }
+    None
 }
 
 /// Whether a text begins with one.
@@ -44,5 +133,55 @@ mod tests {
             assert_eq!(find_cpr(&format!("a{number}")), None);
         }
         assert_eq!(find_cpr("2026-11-26T13:12:48.123456Z 13748136 0102030405"), None);
+    }
+
+    #[test]
+    fn a_row_is_looked_through_as_text_and_as_bytes() {
+        let number = cpr(777);
+        let hex: String = number.bytes().map(|byte| format!("{byte:02x}")).collect();
+        for row in [
+            format!("1\t{number}\t2026-11-26 13:12:48.123456+00\n"),
+            format!("1\t{{\"reference\": \"{number}\"}}\n"),
+            format!("\\\\x00{hex}ff\t1\n"),
+            format!("{{\"\\\\\\\\x{hex}\"}}\n"),
+        ] {
+            let told = find_in_row(&row).expect("it is found");
+            assert!(told.starts_with("a CPR number") && !told.contains(&number), "{told}");
+        }
+        assert_eq!(find_in_row("7\t\\\\x0011223344\t13748136\t{1,2}\t\\N\n"), None);
+    }
+
+    #[test]
+    fn secret_keys_are_found_and_public_ones_are_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        // Nobody's: no service has a key of one digit.
+        let [find_key, seal, sign, public] = ["1", "2", "3", "4"].map(|digit| digit.repeat(64));
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END", "x".repeat(64));
+        for (file, text) in [
+            ("register.keys", format!("find={find_key}\nseal={seal}\n")),
+            ("signing.key", format!("sign={sign}\nretired={public}\n")),
+            ("server.key", pem),
+            ("server.crt", "y".repeat(64)),
+        ] {
+            fs::write(dir.path().join(file), text).expect("written");
+        }
+        assert_eq!(find(&format!("key={find_key}")), None, "not learnt yet");
+        learn_keys(dir.path()).expect("read");
+        for key in [find_key, seal, sign, "x".repeat(64)] {
+            let told = find(&format!("a line with {key} in it")).expect("it is found");
+            assert_eq!(told, "a key after: a line with ");
+            assert!(find_in_row(&format!("1\t\\\\x{key}\n")).is_some());
+        }
+        assert_eq!(find(&format!("{public} {}", "y".repeat(64))), None);
+    }
+
+    #[test]
+    fn a_token_is_found_and_other_base64_is_not() {
+        let token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJlc2lnbmF0dXJlc2ln";
+        let told = find(&format!("authorization: Bearer {token}\n")).expect("it is found");
+        assert_eq!(told, "a caller's token after: authorization: Bearer ");
+        for other in [&token[..40], "eyJhbGciOiJFUzI1NiJ9", "eyJ.x.y", &token[..60]] {
+            assert_eq!(find(other).is_some(), other.len() > 58, "{other}");
+        }
     }
 }

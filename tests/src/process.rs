@@ -18,7 +18,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::{database::Database, pki, privacy::find_cpr};
+use crate::{database::Database, pki, privacy};
 
 /// How long a process may take to become ready, or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,6 +28,12 @@ const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
 
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// The variable that says what services log in tests which do not say so themselves.
+const LOG: &str = "FRIKORT_TEST_LOG";
+
+/// What they log without it.
+const USUAL_LOG: &str = "debug,h2=info,hyper=info,tower=info";
 
 /// Which service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +130,7 @@ impl Service {
             .arg(&keys)
             .env("FRIKORT_SIGNING_KEY_FILE", signing_key(dir))
             .env("FRIKORT_INSECURE_ON_LOOPBACK", "true")
-            .env("FRIKORT_LOG", "debug,h2=info,hyper=info,tower=info")
+            .env("FRIKORT_LOG", env::var(LOG).as_deref().unwrap_or(USUAL_LOG))
             .envs(settings.iter().map(|(name, value)| (name, value)))
             .env("DATABASE_URL", url)
             .stdin(Stdio::null())
@@ -150,6 +156,7 @@ impl Service {
             if let Some(address) = self.logged_address()? {
                 self.address = address;
                 if self.is_serving().await {
+                    self.learn_keys();
                     return Ok(());
                 }
             }
@@ -241,6 +248,12 @@ impl Service {
         }
     }
 
+    /// From now on its keys are looked for in whatever is looked through.
+    fn learn_keys(&self) {
+        let dir = self.log.parent().expect("a log has a directory");
+        privacy::learn_keys(dir).expect("the directory of a service can be read");
+    }
+
     /// The register's keys, for another service on the same database.
     pub fn keys(&self) -> &Path {
         &self.keys
@@ -266,13 +279,13 @@ impl Drop for Service {
         // Ended already, or ends now.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // W5: whatever a test does, its services' logs are looked at. A log that is gone is nobody's.
+        // W5: whatever a test does, its services' logs are looked through. A log that is gone is
+        // nobody's.
         if let Ok(log) = self.logged()
             && !std::thread::panicking()
         {
-            let found = find_cpr(&log).map(|at| &log.as_bytes()[at.saturating_sub(200)..at]);
-            let found = found.map(String::from_utf8_lossy);
-            assert!(found.is_none(), "a log holds a CPR number after: {found:?}");
+            self.learn_keys();
+            assert_eq!(privacy::find(&log), None, "the log of a service");
         }
     }
 }

@@ -152,8 +152,7 @@ async fn killed_at_random_moments_nothing_is_lost_and_nothing_is_there_twice() {
 
     assert!(ledger.stop().await.unwrap().success());
     assert!(projector.stop().await.unwrap().success());
-    let cluster = database.cluster().clone();
-    tokio::task::spawn_blocking(move || cluster.stop()).await.unwrap().unwrap();
+    database.stop_cluster().await.unwrap();
 }
 
 /// What an import that was killed, or has ended, was told so far. Its last line may be cut.

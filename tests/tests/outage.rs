@@ -41,8 +41,7 @@ async fn callers_are_told_at_once_and_go_on_when_the_database_is_back() {
     let before = ledger.payments.report_payment(report(&cpr, "before", 100)).await.unwrap();
     let position = before.into_inner().position.unwrap().position;
 
-    let cluster = database.cluster().clone();
-    tokio::task::spawn_blocking(move || cluster.stop()).await.unwrap().unwrap();
+    database.stop_cluster().await.unwrap();
     for attempt in 0..3 {
         let asked = Instant::now();
         let reported = ledger.payments.report_payment(report(&cpr, "during", 100)).await;

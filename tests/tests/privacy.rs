@@ -3,7 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails where it stands")]
 
-use std::{collections::HashSet, fs, path::Path};
+use std::{
+    collections::HashSet,
+    fs,
+    io::Write,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use frikort_proto::v1::{
     BatchGetAllowancesRequest, CancelPaymentRequest, CorrectPaymentRequest, DeactivateCardRequest,
@@ -14,7 +20,8 @@ use frikort_tests::{
     client::{CVR, by_cpr, date, facts, grant, new_cpr, report},
     database::Database,
     files::frikort,
-    process::{Service, get},
+    privacy::learn_keys,
+    process::{Kind, Service, get},
     stack::Stack,
 };
 use sha2::{Digest, Sha256};
@@ -312,12 +319,86 @@ async fn the_register_holds_no_cpr_number_in_clear() {
     assert_eq!(distinct(|row| &row.2[..12]), PERSONS, "nonces");
 }
 
+/// What a panic says.
+fn panics(work: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(work)).expect_err("it was to fail");
+    *panic.downcast::<String>().expect("it says why")
+}
+
+/// Keys that a service could have, known to the search from now on.
+fn learnt_key() -> String {
+    let (dir, key) = (tempfile::tempdir().unwrap(), "5a".repeat(32));
+    fs::write(dir.path().join("register.keys"), format!("find={key}\n")).unwrap();
+    learn_keys(dir.path()).unwrap();
+    key
+}
+
+/// Nothing that looks sound here is worth anything if the search of each database and log finds
+/// nothing whatever stands there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_in_a_table_fails_the_test_that_left_it_there() {
+    let database = Database::create(1).await.unwrap();
+    let pool = database.pool().await.unwrap();
+    let run = async |statement: String| {
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&pool).await.unwrap();
+    };
+    run("CREATE TABLE ledger.note (words text, json jsonb, bytes bytea, number bigint)".into())
+        .await;
+    run("CREATE TABLE register.note (words text)".into()).await;
+    let (number, key) = ("1101605001", learnt_key());
+    let token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJlc2lnbmF0dXJlc2ln";
+    run(format!("INSERT INTO register.note VALUES ('{number} {key}')")).await;
+    database.look_through().await.unwrap();
+    for (what, column, value) in [
+        ("a CPR number", "words", format!("'of {number}'")),
+        ("a CPR number", "words", "'110160-5001'".to_owned()),
+        ("a CPR number", "json", format!("'{{\"a\": [\"{number}\"]}}'")),
+        ("a CPR number", "bytes", format!("'\\x00'::bytea || '{number}'::bytea || '\\xff'")),
+        ("a CPR number", "number", number.to_owned()),
+        ("a key", "words", format!("'{key}'")),
+        ("a key", "bytes", format!("'\\x{key}'")),
+        ("a caller's token", "words", format!("'{token}'")),
+    ] {
+        run(format!("INSERT INTO ledger.note ({column}) VALUES ({value})")).await;
+        let error = format!("{:#}", database.look_through().await.unwrap_err());
+        assert!(error.contains(&format!("ledger.note holds {what} after")), "{value}: {error}");
+        for secret in [number, &key, token] {
+            assert!(!error.contains(secret), "{error}");
+        }
+        run("DELETE FROM ledger.note".into()).await;
+    }
+    database.look_through().await.unwrap();
+    run(format!("INSERT INTO ledger.note (words) VALUES ('{number}')")).await;
+    pool.close().await;
+    let told = panics(|| drop(database));
+    assert!(told.contains("ledger.note holds a CPR number"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_in_a_log_fails_the_test_that_left_it_there() {
+    let database = Database::create(1).await.unwrap();
+    for what in ["a CPR number", "a key"] {
+        let dir = tempfile::tempdir().unwrap();
+        let service = Service::start(Kind::Ledger, &database, dir.path()).await.unwrap();
+        let keys = fs::read_to_string(service.keys()).unwrap();
+        let key = keys.split_ascii_whitespace().last().unwrap().split_once('=').unwrap().1;
+        let secret = if what == "a key" { key } else { "010160-5001" };
+        let mut files = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let log = files.find(|path| path.extension().is_some_and(|kind| kind == "log"));
+        let mut log = fs::OpenOptions::new().append(true).open(log.unwrap()).unwrap();
+        writeln!(log, "asked for {secret}.").unwrap();
+        let told = panics(|| drop(service));
+        assert!(told.contains(&format!("{what} after: ")), "{told}");
+        assert!(told.contains("asked for ") && !told.contains(secret), "{told}");
+    }
+}
+
 #[test]
 fn the_search_finds_what_it_is_for() {
     let cprs = ["0101605001".to_owned()];
     for text in ["0101605001", "x010160-5001y", "a\n010160 5001"] {
         let search = || assert_holds_none("a text", text, &cprs);
-        assert!(std::panic::catch_unwind(search).is_err(), "{text}");
+        assert!(catch_unwind(search).is_err(), "{text}");
     }
     assert_holds_none("a text", "0101605002 010160--5001", &cprs);
 }

@@ -25,7 +25,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use frikort_domain::contains_cpr;
 use serde::Deserialize;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -85,14 +85,16 @@ impl Directory {
         Self::parse(&text).with_context(|| format!("in {}", file.display()))
     }
 
-    /// Reads the text of the file.
+    /// Reads the text of the file. The error quotes what is wrong, save where it would put a CPR
+    /// number into the log (W5).
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let file: File = toml::from_str(text)?;
+        let file: File = toml::from_str(text).map_err(|error| told(error.into(), "the file"))?;
         ensure!(!file.caller.is_empty(), "no [[caller]]: nobody could call");
         let mut directory = Self::default();
-        for entry in file.caller {
+        for (number, entry) in (1..).zip(file.caller) {
             let name = entry.name.clone();
-            directory.add(entry).with_context(|| format!("caller \"{name}\""))?;
+            let added = directory.add(entry).with_context(|| format!("caller \"{name}\""));
+            added.map_err(|error| told(error, &format!("caller {number}")))?;
         }
         Ok(directory)
     }
@@ -121,6 +123,12 @@ impl Directory {
             }
         }
         Ok(())
+    }
+
+    /// Everybody, once for each name by which they are known.
+    pub(crate) fn callers(&self) -> Vec<Arc<Caller>> {
+        let all = [&self.by_san, &self.by_subject, &self.by_token];
+        all.into_iter().flat_map(HashMap::values).cloned().collect()
     }
 
     /// Whether anybody is known by tokens.
@@ -185,6 +193,14 @@ impl Directory {
         }
         found
     }
+}
+
+/// What is wrong; only where, if it quotes a CPR number.
+fn told(error: anyhow::Error, place: &str) -> anyhow::Error {
+    if contains_cpr(&format!("{error:#}")) {
+        return anyhow!("{place} holds a CPR number, and so is not shown");
+    }
+    error
 }
 
 impl Entry {
@@ -348,12 +364,31 @@ mod tests {
             (
                 "[[caller]]\nname = \"010160-5001\"\nrole = \"tax\"\ncertificate_san = \"x\""
                     .into(),
-                "must not hold a CPR number",
+                "caller 1 holds a CPR number, and so is not shown",
             ),
             (format!("{TEXT}{TEXT}"), "two callers have the certificate payroll.example"),
         ] {
             let error = format!("{:#}", Directory::parse(&text).unwrap_err());
             assert!(error.contains(told), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn w5_a_cpr_number_in_the_directory_is_not_told() {
+        for (text, told) in [
+            ("[[caller]]\nname = \"010160-5001\"\nrole = \"tax\"", "caller 1"),
+            (
+                "[[caller]]\nname = \"x\"\nrole = \"employer\"\ncertificate_san = \"x\"\n\
+              cvr_numbers = [\"0101605001\"]",
+                "caller 1",
+            ),
+            ("[[caller]]\nname = \"x\"\nrole = \"0101605001\"", "the file"),
+            ("[[caller]]\nname = 0101605001", "the file"),
+        ] {
+            let error = format!("{:?}", Directory::parse(text).unwrap_err());
+            assert!(!contains_cpr(&error), "{error}");
+            let expected = format!("{told} holds a CPR number, and so is not shown");
+            assert!(error.starts_with(&expected), "{error}");
         }
     }
 }

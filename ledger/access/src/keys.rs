@@ -80,6 +80,12 @@ impl Keys {
         Ok(Self { keys, genuine: Mutex::default() })
     }
 
+    /// Name and algorithm of each.
+    pub(crate) fn named(&self) -> Vec<(Option<String>, String)> {
+        let named = |key: &Key| (key.kid.clone(), format!("{:?}", key.algorithm));
+        self.keys.iter().map(named).collect()
+    }
+
     /// The key that a token names; the only one need not be named.
     pub(crate) fn find(&self, kid: Option<&str>) -> Option<&Key> {
         match (&*self.keys, kid) {

@@ -20,6 +20,8 @@ mod again;
 mod caller;
 mod directory;
 mod fetch;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod keys;
 mod limits;

@@ -261,7 +261,7 @@ impl Share {
         Err(Failure::new(ErrorReason::Overloaded, message).after(wait))
     }
 
-    fn missed(&self, number: u32) {
+    pub(crate) fn missed(&self, number: u32) {
         // What is owed beyond an empty bucket is waited for.
         self.had().misses.take(number);
     }

@@ -87,6 +87,13 @@ impl Tokens {
         Ok(Self { keys, renewal, issuer: issuer.into(), audience: audience.into(), clock })
     }
 
+    /// Tokens that are checked with these keys and no others, ever.
+    pub(crate) fn checked_with(keys: Keys, issuer: &str, audience: &str, clock: Clock) -> Self {
+        signature::install();
+        let keys = watch::channel(Arc::new(keys)).1;
+        Self { keys, renewal: None, issuer: issuer.into(), audience: audience.into(), clock }
+    }
+
     /// Asks for newer keys; returns when they are there, or when it is not yet time for any.
     pub(crate) async fn renew(&self) {
         if let Some(renewal) = &self.renewal {
@@ -182,10 +189,8 @@ mod tests {
 
     /// What is taken under a set of keys.
     fn tokens(keys: &[u8]) -> Tokens {
-        signature::install();
-        let keys = watch::channel(Arc::new(Keys::parse(keys).unwrap())).1;
-        let (issuer, audience) = ("https://issuer.example/".into(), "frikort".into());
-        Tokens { keys, renewal: None, issuer, audience, clock: at(NOW) }
+        let keys = Keys::parse(keys).unwrap();
+        Tokens::checked_with(keys, "https://issuer.example/", "frikort", at(NOW))
     }
 
     fn claims() -> Value {

@@ -59,7 +59,8 @@ pub(super) fn keys(data: &[u8]) {
     }
 }
 
-fn shows_none(text: &str, said: &str) {
+/// No word of a text that is as long as a key is said.
+pub(super) fn shows_none(text: &str, said: &str) {
     for word in text.split(|c: char| !c.is_ascii_alphanumeric()) {
         assert!(word.len() < 16 || !said.contains(word), "a key is shown: {said}");
     }

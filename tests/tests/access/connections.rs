@@ -5,7 +5,7 @@ use std::{fs, sync::Arc, time::Duration};
 use frikort_proto::{error::Failure, v1::ErrorReason};
 use frikort_tests::{
     client::{Ledger, new_cpr},
-    pki::{self, Authority},
+    pki::{self, Authority, CALLERS},
     process::{Kind, program},
 };
 use rustls::{
@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::{CALLERS, Secured};
+use crate::Secured;
 
 /// How long a change may take to be noticed.
 pub(crate) const NOTICED: Duration = Duration::from_secs(20);

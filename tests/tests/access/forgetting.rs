@@ -20,6 +20,7 @@ use frikort_tests::{
     audit,
     client::{by_cpr, date, new_cpr, report},
     database::Database,
+    pki::CALLERS,
     process::{Kind, Service, signal},
 };
 use futures::StreamExt;
@@ -29,7 +30,7 @@ use tonic::{Status, transport::Channel};
 use uuid::Uuid;
 
 use crate::{
-    CALLERS, Secured,
+    Secured,
     command::{frikort, told},
 };
 

@@ -20,58 +20,11 @@ use std::path::Path;
 use frikort_tests::{
     client::Ledger,
     database::Database,
-    pki::{self, Authority, Pair},
+    pki::{self, Authority, CALLERS, Pair},
     process::{Kind, Service},
 };
 use tempfile::TempDir;
 use tonic::{Request, transport::Channel};
-
-/// Everybody who is known to the services of these tests.
-const CALLERS: &str = r#"
-    [[caller]]
-    name = "Lønbureauet"
-    role = "employer"
-    cvr_numbers = ["13748136", "29189706"]
-    certificate_san = "employer.test"
-
-    [[caller]]
-    name = "Konkurrenten"
-    role = "employer"
-    cvr_numbers = ["25048482"]
-    certificate_san = "rival.test"
-
-    [[caller]]
-    name = "Kommunen"
-    role = "municipality"
-    municipality_code = "101"
-    certificate_san = "municipality.test"
-
-    [[caller]]
-    name = "Naboen"
-    role = "municipality"
-    municipality_code = "147"
-    certificate_san = "neighbour.test"
-
-    [[caller]]
-    name = "Ydelse"
-    role = "benefit"
-    certificate_san = "benefit.test"
-
-    [[caller]]
-    name = "Skat"
-    role = "tax"
-    certificate_san = "tax.test"
-
-    [[caller]]
-    name = "revisor"
-    role = "auditor"
-    certificate_san = "auditor.test"
-
-    [[caller]]
-    name = "driften"
-    role = "operator"
-    certificate_san = "operator.test"
-"#;
 
 /// The municipality of the caller `municipality`.
 const TOWN: &str = "101";

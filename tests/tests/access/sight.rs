@@ -10,10 +10,13 @@ use frikort_proto::{
         WatchAllowancesRequest, allowance_service_client::AllowanceServiceClient,
     },
 };
-use frikort_tests::client::{by_cpr, cancel, date, new_cpr, report};
+use frikort_tests::{
+    client::{by_cpr, cancel, date, new_cpr, report},
+    pki::CALLERS,
+};
 use tonic::{Request, Status, transport::Channel};
 
-use crate::{CALLERS, Secured, TOWN, purpose};
+use crate::{Secured, TOWN, purpose};
 
 /// A question of which the answer contains `position`.
 fn allowance(person: Option<PersonRef>, position: i64) -> GetAllowanceRequest {

@@ -15,7 +15,7 @@ use frikort_proto::{
 };
 use frikort_tests::{
     client::date,
-    pki::{Authority, Pair},
+    pki::{Authority, CALLERS, Pair},
     process::{Kind, Service},
     tokens::{AUDIENCE, ISSUER, Issuer, claims, encoded, now, published, unsigned},
 };
@@ -33,7 +33,7 @@ use tonic::{
 };
 
 use crate::{
-    CALLERS, Secured,
+    Secured,
     connections::{NOTICED, refusal},
     scopes::told,
 };

@@ -59,6 +59,8 @@ async fn fill() -> Filled {
     // Some full tiles, and one that is not.
     assert!(head > 3 * 256 + 20 && head % 256 > 20 && head % EVERY > 2, "{head} records");
     pool.close().await;
+    // It is never dropped, which would do it.
+    stack.database.look_through().await.unwrap();
     Filled { database: stack.database, signer, note, head }
 }
 

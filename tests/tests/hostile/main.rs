@@ -32,7 +32,7 @@ use frikort_domain::contains_cpr;
 use frikort_tests::{
     client::{Ledger, new_cpr, report},
     database::Database,
-    pki::{self, Authority, Pair},
+    pki::{self, Authority, CALLERS, Pair},
     process::{Kind, Service},
 };
 use tempfile::TempDir;
@@ -64,36 +64,6 @@ const MEMORY: u64 = 300 * 1024;
 
 /// How long the usual time is measured.
 const QUIET: Duration = Duration::from_millis(800);
-
-const CALLERS: &str = r#"
-    [[caller]]
-    name = "Lønbureauet"
-    role = "employer"
-    cvr_numbers = ["13748136"]
-    certificate_san = "employer.test"
-
-    [[caller]]
-    name = "Gætteværket"
-    role = "employer"
-    cvr_numbers = ["29189706"]
-    certificate_san = "hostile.test"
-
-    [[caller]]
-    name = "Kommunen"
-    role = "municipality"
-    municipality_code = "101"
-    certificate_san = "municipality.test"
-
-    [[caller]]
-    name = "revisor"
-    role = "auditor"
-    certificate_san = "auditor.test"
-
-    [[caller]]
-    name = "driften"
-    role = "operator"
-    certificate_san = "operator.test"
-"#;
 
 /// One ledger with TLS, and an honest employer whom it knows.
 struct Ground {

@@ -216,8 +216,7 @@ async fn a_plan_that_cannot_be_made_whole_ends_with_an_error_to_be_repeated() {
     let mut payments = ledger.payments.clone();
     let mut results = payments.report_payments(messages).await.unwrap().into_inner();
     results.next().await.unwrap().unwrap();
-    let cluster = database.cluster().clone();
-    tokio::task::spawn_blocking(move || cluster.stop()).await.unwrap().unwrap();
+    database.stop_cluster().await.unwrap();
     sender.send(item(report(&cprs[1], "two", 100))).unwrap();
     drop(sender);
     let status = results.next().await.unwrap().unwrap_err();

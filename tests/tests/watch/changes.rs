@@ -1,11 +1,8 @@
-//! WatchAllowances: every change once and in order, however often a watcher is cut off; nothing
-//! before a question sees it; nothing that a slow caller could make grow.
-
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+//! What a watcher sees: all changes, in order, and marks; of some persons and a year where it asks
+//! so; by the command too; at whichever projector. What bounds it is in `bounds.rs`.
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
     process::Stdio,
@@ -16,109 +13,23 @@ use std::{
     time::Duration,
 };
 
-use frikort_proto::{
-    error::Failure,
-    v1::{
-        Allowance, CaughtUp, ErrorReason, GetAllowanceRequest, GetStatementRequest, LedgerPosition,
-        PaymentChangeKind, PersonRef, ReportPaymentsRequest, WatchAllowancesRequest,
-        person_ref::Person, watch_allowances_response::Item,
-    },
+use frikort_proto::v1::{
+    GetAllowanceRequest, GetStatementRequest, PaymentChangeKind, PersonRef, WatchAllowancesRequest,
+    person_ref::Person, watch_allowances_response::Item,
 };
 use frikort_tests::{
     audit::{events, is_at_rest},
     chance::Chance,
-    client::{Ledger, allowances, by_cpr, cancel, correct, date, new_cpr, paid_on, report},
+    client::{Ledger, by_cpr, cancel, correct, date, new_cpr, paid_on, report},
     database::Database,
     files::frikort,
     process::{Kind, Service, signal},
     stack::Stack,
 };
-use futures::{StreamExt, stream};
-use sqlx::PgPool;
 use tokio::time::{Instant, sleep, timeout};
-use tonic::{Streaming, transport::Channel};
+use tonic::transport::Channel;
 
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// One message, in a form that both the watcher and the table give: partition and position, then
-/// person, year, limit, total and number of payments; a limit has year and limit alone.
-type Seen = (i32, i64, String);
-
-fn after(partition: i32, position: i64) -> LedgerPosition {
-    LedgerPosition { partition, position, recorded_time: None }
-}
-
-fn line(a: &Allowance) -> String {
-    format!("{} {} {} {} {}", a.person_id, a.year, a.limit_oere, a.total_oere, a.payment_count)
-}
-
-/// What a message says; `Err` for a mark.
-fn seen(item: Item) -> Result<Seen, CaughtUp> {
-    match item {
-        Item::Change(change) => {
-            let at = change.position.unwrap();
-            assert!(at.recorded_time.is_some());
-            let lines: Vec<_> = change.allowances.iter().map(line).collect();
-            Ok((at.partition, at.position, lines.join("; ")))
-        }
-        Item::Limit(change) => {
-            let (at, limit) = (change.position.unwrap(), change.limit.unwrap());
-            assert!(limit.in_force_date.is_some());
-            Ok((at.partition, at.position, format!("{} {}", limit.year, limit.limit_oere)))
-        }
-        Item::CaughtUp(mark) => Err(mark),
-    }
-}
-
-/// What a watcher must see, taken from the records by SQL.
-async fn recorded(pool: &PgPool) -> Vec<Seen> {
-    sqlx::query_as(
-        "SELECT partition, position, concat_ws('; ', said, said_left) FROM (
-             SELECT partition, position,
-                 CASE WHEN r ->> 'type' = 'annual_limit_set' THEN
-                     concat_ws(' ', r #>> '{data,year}', ((r #>> '{data,limit}')::numeric * 100)::bigint)
-                 ELSE concat_ws(' ', person_id, y ->> 'year', ((y ->> 'limit')::numeric * 100)::bigint,
-                     ((y ->> 'total')::numeric * 100)::bigint, y ->> 'payments') END AS said,
-                 CASE WHEN l IS NOT NULL THEN
-                     concat_ws(' ', person_id, l ->> 'year', ((l ->> 'limit')::numeric * 100)::bigint,
-                     ((l ->> 'total')::numeric * 100)::bigint, l ->> 'payments') END AS said_left
-             FROM (SELECT partition, position, person_id, record::json AS r,
-                          record::json #> '{outcome,year}' AS y,
-                          record::json #> '{outcome,left_year}' AS l FROM ledger.event) AS e
-             WHERE r ->> 'type' LIKE 'payment_%'
-                OR r ->> 'type' IN ('annual_limit_set', 'allowance_recalculated')) AS e
-         ORDER BY partition, position",
-    )
-    .fetch_all(pool)
-    .await
-    .unwrap()
-}
-
-/// Starts to watch, as soon as the projector is there.
-async fn watch(
-    address: SocketAddr,
-    request: &WatchAllowancesRequest,
-) -> Streaming<frikort_proto::v1::WatchAllowancesResponse> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let uri = format!("http://{address}");
-        if let Ok(channel) = Channel::from_shared(uri).unwrap().connect().await {
-            let started = allowances(channel).watch_allowances(request.clone()).await;
-            match started {
-                Ok(stream) => return stream.into_inner(),
-                Err(status) => assert!(may_repeat(&status), "{status:?}"),
-            }
-        }
-        assert!(Instant::now() < deadline, "the projector does not come back");
-        sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// A cut connection, or an answer that says so itself.
-fn may_repeat(status: &tonic::Status) -> bool {
-    Failure::from_status(status).is_none_or(|failure| failure.retry_delay().is_some())
-}
+use crate::{PATIENCE, Seen, after, may_repeat, recorded, seen, until_mark, watch};
 
 /// Watches until the marks say that all of `until` was sent, cut off at random, by itself or by
 /// whatever happens to the projector, and resumed with nothing but what it was sent.
@@ -266,20 +177,6 @@ async fn a_watcher_that_is_cut_off_and_resumes_sees_every_change_once_and_in_ord
         // Stable: within a partition as they came.
         all.sort_by_key(|(partition, ..)| *partition);
         assert_eq!(all, expected);
-    }
-}
-
-/// Reads up to the first mark of the partition; all that came before it.
-async fn until_mark(
-    items: &mut Streaming<frikort_proto::v1::WatchAllowancesResponse>,
-) -> (Vec<Seen>, CaughtUp) {
-    let mut all = Vec::new();
-    loop {
-        let message = timeout(PATIENCE, items.message()).await.unwrap().unwrap().unwrap();
-        match seen(message.item.unwrap()) {
-            Ok(item) => all.push(item),
-            Err(mark) => return (all, mark),
-        }
     }
 }
 
@@ -442,118 +339,6 @@ async fn a_filter_lets_through_some_persons_and_a_year_and_says_nothing_of_nobod
     for nobody in [by_cpr(&new_cpr()).unwrap(), with_id(0, "54321"), unknown] {
         assert_eq!(ask(vec![nobody], 0).await, none);
     }
-}
-
-/// Memory of a process that is its own, in KiB.
-fn memory(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-/// Records many payments, fast; the last position.
-async fn record_many(ledger: &mut Ledger, cprs: &[String], count: usize) -> i64 {
-    let request = |number: usize| {
-        let cpr = &cprs[number % cprs.len()];
-        let payment = Some(report(cpr, &format!("p-{number}"), 100));
-        ReportPaymentsRequest { payment, ..ReportPaymentsRequest::default() }
-    };
-    let requests: Vec<_> = (0..count).map(request).collect();
-    let results = ledger.payments.report_payments(stream::iter(requests)).await.unwrap();
-    let mut results = results.into_inner();
-    let mut told = 0;
-    while let Some(result) = results.next().await {
-        assert!(result.is_ok());
-        told += 1;
-    }
-    assert_eq!(told, count);
-    1 + i64::try_from(cprs.len() + count).unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn watchers_that_read_nothing_cost_a_page_each_and_lose_nothing() {
-    const PAYMENTS: usize = 30_000;
-    let stack = Stack::start(1).await.unwrap();
-    let mut ledger = stack.ledger().await.unwrap();
-    ledger.set_limit(2022, 20_000).await.unwrap();
-    let mut cprs = Vec::new();
-    for _ in 0..100 {
-        cprs.push(new_cpr());
-        ledger.grant(&cprs[cprs.len() - 1]).await.unwrap();
-    }
-    let last = record_many(&mut ledger, &cprs, PAYMENTS).await;
-    let mut client = stack.allowances().await.unwrap();
-    let question = GetAllowanceRequest {
-        person: by_cpr(&cprs[0]),
-        year: 2022,
-        min_position: last,
-        as_of: None,
-    };
-    client.get_allowance(question.clone()).await.unwrap();
-
-    // Together they would hold 20 × 30.000 changes, of some hundred bytes each.
-    let before = memory(stack.projector.id());
-    let mut slow = Vec::new();
-    for _ in 0..20 {
-        let request = WatchAllowancesRequest::default();
-        let mut client = allowances(stack.projector.channel().await.unwrap());
-        let mut items = client.watch_allowances(request).await.unwrap().into_inner();
-        let first = timeout(PATIENCE, items.message()).await.unwrap().unwrap().unwrap();
-        assert!(matches!(first.item, Some(Item::Limit(_))));
-        slow.push(items);
-    }
-    // All take turns at reading: when one that came last has all, each of the others could have.
-    let quick = client.watch_allowances(WatchAllowancesRequest::default()).await;
-    let (all, mark) = until_mark(&mut quick.unwrap().into_inner()).await;
-    assert_eq!((all.len(), mark.position), (1 + PAYMENTS, last));
-    let grown = memory(stack.projector.id()).saturating_sub(before);
-    assert!(grown < 24 * 1024, "{grown} KiB for 20 callers that read nothing");
-    // Nor are questions kept waiting.
-    let asked = Instant::now();
-    client.get_allowance(question).await.unwrap();
-    assert!(asked.elapsed() < Duration::from_secs(1));
-    let (all, mark) = until_mark(&mut slow[0]).await;
-    assert_eq!((all.len(), mark.position), (PAYMENTS, last));
-    let positions = all.iter().map(|(_, position, _)| *position);
-    assert!(positions.eq(102..=last));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stop_tells_watchers_and_there_is_a_place_for_so_many_and_no_more() {
-    let mut stack = Stack::start(1).await.unwrap();
-    let mut ledger = stack.ledger().await.unwrap();
-    ledger.set_limit(2022, 20_000).await.unwrap();
-    let mut client = stack.allowances().await.unwrap();
-    let mut watching = Vec::new();
-    let refused = loop {
-        match client.watch_allowances(WatchAllowancesRequest::default()).await {
-            Ok(items) => watching.push(items.into_inner()),
-            Err(status) => break status,
-        }
-        assert!(watching.len() <= 256);
-    };
-    assert_eq!(watching.len(), 256);
-    assert_eq!(Failure::from_status(&refused).unwrap().reason, ErrorReason::Overloaded);
-    // A place that is given up is free again.
-    watching.truncate(250);
-    let deadline = Instant::now() + PATIENCE;
-    while let Err(status) = client.watch_allowances(WatchAllowancesRequest::default()).await {
-        assert!(may_repeat(&status) && Instant::now() < deadline);
-        sleep(Duration::from_millis(10)).await;
-    }
-    signal(stack.projector.id(), "TERM").unwrap();
-    for items in &mut watching {
-        let status = loop {
-            match timeout(PATIENCE, items.message()).await.unwrap() {
-                Ok(message) => assert!(message.is_some(), "it ended without a word"),
-                Err(status) => break status,
-            }
-        };
-        let failure = Failure::from_status(&status);
-        assert_eq!(failure.map(|f| f.reason), Some(ErrorReason::ShuttingDown), "{status:?}");
-    }
-    drop(watching);
-    assert!(stack.projector.wait().await.unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
