@@ -7,6 +7,7 @@ mod connections;
 mod forgetting;
 mod log;
 mod roles;
+mod rotation;
 mod scopes;
 mod sight;
 mod tokens;
