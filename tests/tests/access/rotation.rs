@@ -245,7 +245,10 @@ async fn tags(pool: &PgPool) -> Vec<Vec<u8>> {
 /// Grants cards to the same new persons through both ledgers at once: the persons' ids.
 async fn race(ledgers: &[Ledger; 2], cprs: &[String]) -> Vec<String> {
     let calls = cprs.iter().flat_map(|cpr| {
-        ledgers.iter().cloned().map(async |mut ledger: Ledger| ledger.grant(cpr).await.unwrap())
+        ledgers.iter().map(move |ledger| {
+            let mut ledger = ledger.clone();
+            async move { ledger.grant(cpr).await.unwrap() }
+        })
     });
     let ids = join_all(calls).await;
     let both = ids.chunks(2);
