@@ -14,7 +14,7 @@ use frikort_proto::{
     error::Failure,
     v1::{ErrorReason, LedgerPosition},
 };
-use frikort_register::{Named, Person, Register, SealKey};
+use frikort_register::{Named, Person, Register};
 use time::Date;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, metadata::MetadataMap};
@@ -33,7 +33,6 @@ pub(crate) struct Ledger {
     pub(crate) store: EventStore,
     pub(crate) register: Register,
     pub(crate) lookups: Lookups,
-    pub(crate) seal: SealKey,
     pub(crate) sequencers: BTreeMap<i32, Handle>,
     /// The proof log of each partition.
     pub(crate) logs: BTreeMap<i32, Log>,

@@ -10,6 +10,7 @@ mod forgotten;
 mod log;
 mod revoked;
 mod roles;
+mod rotation;
 mod scopes;
 mod shares;
 mod sight;
