@@ -1,11 +1,22 @@
 //! The command `ledger`.
 
+mod register_keys;
+
 use std::{io::Write, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
-use frikort_process::{clock::Clock, config, database, secret::Secret, stop};
-use frikort_register::Keys;
+use frikort_process::{
+    clock::Clock,
+    config, database,
+    secret::{self, Secret},
+    stop,
+};
+use frikort_register::Source;
 use serde::Deserialize;
+
+pub use register_keys::{
+    DropArgs, FileArgs, KeyArgs, RegisterKeysCommand, RetagArgs, RowsArgs, SourceArgs,
+};
 
 use crate::{Settings, Signer, SigningKeys};
 
@@ -26,6 +37,9 @@ pub enum Command {
     /// Make, rotate or show the key that signs checkpoints of the history.
     #[command(subcommand)]
     SigningKey(SigningKeyCommand),
+    /// Show or rotate the keys that persons are found by and CPR numbers sealed with.
+    #[command(subcommand)]
+    RegisterKeys(RegisterKeysCommand),
 }
 
 /// What is done with the signing key.
@@ -64,10 +78,15 @@ pub struct ServeArgs {
     /// The database, as the user `frikort_ledger` or one with the same rights.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<Secret>,
-    /// The register's keys: `find=<64 hex digits> seal=<64 hex digits>`; or set FRIKORT_KEYS to
-    /// the same text.
+    /// The register's keys: `find=<64 hex digits> seal=<64 hex digits> tag=<64 hex digits>`; or set
+    /// FRIKORT_KEYS to the same text. Read anew when it changes, as `ledger register-keys` does.
     #[arg(long, env = "FRIKORT_KEYS_FILE")]
     keys_file: Option<PathBuf>,
+    /// A command that prints the same text, such as one that asks a key management service; run by
+    /// the shell, anew every ten seconds, in the place of the file. It has ten seconds; what it writes
+    /// on standard error is not shown.
+    #[arg(long, env = "FRIKORT_KEYS_COMMAND", value_name = "COMMAND", hide_env_values = true)]
+    keys_command: Option<Secret>,
     /// Make the keys file, with new random keys and mode 0600, if it is not there.
     #[arg(long)]
     create_keys: bool,
@@ -100,6 +119,7 @@ pub(crate) struct File {
     access: frikort_access::Settings,
     database_url: Option<Secret>,
     keys_file: Option<PathBuf>,
+    keys_command: Option<Secret>,
     signing_key_file: Option<PathBuf>,
     operator: Option<String>,
     cached_payments: Option<usize>,
@@ -120,9 +140,10 @@ pub struct MigrateArgs {
 
 /// Runs it.
 pub async fn run(command: Command) -> anyhow::Result<()> {
+    secret::without_core_dumps()?;
     match command {
         Command::Serve(args) => {
-            let settings = settings(*args)?;
+            let settings = settings(*args).await?;
             crate::serve(settings, Clock::system(), stop::on_signal()?).await
         }
         Command::Migrate(args) => {
@@ -131,6 +152,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
             Ok(frikort_event_store::migrate(&pool, args.partitions).await?)
         }
         Command::SigningKey(command) => signing_key(command),
+        Command::RegisterKeys(command) => register_keys::run(command).await,
     }
 }
 
@@ -153,12 +175,16 @@ fn signing_key(command: SigningKeyCommand) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
+async fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
     let file: File = config::load(args.config.as_deref())?;
     let database_url = args.database_url.or(file.database_url);
     let database_url = database_url
         .context("no database: set DATABASE_URL, or database_url in the settings file")?;
-    let keys_file = args.keys_file.or(file.keys_file);
+    let keys_command = args.keys_command.or(file.keys_command);
+    let keys = Source::choose(keys_command, args.keys_file.or(file.keys_file))?;
+    if args.create_keys {
+        keys.create()?;
+    }
     let operator = args.operator.or(file.operator).unwrap_or_else(|| OPERATOR.to_owned());
     let signer = args
         .signing_key_file
@@ -168,7 +194,7 @@ fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
         listen: args.listen.or(file.listen).unwrap_or(([127, 0, 0, 1], 50051).into()),
         access: args.access.start(file.access)?,
         database_url,
-        keys: Keys::load(keys_file.as_deref(), args.create_keys)?,
+        keys: keys.start(true).await?,
         signer: signer.transpose()?,
         cached_payments: args.cached_payments.or(file.cached_payments).unwrap_or(CACHED_PAYMENTS),
     })

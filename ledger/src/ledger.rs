@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use frikort_access::{Looking, Lookups, NOBODY};
+use frikort_access::{Looking, Lookups, NOBODY, Places};
 use frikort_domain::{
     Account, Actor, Command, Decision, FrikortTag, LimitSchedule, PersonId, Rejection, Role,
     copenhagen_date, decide,
@@ -14,7 +14,7 @@ use frikort_proto::{
     error::Failure,
     v1::{ErrorReason, LedgerPosition},
 };
-use frikort_register::{Named, Person, Register, SealKey};
+use frikort_register::{Named, Person, Register};
 use time::Date;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, metadata::MetadataMap};
@@ -33,7 +33,6 @@ pub(crate) struct Ledger {
     pub(crate) store: EventStore,
     pub(crate) register: Register,
     pub(crate) lookups: Lookups,
-    pub(crate) seal: SealKey,
     pub(crate) sequencers: BTreeMap<i32, Handle>,
     /// The proof log of each partition.
     pub(crate) logs: BTreeMap<i32, Log>,
@@ -41,6 +40,8 @@ pub(crate) struct Ledger {
     /// Rises when something was appended, by whichever ledger.
     pub(crate) appended: Signal,
     pub(crate) checking: Checking,
+    /// A place for each run that may be planned, or committed with a token, now.
+    pub(crate) runs: Places,
     /// Cancelled when the process stops.
     pub(crate) stop: CancellationToken,
 }

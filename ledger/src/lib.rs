@@ -28,11 +28,10 @@ mod services;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread, time::Duration};
 
-use anyhow::Context;
 use frikort_access::{Access, Guard, Lookups};
 use frikort_event_store::{Appender, EventStore, listen, notify};
 use frikort_process::{clock::Clock, database, secret::Secret, serve};
-use frikort_register::{Keys, Register};
+use frikort_register::{InUse, Register};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::{
     runtime::Builder,
@@ -42,8 +41,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ledger::Ledger, proof::Log, recalculate::Recalculation, sequencer::Sequencer,
-    services::check::Checking,
+    ledger::Ledger,
+    proof::Log,
+    recalculate::Recalculation,
+    sequencer::Sequencer,
+    services::{check::Checking, stream::MAX_RUNS},
 };
 
 pub use proof::{Signer, SigningKeys, SigningKeysError};
@@ -68,8 +70,8 @@ pub struct Settings {
     pub access: Access,
     /// The database.
     pub database_url: Secret,
-    /// The register's keys; the one that seals is required.
-    pub keys: Keys,
+    /// The register's keys; one that seals is required.
+    pub keys: InUse,
     /// Who signs checkpoints of the history; without it this process signs none.
     pub signer: Option<Signer>,
     /// Payments whose accounts are kept in memory, over all partitions.
@@ -118,20 +120,18 @@ pub async fn serve(
     let (signal, appended) = watch::channel(0);
     let listening = tokio::spawn(listen(pool.clone(), signal));
 
-    let seal = settings.keys.seal.context("the ledger needs the register's key `seal`")?;
-    let register = Register::start(pool, alone(), settings.keys.find);
+    let register = Register::start(pool, alone(), settings.keys);
     sound.push(register.sound());
-    let checking = Checking::new(options);
     let ledger = Ledger {
         store,
         register,
         lookups,
-        seal,
         sequencers,
         logs,
         clock,
         appended,
-        checking,
+        checking: Checking::new(options, &settings.access),
+        runs: settings.access.places("planned or committed pay runs", MAX_RUNS),
         stop: stop.clone(),
     };
     let ledger = Arc::new(ledger);

@@ -146,12 +146,12 @@ pub(crate) fn count_result(totals: &mut RunTotals, became: &mut Became) {
 #[cfg(test)]
 mod tests {
     use frikort_proto::{Date, v1::PaymentFacts};
-    use frikort_register::FindKey;
+    use frikort_register::TagKey;
 
     use super::*;
 
     fn content() -> Content {
-        Content::new(FindKey::new(&[7; 32]).text_tag())
+        Content::new(TagKey::new(&[7; 32]).text_tag())
     }
 
     fn line(cpr: &str) -> ReportPaymentRequest {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use frikort_domain::{Command, Decision, LimitSchedule, PersonId, ReportPayment, decide};
+use frikort_process::lane::ReplyTo;
 use frikort_proto::error::Failure;
 use frikort_register::Person;
 use time::{Date, OffsetDateTime};
@@ -20,7 +21,7 @@ use crate::{
     cache::Accounts,
     fail::internal,
     ledger::{By, Ledger},
-    sequencer::{Answer, Ask, Body, Refused, Reply, ReplyTo, Request, body},
+    sequencer::{Answer, Ask, Body, Refused, Reply, Request, body},
 };
 
 /// Payments whose accounts one plan keeps, at about half a KB each.

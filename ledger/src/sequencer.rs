@@ -25,7 +25,7 @@ use frikort_domain::{Account, Contradiction, Event, Record, RecordError};
 use frikort_event_store::{
     Appended, Appender, Batch, Direction, EventStore, Head, PARTITION_STREAM, StoreError,
 };
-use frikort_process::clock::Clock;
+use frikort_process::{clock::Clock, lane::answer_all};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, timeout},
@@ -34,8 +34,7 @@ use tokio::{
 use crate::{cache::Accounts, limits::Limits};
 use draft::Draft;
 pub(crate) use draft::body;
-use question::answer_all;
-pub(crate) use question::{Answer, Ask, Body, Handle, Refused, Reply, ReplyTo, Request};
+pub(crate) use question::{Answer, Ask, Body, Handle, Refused, Reply, Request};
 
 /// Requests decided together; caps how long a caller waits for others.
 const MAX_BATCH: usize = 512;

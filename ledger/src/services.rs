@@ -8,7 +8,7 @@ mod payment;
 mod policy;
 mod proof;
 mod register;
-mod stream;
+pub(crate) mod stream;
 mod visitation;
 
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub(crate) const AUDIT: &str = AuditServiceServer::<audit::Audits>::NAME;
 
 /// Adds the services.
 pub(crate) fn add(routes: &mut RoutesBuilder, ledger: &Arc<Ledger>) {
-    let payments = payment::Payments::new(ledger.clone());
+    let payments = payment::Payments(ledger.clone());
     let visitations = visitation::Visitations(ledger.clone());
     let policies = policy::Policies(ledger.clone());
     let audits = audit::Audits(ledger.clone());

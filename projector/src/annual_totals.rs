@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use frikort_access::{Access, Caller, Place, Places};
 use frikort_process::feed::{Items, feed};
 use frikort_proto::{
     error::Failure,
@@ -13,7 +14,7 @@ use frikort_proto::{
 };
 use sqlx::PgConnection;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
     time::{Instant, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -42,29 +43,29 @@ const LONGEST: Duration = Duration::from_secs(15 * 60);
 
 /// What all listings share.
 #[derive(Debug)]
-pub(crate) struct Listings(Arc<Semaphore>);
+pub(crate) struct Listings(Places);
 
 impl Listings {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(LISTINGS)))
+    pub(crate) fn new(access: &Access) -> Self {
+        Self(access.places("listings", LISTINGS))
     }
 }
 
 /// Starts a listing once the projection contains what is asked for.
 pub(crate) async fn start(
     allowances: &Allowances,
+    who: &Arc<Caller>,
     request: ListAnnualTotalsRequest,
     deadline: Instant,
 ) -> Result<ReceiverStream<Result<ListAnnualTotalsResponse, Status>>, Failure> {
     asked::annual_totals(request, &allowances.partitions())?;
     let ListAnnualTotalsRequest { partition, min_position } = request;
     allowances.wait_for(partition, min_position, deadline).await?;
-    let turn = allowances.listings.0.clone().try_acquire_owned();
-    let turn = turn.map_err(|_| overloaded("too many listings are under way; repeat"))?;
+    let place = allowances.listings.0.take(who)?;
     let tx = tables::begin_snapshot(allowances.store.pool()).await;
     let tx = tx.map_err(|error| unread(&error))?;
     let (items, stream) = mpsc::channel(AHEAD);
-    let listing = list(tx, partition, items.clone(), turn);
+    let listing = list(tx, partition, items.clone(), place);
     tokio::spawn(feed(items, allowances.stop.clone(), listing));
     Ok(ReceiverStream::new(stream))
 }
@@ -73,7 +74,7 @@ async fn list(
     mut tx: sqlx::Transaction<'static, sqlx::Postgres>,
     partition: i32,
     items: Items<ListAnnualTotalsResponse>,
-    _turn: OwnedSemaphorePermit,
+    _place: Place,
 ) -> Result<(), Status> {
     // Sessions end a transaction that waits for longer than a caller may take for a message.
     let patient = "SET LOCAL idle_in_transaction_session_timeout = '1min'";

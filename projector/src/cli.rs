@@ -9,8 +9,13 @@ use std::{
 
 use anyhow::{Context, bail};
 use frikort_event_store::EventStore;
-use frikort_process::{clock::Clock, config, database, secret::Secret, stop};
-use frikort_register::Keys;
+use frikort_process::{
+    clock::Clock,
+    config, database,
+    secret::{self, Secret},
+    stop,
+};
+use frikort_register::Source;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -89,9 +94,15 @@ pub struct ServeArgs {
     /// The database, as the user `frikort_projector` or one with the same rights.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<Secret>,
-    /// The register's keys: `find=<64 hex digits>`; or set FRIKORT_KEYS to the same text.
+    /// The register's keys: `find=<64 hex digits> tag=<64 hex digits>`; or set FRIKORT_KEYS to the same
+    /// text. Read anew when it changes.
     #[arg(long, env = "FRIKORT_KEYS_FILE")]
     keys_file: Option<PathBuf>,
+    /// A command that prints the same text, such as one that asks a key management service; run by
+    /// the shell, anew every ten seconds, in the place of the file. It has ten seconds; what it writes
+    /// on standard error is not shown.
+    #[arg(long, env = "FRIKORT_KEYS_COMMAND", value_name = "COMMAND", hide_env_values = true)]
+    keys_command: Option<Secret>,
     /// Seconds between two rounds of the continuous check, which reads the whole ledger with low
     /// priority and holds it against itself; 0 turns it off [default: 60].
     #[arg(long, value_name = "SECONDS", env = "FRIKORT_CHECK_PAUSE")]
@@ -116,15 +127,17 @@ pub(crate) struct File {
     access: frikort_access::Settings,
     database_url: Option<Secret>,
     keys_file: Option<PathBuf>,
+    keys_command: Option<Secret>,
     check_pause: Option<u64>,
     verifier_keys_file: Option<PathBuf>,
 }
 
 /// Runs it.
 pub async fn run(command: Command) -> anyhow::Result<()> {
+    secret::without_core_dumps()?;
     match command {
         Command::Serve(args) => {
-            let settings = settings(*args)?;
+            let settings = settings(*args).await?;
             crate::serve(settings, Clock::system(), stop::on_signal()?).await
         }
         Command::Rebuild(args) => rebuild(args).await,
@@ -236,15 +249,16 @@ async fn generations(args: GenerationsArgs) -> anyhow::Result<()> {
 
 const NO_DATABASE: &str = "no database: set DATABASE_URL, or database_url in the settings file";
 
-fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
+async fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
     let file: File = config::load(args.config.as_deref())?;
     let database_url = args.database_url.or(file.database_url).context(NO_DATABASE)?;
-    let keys_file = args.keys_file.or(file.keys_file);
+    let keys_command = args.keys_command.or(file.keys_command);
+    let keys = Source::choose(keys_command, args.keys_file.or(file.keys_file))?;
     Ok(Settings {
         listen: args.listen.or(file.listen).unwrap_or(([127, 0, 0, 1], 50052).into()),
         access: args.access.start(file.access)?,
         database_url,
-        keys: Keys::load(keys_file.as_deref(), false)?,
+        keys: keys.start(false).await?,
         check_pause: Duration::from_secs(
             args.check_pause.or(file.check_pause).unwrap_or(CHECK_PAUSE),
         ),

@@ -49,7 +49,7 @@ use frikort_proto::v1::{
     overview_service_server::OverviewServiceServer,
     verification_service_server::VerificationServiceServer,
 };
-use frikort_register::{Keys, Register};
+use frikort_register::{InUse, Register};
 use tokio::sync;
 use tokio_util::sync::CancellationToken;
 use tonic::{server::NamedService, service::RoutesBuilder};
@@ -86,8 +86,8 @@ pub struct Settings {
     pub access: Access,
     /// The database.
     pub database_url: Secret,
-    /// The register's keys; the one that finds is enough.
-    pub keys: Keys,
+    /// The register's keys; those that find, and the one of what stands in events, are enough.
+    pub keys: InUse,
     /// The pause between two rounds of the continuous check; zero for none at all.
     pub check_pause: Duration,
     /// The proof logs' verifier keys, one a line, as the ledger publishes them; without them the
@@ -157,7 +157,7 @@ pub async fn serve(
     }
     let alone = || frikort_event_store::pool(options.clone(), ALONE);
     let lookups = Lookups::start(alone(), clock.clone());
-    let register = Register::start(pool, alone(), settings.keys.find);
+    let register = Arc::new(Register::start(pool, alone(), settings.keys));
     // With connections of its own, so that questions never wait for it.
     let beside = frikort_event_store::pool(options, REBUILD_CONNECTIONS);
     let beside = EventStore::open_when_there(beside).await?;
@@ -175,8 +175,8 @@ pub async fn serve(
         lookups,
         states,
         clock,
-        watching: watch::Watching::new(),
-        listings: annual_totals::Listings::new(),
+        watching: watch::Watching::new(&settings.access),
+        listings: annual_totals::Listings::new(&settings.access),
         stop: stop.clone(),
     });
     let (mut routes, health) = serve::routes().await?;

@@ -77,7 +77,8 @@ impl OverviewService for Overviews {
         request: Request<ListAnnualTotalsRequest>,
     ) -> Result<Response<Self::ListAnnualTotalsStream>, Status> {
         let deadline = deadline(request.metadata());
-        let totals = annual_totals::start(&self.0, request.into_inner(), deadline).await?;
+        let who = frikort_access::caller(request.extensions())?.clone();
+        let totals = annual_totals::start(&self.0, &who, request.into_inner(), deadline).await?;
         Ok(Response::new(totals))
     }
 

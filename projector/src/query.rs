@@ -44,7 +44,7 @@ const PASTS: usize = 64;
 
 pub(crate) struct Allowances {
     pub(crate) store: EventStore,
-    pub(crate) register: Register,
+    pub(crate) register: Arc<Register>,
     pub(crate) lookups: Lookups,
     pub(crate) states: BTreeMap<i32, Arc<State>>,
     pub(crate) clock: Clock,

@@ -2,28 +2,34 @@
 //!
 //! One task a partition reads the events behind the projection page by page, and waits for the
 //! caller to take what they changed: a slow caller costs a page of changes and no more. All
-//! watchers take turns at reading, so that they never keep questions from the database.
+//! watchers take turns at reading, so that they never keep questions from the database. Whoever is
+//! forgotten is nobody from then on: what is on its way to the caller is looked through for them.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
-use frikort_access::Looking;
+use frikort_access::{Access, Looking, Place, Places};
 use frikort_domain::{Event, LimitEntry, PersonId, YearTotals};
 use frikort_event_store::{EventStore, PARTITION_STREAM, StoredEvent};
 use frikort_process::feed::{Items, feed};
 use frikort_proto::{
     error::{Failure, Faults},
     v1::{
-        AllowanceChange, AnnualLimit, CaughtUp, ErrorReason, LedgerPosition, LimitChange,
+        AllowanceChange, AnnualLimit, CaughtUp, LedgerPosition, LimitChange,
         WatchAllowancesRequest, WatchAllowancesResponse, watch_allowances_response::Item,
     },
 };
-use frikort_register::Named;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use frikort_register::{Named, Register};
+use futures::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
+use uuid::Uuid;
 
 use crate::{
     as_of::AsOf,
@@ -47,16 +53,19 @@ const WATCHERS: usize = 256;
 /// Pages that are read at the same time, for all of them.
 const READS: usize = 4;
 
+/// What a caller is told.
+type Told = Result<WatchAllowancesResponse, Status>;
+
 /// What all watchers share.
 #[derive(Debug)]
 pub(crate) struct Watching {
-    places: Arc<Semaphore>,
+    places: Places,
     reads: Arc<Semaphore>,
 }
 
 impl Watching {
-    pub(crate) fn new() -> Self {
-        let places = Arc::new(Semaphore::new(WATCHERS));
+    pub(crate) fn new(access: &Access) -> Self {
+        let places = access.places("watchers", WATCHERS);
         Self { places, reads: Arc::new(Semaphore::new(READS)) }
     }
 }
@@ -76,7 +85,14 @@ struct Wanted {
     /// 0 for all.
     year: i32,
     /// Given back when the last partition's task has ended.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+/// Persons whom a caller named, as far as they are in the register still.
+struct Still {
+    register: Arc<Register>,
+    /// Those who were found, and how many had been forgotten before that.
+    found: HashMap<PersonId, i64>,
 }
 
 /// One partition, for one caller.
@@ -93,20 +109,19 @@ pub(crate) async fn start(
     allowances: &Allowances,
     by: &Looking,
     request: WatchAllowancesRequest,
-) -> Result<ReceiverStream<Result<WatchAllowancesResponse, Status>>, Failure> {
+) -> Result<BoxStream<'static, Told>, Failure> {
     let partitions: Vec<i32> = allowances.states.keys().copied().collect();
     let Wish { after, named, year } = parse(request, &partitions)?;
     if named.is_empty() {
         by.who.acts_for_all("persons")?;
     }
-    let place = allowances.watching.places.clone().try_acquire_owned().map_err(|_| {
-        Failure::new(ErrorReason::Overloaded, "too many callers are watching; repeat")
-    })?;
+    let place = allowances.watching.places.take(&by.who)?;
     let persons = if named.is_empty() {
         None
     } else {
         Some(find(allowances, by, &partitions, &named, year).await?)
     };
+    let names_persons = persons.is_some();
     let wanted = Arc::new(Wanted { persons, year, _place: place });
     let (items, stream) = mpsc::channel(AHEAD);
     for (partition, state) in &allowances.states {
@@ -121,7 +136,12 @@ pub(crate) async fn start(
         let watching = async move { watcher.run(after, &to).await };
         tokio::spawn(feed(items.clone(), allowances.stop.clone(), watching));
     }
-    Ok(ReceiverStream::new(stream))
+    let told = ReceiverStream::new(stream);
+    if !names_persons {
+        return Ok(told.boxed());
+    }
+    let still = Still { register: allowances.register.clone(), found: HashMap::new() };
+    Ok(still.of(told).boxed())
 }
 
 pub(crate) fn parse(request: WatchAllowancesRequest, partitions: &[i32]) -> Result<Wish, Failure> {
@@ -148,6 +168,45 @@ async fn find(
         frikort.is_none() || years.is_some_and(|years| years.knows(*frikort))
     };
     Ok(found.into_iter().flatten().filter(is_somebody).map(|(person, _)| person.id).collect())
+}
+
+impl Still {
+    /// What may be told.
+    fn of(self, told: ReceiverStream<Told>) -> impl Stream<Item = Told> {
+        stream::unfold(Some((self, told)), |state| async move {
+            let (mut still, mut told) = state?;
+            loop {
+                let next = told.next().await?;
+                let may = match &next {
+                    Ok(answer) => still.knows(answer).await,
+                    Err(_) => Ok(true),
+                };
+                match may {
+                    Ok(true) => return Some((next, Some((still, told)))),
+                    Ok(false) => {}
+                    Err(failure) => return Some((Err(failure.into()), None)),
+                }
+            }
+        })
+    }
+
+    /// Whether whom it is about is in the register still.
+    async fn knows(&mut self, told: &WatchAllowancesResponse) -> Result<bool, Failure> {
+        let Some(Item::Change(change)) = &told.item else { return Ok(true) };
+        let id = change.allowances.first().and_then(|of| Uuid::parse_str(&of.person_id).ok());
+        let person = PersonId(id.ok_or_else(internal)?);
+        // Before the person is looked for: whoever is forgotten meanwhile is looked for again.
+        let forgotten = self.register.forgotten();
+        if forgotten.is_some() && self.found.get(&person).copied() == forgotten {
+            return Ok(true);
+        }
+        let is_there = self.register.find_id(person).await;
+        let is_there = is_there.map_err(|error| unread(&error))?.is_some();
+        if let Some(forgotten) = forgotten.filter(|_| is_there) {
+            self.found.insert(person, forgotten);
+        }
+        Ok(is_there)
+    }
 }
 
 impl Watcher {

@@ -1,4 +1,7 @@
-//! Stopping: SIGTERM under load answers everybody who was accepted, and ends with 0.
+//! Stopping: SIGTERM under load answers everybody who was accepted, and ends with 0; what is aborted
+//! leaves no memory behind.
+
+use std::{fs, os::unix::process::ExitStatusExt};
 
 use frikort_proto::{
     error::Failure,
@@ -11,6 +14,7 @@ use frikort_tests::{
     process::{Kind, Service, signal},
 };
 use futures::{StreamExt, stream};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_under_load_answers_what_was_accepted_and_ends_with_0() {
@@ -76,4 +80,22 @@ async fn a_stream_that_is_open_at_the_stop_is_told_so() {
     let status = results.next().await.unwrap().unwrap_err();
     assert_eq!(Failure::from_status(&status).unwrap().reason, ErrorReason::ShuttingDown);
     assert!(service.wait().await.unwrap().success());
+}
+
+/// Keys lie in a service's memory, so it leaves none, whatever it was started with.
+#[tokio::test]
+async fn an_aborted_service_leaves_no_core_dump() {
+    let dir = tempfile::tempdir().unwrap();
+    let maximum = getrlimit(Resource::Core).maximum;
+    setrlimit(Resource::Core, Rlimit { current: maximum, maximum }).unwrap();
+    let database = Database::create(1).await.unwrap();
+    for kind in [Kind::Ledger, Kind::Projector] {
+        let mut service = Service::start(kind, &database, dir.path()).await.unwrap();
+        let limits = fs::read_to_string(format!("/proc/{}/limits", service.id())).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"]);
+        signal(service.id(), "ABRT").unwrap();
+        let ended = service.wait().await.unwrap();
+        assert_eq!((ended.signal(), ended.core_dumped()), (Some(6), false), "{kind:?}");
+    }
 }

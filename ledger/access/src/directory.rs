@@ -39,8 +39,14 @@ const NAME: usize = 100;
 /// when there are more.
 const REMEMBERED: usize = 10_000;
 
-/// Whose a certificate is, where it is anybody's.
-type Holder = Option<Arc<Caller>>;
+/// What is remembered of a certificate.
+#[derive(Clone, Debug)]
+struct Known {
+    /// Whose it is, where it is anybody's.
+    holder: Option<Arc<Caller>>,
+    /// The last second in which it is good, since 1970.
+    until: i64,
+}
 
 /// Who is who.
 #[derive(Debug, Default)]
@@ -48,7 +54,7 @@ pub struct Directory {
     by_san: HashMap<String, Arc<Caller>>,
     by_subject: HashMap<String, Arc<Caller>>,
     by_token: HashMap<String, Arc<Caller>>,
-    remembered: Mutex<HashMap<Arc<[u8]>, Holder>>,
+    remembered: Mutex<HashMap<Arc<[u8]>, Known>>,
 }
 
 #[derive(Deserialize)]
@@ -135,24 +141,41 @@ impl Directory {
         self.by_token.get(subject).cloned()
     }
 
-    /// The caller who holds a certificate, DER. A certificate that names several callers is
-    /// nobody's: which one is meant would be a guess.
-    pub fn holder(&self, certificate: &Arc<[u8]>) -> Option<Arc<Caller>> {
+    /// The caller who holds a certificate, DER, that is good at `now`, in seconds since 1970; or why
+    /// there is none. A certificate that names several callers is nobody's: which one is meant would
+    /// be a guess.
+    pub(crate) fn holder(
+        &self,
+        certificate: &Arc<[u8]>,
+        now: i64,
+    ) -> Result<Arc<Caller>, &'static str> {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(holder) = remembered.get(certificate) {
-            return holder.clone();
-        }
-        let holder = self.named(certificate);
-        if remembered.len() >= REMEMBERED {
-            remembered.clear();
-        }
-        remembered.insert(certificate.clone(), holder.clone());
-        holder
+        let known = match remembered.get(certificate) {
+            Some(known) => known.clone(),
+            None => {
+                let known = self.read(certificate);
+                if remembered.len() >= REMEMBERED {
+                    remembered.clear();
+                }
+                remembered.insert(certificate.clone(), known.clone());
+                known
+            }
+        };
+        let holder = known.holder.ok_or("the certificate is nobody's")?;
+        // When it was shown it was good; its connection may have lasted longer.
+        if now <= known.until { Ok(holder) } else { Err("the certificate has expired") }
+    }
+
+    fn read(&self, certificate: &[u8]) -> Known {
+        let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+            return Known { holder: None, until: i64::MIN };
+        };
+        let until = certificate.validity().not_after.timestamp();
+        Known { holder: self.named(&certificate), until }
     }
 
     /// Whom a certificate names.
-    fn named(&self, certificate: &[u8]) -> Option<Arc<Caller>> {
-        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    fn named(&self, certificate: &X509Certificate<'_>) -> Option<Arc<Caller>> {
         let mut found = self.by_subject.get(&certificate.subject().to_string()).cloned();
         let names = certificate.subject_alternative_name().ok()?;
         for name in names.iter().flat_map(|names| &names.value.general_names) {
@@ -210,7 +233,7 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType, date_time_ymd};
 
     use super::*;
 
@@ -256,7 +279,7 @@ mod tests {
     #[test]
     fn a_certificate_is_its_callers() {
         let directory = Directory::parse(TEXT).unwrap();
-        let name = |der: &[u8]| directory.holder(&der.into()).map(|caller| caller.name.clone());
+        let name = |der: &[u8]| directory.holder(&der.into(), 0).ok().map(|of| of.name.clone());
         let bureau = certificate(&[dns("other.example"), dns("payroll.example")], &[]);
         assert_eq!(name(&bureau).as_deref(), Some("Lønbureauet"));
         let uri = SanType::URI("https://auditor.example/frikort".try_into().unwrap());
@@ -270,6 +293,22 @@ mod tests {
         // Two at once are neither.
         assert_eq!(name(&certificate(&[dns("payroll.example")], &subject)), None);
         assert_eq!(name(b"no certificate"), None);
+    }
+
+    #[test]
+    fn a_certificate_is_its_callers_as_long_as_it_is_good() {
+        let directory = Directory::parse(TEXT).unwrap();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![dns("payroll.example")];
+        params.not_after = date_time_ymd(2026, 1, 1);
+        let der = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec();
+        let (certificate, until) = (Arc::from(der), 1_767_225_600);
+        // Read, and remembered.
+        for _ in 0..2 {
+            assert!(directory.holder(&certificate, until).is_ok());
+            let expired = directory.holder(&certificate, until + 1);
+            assert_eq!(expired, Err("the certificate has expired"));
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The guard before every handler: finds out who calls, looks the method up, and lets it through
 //! with the caller in its extensions, or refuses before anything of the request is read. What a caller
-//! has had is counted here.
+//! has had is counted here, and a call that goes on is judged again (`again.rs`).
 //!
 //! What must stay out: for whom a caller acts, which is in the request.
 
@@ -20,14 +20,19 @@ use axum::{
 };
 use frikort_process::tls::Peer;
 use frikort_proto::{error::Failure, v1::ErrorReason};
-use futures::future::{BoxFuture, Either};
-use http_body_util::BodyExt;
-use tokio::time::{Instant, sleep_until, timeout};
+use futures::{
+    StreamExt,
+    future::{BoxFuture, Either},
+};
+use http_body_util::{BodyExt, BodyStream, StreamBody};
+use hyper::body::Frame;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::{Code, Extensions, Status};
 use tower::{Layer, Service};
 
 use crate::{
-    Access, Caller, Method, Misses, Who,
+    Access, Caller, Flow, Method, Misses, Who,
+    again::{Judge, Judged},
     limits::{Share, UnderWay},
     methods,
     token::Unknown,
@@ -58,16 +63,16 @@ impl Guard {
         Self(access)
     }
 
-    /// Lets a request through, with its caller; and gives what counts it, where calls are counted.
-    fn admit<B>(&self, request: &mut Request<B>) -> Result<Option<Counted>, Refused> {
+    /// Lets a request through, with its caller.
+    fn admit(&self, request: &mut Request<Body>) -> Result<Admitted, Refused> {
         let method = methods::method(request.uri().path());
+        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
         let roles = match method.map(|method| method.who) {
-            Some(Who::Everybody) => return Ok(None),
+            Some(Who::Everybody) => return open(peer).map_err(Refused::Now),
             Some(Who::Roles(roles)) => roles,
             // Whether there is such a method is nobody's business either.
             None => &[],
         };
-        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
         let caller = match self.0.caller(peer.certificate.as_ref(), request.headers()) {
             Ok(caller) => caller,
             Err(Unknown::KeyNotAmongOurs) => return Err(Refused::WithoutNewerKeys),
@@ -77,7 +82,7 @@ impl Guard {
                 return Err(Refused::Now(unknown()));
             }
         };
-        let counted = match self.0.share(&caller) {
+        let mut counted = match self.0.share(&caller) {
             Some(share) => Some(Counted::new(&peer, &caller, &share).map_err(Refused::Now)?),
             None => None,
         };
@@ -86,21 +91,27 @@ impl Guard {
             let message = format!("the role {role} does not open this method");
             return Err(Refused::Now(Failure::new(ErrorReason::NotAllowed, message)));
         }
-        if let Some(counted) = &counted {
-            request.extensions_mut().insert(counted.misses.clone());
-        }
         // Nothing behind the guard has a use for it, so nothing can show it.
-        request.headers_mut().remove(AUTHORIZATION);
+        let token = request.headers_mut().remove(AUTHORIZATION);
+        if let Some(counted) = &mut counted {
+            request.extensions_mut().insert(counted.misses.clone());
+            let judge = || Judge::new(self.0.clone(), peer.certificate, token, caller.clone());
+            match method.map_or(Flow::Once, |method| method.flow) {
+                Flow::Once => {}
+                Flow::Told => counted.judge = Some(Box::new(judge())),
+                Flow::Fed => {
+                    let requests = mem::take(request.body_mut());
+                    *request.body_mut() = Judged::requests(requests, judge());
+                }
+            }
+        }
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(method);
-        Ok(counted)
+        Ok(counted.map_or(Admitted::Believed, Admitted::Counted))
     }
 
     /// The same after newer keys have been asked for.
-    async fn admit_by_newer_keys<B>(
-        &self,
-        request: &mut Request<B>,
-    ) -> Result<Option<Counted>, Failure> {
+    async fn admit_by_newer_keys(&self, request: &mut Request<Body>) -> Result<Admitted, Failure> {
         self.0.renew_keys().await;
         self.admit(request).map_err(|refused| match refused {
             Refused::Now(failure) => failure,
@@ -113,11 +124,62 @@ impl Guard {
     }
 }
 
+/// A request that was let through.
+enum Admitted {
+    /// Of whoever calls: nothing is counted.
+    Believed,
+    Counted(Counted),
+    /// One that everybody may make.
+    Open(Peer),
+}
+
+/// Lets through what everybody may ask, but not without end.
+fn open(peer: Peer) -> Result<Admitted, Failure> {
+    match peer.ask_openly() {
+        Ok(()) => Ok(Admitted::Open(peer)),
+        Err(wait) => {
+            let message = "the connection has had as many answers as everybody may have";
+            Err(Failure::new(ErrorReason::Overloaded, message).after(wait))
+        }
+    }
+}
+
+impl Admitted {
+    /// The answer as it goes to the caller.
+    async fn answer(self, response: Response<Body>) -> Response<Body> {
+        match self {
+            Self::Believed => response,
+            Self::Counted(counted) => counted.answer(response).await,
+            Self::Open(peer) => response.map(|body| paced(body, peer)),
+        }
+    }
+}
+
+/// Answers to questions that follow each other on one call: each counts as a call does, and those
+/// beyond what is allowed wait.
+fn paced(body: Body, peer: Peer) -> Body {
+    let frames = BodyStream::new(body).enumerate().then(move |(number, frame)| {
+        let peer = peer.clone();
+        async move {
+            // The call itself has been counted.
+            if number > 0 && frame.as_ref().is_ok_and(Frame::is_data) {
+                while let Err(wait) = peer.ask_openly() {
+                    sleep(wait).await;
+                }
+            }
+            frame
+        }
+    });
+    Body::new(StreamBody::new(frames))
+}
+
 /// A call of a caller whose calls are counted.
 struct Counted {
     begun: Instant,
     misses: Misses,
     under_way: UnderWay,
+    /// Where its answers go on; boxed, since most calls have none.
+    judge: Option<Box<Judge>>,
 }
 
 impl Counted {
@@ -129,7 +191,8 @@ impl Counted {
             return Err(Failure::new(ErrorReason::Overloaded, message));
         }
         let under_way = share.call(caller.role)?;
-        Ok(Self { begun: Instant::now(), misses: Misses::of(caller, share), under_way })
+        let misses = Misses::of(caller, share);
+        Ok(Self { begun: Instant::now(), misses, under_way, judge: None })
     }
 
     /// Counts how the call ended. What a stream goes on to answer is under way with it.
@@ -140,18 +203,22 @@ impl Counted {
             let times = self.begun.elapsed().as_millis() / EVEN.as_millis() + 1;
             sleep_until(self.begun + EVEN * u32::try_from(times).unwrap_or(u32::MAX)).await;
         }
-        let under_way = self.under_way;
+        let Self { under_way, judge, .. } = self;
         response.map(|body| {
-            Body::new(body.map_frame(move |frame| {
+            let body = Body::new(body.map_frame(move |frame| {
                 let _ = &under_way;
                 frame
-            }))
+            }));
+            match judge {
+                Some(judge) => Judged::answers(body, *judge),
+                None => body,
+            }
         })
     }
 }
 
 /// One answer, whatever is wrong: who guesses learns nothing.
-fn unknown() -> Failure {
+pub(crate) fn unknown() -> Failure {
     let message = "the caller is not known: show a certificate or token that the server knows";
     Failure::new(ErrorReason::Unauthenticated, message)
 }
@@ -190,7 +257,7 @@ where
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    type Future = Admitted<S::Future, Result<Response<Body>, S::Error>>;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response<Body>, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -198,10 +265,10 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         match self.guard.admit(&mut request) {
-            Ok(None) => Either::Left(self.inner.call(request)),
-            Ok(Some(counted)) => {
+            Ok(Admitted::Believed) => Either::Left(self.inner.call(request)),
+            Ok(admitted) => {
                 let response = self.inner.call(request);
-                Either::Right(Box::pin(async move { Ok(counted.answer(response.await?).await) }))
+                Either::Right(Box::pin(async move { Ok(admitted.answer(response.await?).await) }))
             }
             Err(Refused::Now(failure)) => {
                 Either::Right(Box::pin(async move { Ok(refuse(failure, request).await) }))
@@ -213,8 +280,7 @@ where
                 let mut inner = mem::replace(&mut self.inner, next);
                 Either::Right(Box::pin(async move {
                     match guard.admit_by_newer_keys(&mut request).await {
-                        Ok(None) => inner.call(request).await,
-                        Ok(Some(counted)) => Ok(counted.answer(inner.call(request).await?).await),
+                        Ok(admitted) => Ok(admitted.answer(inner.call(request).await?).await),
                         Err(failure) => Ok(refuse(failure, request).await),
                     }
                 }))
@@ -222,9 +288,6 @@ where
         }
     }
 }
-
-/// What the handler answers, or a refusal, or what was counted.
-type Admitted<F, R> = Either<F, BoxFuture<'static, R>>;
 
 /// Refuses a call.
 async fn refuse(failure: Failure, request: Request<Body>) -> Response<Body> {

@@ -1,4 +1,5 @@
-//! How much of the service one caller may have: calls, and answers that nobody is there.
+//! How much of the service one caller may have: calls, and answers that nobody is there. Its share of
+//! places is counted in `places.rs`.
 //!
 //! A caller has a bucket of each, which fills again with time. A stream counts once, when it is
 //! opened. Answers that nobody is there are counted since CPR numbers can be counted through, and a
@@ -15,7 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use frikort_process::serve;
+use frikort_process::{
+    bucket::{Bucket, Rate},
+    serve,
+};
 use frikort_proto::{error::Failure, v1::ErrorReason};
 use serde::Deserialize;
 use tonic::Extensions;
@@ -51,6 +55,10 @@ pub(crate) struct LimitArgs {
     /// The same, that are allowed again each minute [default: 60].
     #[arg(long, env = "FRIKORT_MISSES_PER_MINUTE", value_name = "NUMBER")]
     misses_per_minute: Option<u32>,
+    /// Of 100 places for pay runs, checks, listings or watchers, those that one caller may have at
+    /// once; one in any case [default: 50].
+    #[arg(long, env = "FRIKORT_MAX_SHARE_OF_PLACES", value_name = "PERCENT")]
+    max_share_of_places: Option<u32>,
 }
 
 /// The same in a settings file, as the table `[access.limits]`.
@@ -62,6 +70,7 @@ pub(crate) struct Settings {
     calls_per_second: Option<u32>,
     misses_at_once: Option<u32>,
     misses_per_minute: Option<u32>,
+    max_share_of_places: Option<u32>,
 }
 
 /// What every caller may have. Cheap to clone.
@@ -73,16 +82,13 @@ struct Inner {
     connections: serve::Limits,
     calls: Option<Rate>,
     misses: Option<Rate>,
+    /// Of 100 places, those of one caller.
+    share: usize,
     /// By name: a directory that is read anew lets nobody begin again.
     shares: Mutex<HashMap<String, Arc<Share>>>,
     refused_calls: AtomicU64,
     refused_guesses: AtomicU64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Rate {
-    at_once: f64,
-    per_second: f64,
+    refused_places: AtomicU64,
 }
 
 /// What one caller has had.
@@ -99,12 +105,6 @@ struct Had {
     calls: Bucket,
     misses: Bucket,
     told: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Bucket {
-    left: f64,
-    at: Instant,
 }
 
 impl LimitArgs {
@@ -124,48 +124,50 @@ impl LimitArgs {
         let calls = number(self.calls_per_second, file.calls_per_second).unwrap_or(1000);
         let misses = number(self.misses_at_once, file.misses_at_once).unwrap_or(200);
         let again = number(self.misses_per_minute, file.misses_per_minute).unwrap_or(60);
-        let calls = Rate::new(calls.saturating_mul(CALLS_FOR), f64::from(calls));
-        let misses = Rate::new(misses, f64::from(again) / 60.0);
-        Limits::new(connections, calls, misses)
+        let calls = rate(calls.saturating_mul(CALLS_FOR), f64::from(calls));
+        let misses = rate(misses, f64::from(again) / 60.0);
+        let share = or(number(self.max_share_of_places, file.max_share_of_places), 50);
+        Limits::new(connections, calls, misses, share)
     }
 }
 
-impl Rate {
-    fn new(at_once: u32, per_second: f64) -> Option<Self> {
-        (at_once > 0).then(|| Self { at_once: f64::from(at_once), per_second })
-    }
-
-    fn full(rate: Option<Self>, now: Instant) -> Bucket {
-        Bucket { left: rate.map_or(0.0, |rate| rate.at_once), at: now }
-    }
+/// A full bucket; an empty one where there is no limit, and nothing is counted.
+fn full(rate: Option<Rate>, now: Instant) -> Bucket {
+    Bucket::full(rate.unwrap_or(Rate { at_once: 0.0, per_second: 0.0 }), now)
 }
 
-impl Bucket {
-    /// Whether one is left; else how long until there is one.
-    fn has_one(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
-        let since = now.saturating_duration_since(self.at).as_secs_f64();
-        self.left = (self.left + since * rate.per_second).min(rate.at_once);
-        self.at = now;
-        let missing = 1.0 - self.left;
-        if missing <= 0.0 {
-            return Ok(());
-        }
-        let wait = Duration::try_from_secs_f64(missing / rate.per_second);
-        // Whoever is allowed none again need not ask soon.
-        Err(wait.unwrap_or(Duration::MAX).clamp(Duration::from_millis(1), Duration::from_hours(1)))
-    }
+/// `None` for no limit.
+fn rate(at_once: u32, per_second: f64) -> Option<Rate> {
+    (at_once > 0).then(|| Rate { at_once: f64::from(at_once), per_second })
 }
 
 impl Limits {
-    fn new(connections: serve::Limits, calls: Option<Rate>, misses: Option<Rate>) -> Self {
+    fn new(
+        connections: serve::Limits,
+        calls: Option<Rate>,
+        misses: Option<Rate>,
+        share: usize,
+    ) -> Self {
         Self(Arc::new(Inner {
             connections,
             calls,
             misses,
+            share,
             shares: Mutex::default(),
             refused_calls: AtomicU64::new(0),
             refused_guesses: AtomicU64::new(0),
+            refused_places: AtomicU64::new(0),
         }))
+    }
+
+    /// Of so many places, those of one caller.
+    pub(crate) fn share(&self, of: usize) -> usize {
+        (of * self.0.share / 100).clamp(1, of.max(1))
+    }
+
+    /// A caller has its share of places, and asked for more.
+    pub(crate) fn refused_a_place(&self) {
+        self.0.refused_places.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn connections(&self) -> serve::Limits {
@@ -182,8 +184,8 @@ impl Limits {
         let (name, now) = (caller.to_owned(), Instant::now());
         let had = Had {
             under_way: 0,
-            calls: Rate::full(self.0.calls, now),
-            misses: Rate::full(self.0.misses, now),
+            calls: full(self.0.calls, now),
+            misses: full(self.0.misses, now),
             told: None,
         };
         let share =
@@ -197,12 +199,14 @@ impl Limits {
         let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
         format!(
             "# HELP frikort_callers_refused_total Calls refused since the caller had too many calls, \
-             or too many answers that nobody is there.\n\
+             too many answers that nobody is there, or its share of places.\n\
              # TYPE frikort_callers_refused_total counter\n\
              frikort_callers_refused_total{{limit=\"calls\"}} {}\n\
-             frikort_callers_refused_total{{limit=\"misses\"}} {}\n",
+             frikort_callers_refused_total{{limit=\"misses\"}} {}\n\
+             frikort_callers_refused_total{{limit=\"places\"}} {}\n",
             of(&self.0.refused_calls),
             of(&self.0.refused_guesses),
+            of(&self.0.refused_places),
         )
     }
 }
@@ -236,7 +240,7 @@ impl Share {
         if counts_misses(role) {
             self.may_guess(&mut had, now)?;
         }
-        had.calls.left -= 1.0;
+        had.calls.take(1);
         had.under_way += 1;
         Ok(UnderWay(self.clone()))
     }
@@ -259,7 +263,7 @@ impl Share {
 
     pub(crate) fn missed(&self, number: u32) {
         // What is owed beyond an empty bucket is waited for.
-        self.had().misses.left -= f64::from(number);
+        self.had().misses.take(number);
     }
 
     fn had(&self) -> MutexGuard<'_, Had> {
@@ -318,28 +322,8 @@ mod tests {
     use super::*;
 
     fn limits(calls: u32, misses: u32) -> Limits {
-        let (calls, misses) = (Rate::new(calls, f64::from(calls)), Rate::new(misses, 1.0));
-        Limits::new(serve::Limits::default(), calls, misses)
-    }
-
-    #[test]
-    fn a_bucket_fills_again() {
-        let (rate, start) = (Rate::new(2, 4.0).unwrap(), Instant::now());
-        let mut bucket = Rate::full(Some(rate), start);
-        let mut take = |after: u64| {
-            let had = bucket.has_one(rate, start + Duration::from_millis(after));
-            if had.is_ok() {
-                bucket.left -= 1.0;
-            }
-            had
-        };
-        assert_eq!([take(0), take(0)], [Ok(()), Ok(())]);
-        assert_eq!(take(0), Err(Duration::from_millis(250)));
-        assert_eq!(take(125), Err(Duration::from_millis(125)));
-        assert_eq!(take(250), Ok(()));
-        // Not beyond the brim.
-        assert_eq!([take(9000), take(9000)], [Ok(()), Ok(())]);
-        assert!(take(9000).is_err());
+        let (calls, misses) = (rate(calls, f64::from(calls)), rate(misses, 1.0));
+        Limits::new(serve::Limits::default(), calls, misses, 50)
     }
 
     #[test]

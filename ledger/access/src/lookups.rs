@@ -1,7 +1,7 @@
 //! The access log: who looked whom up, when, by which method and what for (W4).
 //!
 //! ```text
-//!   call ──look-up──▶ queue ──all that waits──▶ one INSERT, one commit ──▶ the calls answer
+//!   call ──look-up──▶ waiting ──all of them──▶ one INSERT, one commit ──▶ the calls answer
 //! ```
 //!
 //! No note, no answer: a call answers when its note is durable. One writer a process takes whatever
@@ -9,20 +9,29 @@
 //! in all but person and time is one row. What must stay out: what was answered, and whether somebody
 //! may look.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    error::Error,
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use frikort_domain::PersonId;
-use frikort_process::{clock::Clock, lane::Lane};
+use frikort_process::{
+    clock::Clock,
+    lane::{ReplyTo, answer_all},
+};
 use frikort_proto::{error::Failure, v1::ErrorReason};
 use sqlx::PgPool;
 use time::OffsetDateTime;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::{sync::mpsc, time::timeout};
 use uuid::Uuid;
 
-use crate::{Caller, Looking};
+use crate::{
+    Looking,
+    access_log::{Alike, Rows},
+};
 
 /// Calls that may wait for their note.
 const WAITING: usize = 8192;
@@ -30,15 +39,22 @@ const WAITING: usize = 8192;
 /// Persons that are noted with one commit, about; a call's own are never divided.
 const TOGETHER: usize = 20_000;
 
-/// How long a call waits for its note.
+/// How long the database may take for a commit. Whoever calls waits for the one under way, and for
+/// its own.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The access log, for who looks persons up. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Lookups {
-    notes: mpsc::Sender<Note>,
+    waiting: Waiting,
+    /// Says that notes wait. Closed with the last of us.
+    wake: mpsc::Sender<()>,
     clock: Clock,
 }
+
+/// Notes that no commit has taken along yet, in the order in which they came.
+#[derive(Clone, Debug, Default)]
+struct Waiting(Arc<Mutex<Vec<Note>>>);
 
 /// The look-ups of one call.
 #[derive(Debug)]
@@ -47,18 +63,8 @@ struct Note {
     asked: String,
     at: OffsetDateTime,
     persons: Vec<PersonId>,
-    noted: oneshot::Sender<bool>,
-    /// Where the call waits.
-    lane: Option<Lane>,
-}
-
-/// What the look-ups of one row have in common.
-#[derive(PartialEq, Eq, Hash)]
-struct Kind {
-    caller: Arc<Caller>,
-    method: &'static str,
-    purpose: Arc<str>,
-    asked: String,
+    /// Whether it is durable.
+    noted: ReplyTo<bool>,
 }
 
 /// Stands for whoever is not found.
@@ -68,9 +74,10 @@ impl Lookups {
     /// Starts the writer; it ends with the last of us. `pool` is its own, so that a note never waits
     /// behind questions.
     pub fn start(pool: PgPool, clock: Clock) -> Self {
-        let (notes, waiting) = mpsc::channel(WAITING);
-        tokio::spawn(write_all(pool, waiting));
-        Self { notes, clock }
+        let (wake, woken) = mpsc::channel(1);
+        let waiting = Waiting::default();
+        tokio::spawn(write_all(pool, waiting.clone(), woken));
+        Self { waiting, wake, clock }
     }
 
     /// Notes that persons are looked up; returns when that is durable. `asked` says what of them, as
@@ -84,127 +91,101 @@ impl Lookups {
         if persons.is_empty() {
             return Ok(());
         }
-        let (noted, done) = oneshot::channel();
-        let (at, lane) = (self.clock.now(), Lane::current());
-        let note = Note { by: by.clone(), asked, at, persons, noted, lane };
-        self.notes.try_send(note).map_err(|_| {
-            Failure::new(ErrorReason::Overloaded, "too many look-ups wait to be noted; repeat")
-        })?;
-        match timeout(PATIENCE, done).await {
-            Ok(Ok(true)) => Ok(()),
-            _ => Err(Failure::new(
-                ErrorReason::StoreUnavailable,
-                "the look-up cannot be noted, so it is not answered; repeat the call",
-            )),
+        let (noted, is_noted) = ReplyTo::here();
+        let note = Note { by: by.clone(), asked, at: self.clock.now(), persons, noted };
+        if self.waiting.push(note)? {
+            // After the tasks of this thread that can run: what they note goes along.
+            let wake = Wake(self.wake.clone());
+            tokio::spawn(async move { drop(wake) });
         }
+        if is_noted.await.unwrap_or(false) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            ErrorReason::StoreUnavailable,
+            "the look-up cannot be noted, so it is not answered; repeat the call",
+        ))
     }
 }
 
-async fn write_all(pool: PgPool, mut waiting: mpsc::Receiver<Note>) {
-    let mut notes = Vec::new();
-    while let Some(first) = waiting.recv().await {
-        let mut persons = first.persons.len();
-        notes.push(first);
-        while persons < TOGETHER
-            && let Ok(next) = waiting.try_recv()
-        {
-            persons += next.persons.len();
-            notes.push(next);
-        }
-        let written = write(&pool, &notes).await;
-        if let Err(error) = &written {
-            tracing::warn!(error = error as &dyn std::error::Error, "look-ups cannot be noted");
-        }
-        tell(notes.drain(..), written.is_ok());
+/// Wakes the writer when dropped: also where the thread ends before it comes to that.
+struct Wake(mpsc::Sender<()>);
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        // Full: it is awake.
+        let _ = self.0.try_send(());
     }
 }
 
-/// Lets the calls go on, with one errand a lane: woken one by one, each would be a wake-up of its own.
-fn tell(notes: impl Iterator<Item = Note>, is_written: bool) {
-    let mut lanes: Vec<(Lane, Vec<oneshot::Sender<bool>>)> = Vec::new();
-    for Note { noted, lane, .. } in notes {
-        let Some(lane) = lane else {
-            // Whoever waits no more has given no answer either.
-            let _ = noted.send(is_written);
-            continue;
+impl Waiting {
+    /// Adds a note, and says whether it is the first.
+    fn push(&self, note: Note) -> Result<bool, Failure> {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if notes.len() == WAITING {
+            let full = "too many look-ups wait to be noted; repeat";
+            return Err(Failure::new(ErrorReason::Overloaded, full));
+        }
+        notes.push(note);
+        Ok(notes.len() == 1)
+    }
+
+    /// Takes what goes into one commit: all of it, in usual times.
+    fn take(&self) -> Vec<Note> {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut persons = 0;
+        let before = |note: &Note| {
+            let is_room = persons < TOGETHER;
+            persons += note.persons.len();
+            is_room
         };
-        match lanes.iter_mut().find(|(known, _)| known.number() == lane.number()) {
-            Some((_, waiting)) => waiting.push(noted),
-            None => lanes.push((lane, vec![noted])),
-        }
-    }
-    for (lane, waiting) in lanes {
-        lane.run(move || {
-            for noted in waiting {
-                let _ = noted.send(is_written);
-            }
-        });
+        let taken = notes.iter().map(before).take_while(|is_room| *is_room).count();
+        let later = notes.split_off(taken);
+        mem::replace(&mut *notes, later)
     }
 }
 
-/// One row for what is alike, in one statement.
-async fn write(pool: &PgPool, notes: &[Note]) -> Result<(), sqlx::Error> {
-    let mut kinds: HashMap<Kind, Vec<&Note>> = HashMap::new();
+async fn write_all(pool: PgPool, waiting: Waiting, mut woken: mpsc::Receiver<()>) {
+    while woken.recv().await.is_some() {
+        loop {
+            let notes = waiting.take();
+            if notes.is_empty() {
+                break;
+            }
+            let is_written = write(&pool, &notes).await;
+            answer_all(notes.into_iter().map(|note| (note.noted, is_written)));
+        }
+    }
+}
+
+/// Whether it is durable.
+async fn write(pool: &PgPool, notes: &[Note]) -> bool {
+    let rows = rows(notes);
+    let written = timeout(PATIENCE, rows.write(pool)).await;
+    let error: &dyn Error = match &written {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => error,
+        Err(late) => late,
+    };
+    tracing::warn!(error, "look-ups cannot be noted");
+    false
+}
+
+/// One row for what is alike.
+fn rows(notes: &[Note]) -> Rows {
+    let mut kinds: HashMap<_, Vec<&Note>> = HashMap::new();
     for note in notes {
-        let Looking { who, method, purpose } = note.by.clone();
-        let kind = Kind { caller: who, method, purpose, asked: note.asked.clone() };
-        kinds.entry(kind).or_default().push(note);
+        let Looking { who, method, purpose } = &note.by;
+        // A caller that was read anew from its file meanwhile is another one here.
+        let who: *const _ = &raw const **who;
+        kinds.entry((who, *method, &**purpose, &*note.asked)).or_default().push(note);
     }
     let mut rows = Rows::default();
-    for (kind, notes) in kinds {
-        let before = rows.persons.len();
-        for note in notes {
-            rows.persons.extend(note.persons.iter().map(|person| person.0));
-            rows.times.extend(std::iter::repeat_n(note.at, note.persons.len()));
-        }
-        rows.callers.push(kind.caller.name.clone());
-        rows.roles.push(kind.caller.role.name().to_owned());
-        rows.purposes.push(kind.purpose.to_string());
-        rows.methods.push(kind.method.to_owned());
-        rows.asked.push(kind.asked);
-        // The places in an array of SQL, which begins with 1.
-        rows.firsts.push(place(before + 1));
-        rows.lasts.push(place(rows.persons.len()));
+    for ((_, method, purpose, asked), notes) in kinds {
+        let Some(Note { by: Looking { who, .. }, .. }) = notes.first() else { continue };
+        let alike = Alike { caller: &who.name, role: who.role.name(), purpose, method, asked };
+        let each = notes.iter().flat_map(|note| note.persons.iter().map(|who| (note.at, *who)));
+        rows.add(&alike, each);
     }
-    let last = rows.times.iter().max().copied();
-    sqlx::query!(
-        "INSERT INTO access.lookup
-             (noted_at, lookup_id, caller, role, purpose, method, asked, times, persons)
-         SELECT $10, gen_random_uuid(), r.caller, r.role, r.purpose, r.method, r.asked,
-                ($8::timestamptz[])[r.first:r.last], ($9::uuid[])[r.first:r.last]
-         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::integer[],
-                     $7::integer[])
-              AS r (caller, role, purpose, method, asked, first, last)",
-        &rows.callers,
-        &rows.roles,
-        &rows.purposes,
-        &rows.methods,
-        &rows.asked,
-        &rows.firsts,
-        &rows.lasts,
-        &rows.times,
-        &rows.persons,
-        last
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
-}
-
-/// Rows, column by column; persons and times of all of them one after the other.
-#[derive(Default)]
-struct Rows {
-    callers: Vec<String>,
-    roles: Vec<String>,
-    purposes: Vec<String>,
-    methods: Vec<String>,
-    asked: Vec<String>,
-    firsts: Vec<i32>,
-    lasts: Vec<i32>,
-    times: Vec<OffsetDateTime>,
-    persons: Vec<Uuid>,
-}
-
-fn place(index: usize) -> i32 {
-    i32::try_from(index).unwrap_or(i32::MAX)
+    rows
 }

@@ -1,5 +1,5 @@
-//! The one table: who may call what. What it does not name is refused; a test holds it against the
-//! contract, and the whole matrix stands in `tests/permissions.txt`.
+//! The one table: who may call what, and which calls go on. What it does not name is refused; a test
+//! holds it against the contract, and the whole matrix stands in `tests/permissions.txt`.
 //!
 //! Beside it stands what a role cannot tell: `acts_for_employer` and `acts_for_municipality`, in
 //! the handlers of those methods.
@@ -15,6 +15,17 @@ pub enum Who {
     Roles(&'static [Role]),
 }
 
+/// How far a call goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// One request, one answer.
+    Once,
+    /// One request, and answers for as long as there are any.
+    Told,
+    /// Requests for as long as there are any, and answers to them.
+    Fed,
+}
+
 /// A method, or what is read by plain GET, and who may call it.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
@@ -22,14 +33,24 @@ pub struct Method {
     pub path: &'static str,
     /// Who may.
     pub who: Who,
+    /// How far a call goes on.
+    pub flow: Flow,
 }
 
 const fn of(path: &'static str, roles: &'static [Role]) -> Method {
-    Method { path, who: Who::Roles(roles) }
+    Method { path, who: Who::Roles(roles), flow: Flow::Once }
+}
+
+const fn told(path: &'static str, roles: &'static [Role]) -> Method {
+    Method { path, who: Who::Roles(roles), flow: Flow::Told }
+}
+
+const fn fed(path: &'static str, roles: &'static [Role]) -> Method {
+    Method { path, who: Who::Roles(roles), flow: Flow::Fed }
 }
 
 const fn open(path: &'static str) -> Method {
-    Method { path, who: Who::Everybody }
+    Method { path, who: Who::Everybody, flow: Flow::Once }
 }
 
 /// Records what was paid; each request is held against the caller's CVR numbers.
@@ -51,7 +72,7 @@ const OPERATION: &[Role] = &[Operator];
 /// All of it.
 pub const METHODS: &[Method] = &[
     of("/frikort.v1.PaymentService/ReportPayment", PAYROLL),
-    of("/frikort.v1.PaymentService/ReportPayments", PAYROLL),
+    fed("/frikort.v1.PaymentService/ReportPayments", PAYROLL),
     of("/frikort.v1.PaymentService/CorrectPayment", PAYROLL),
     of("/frikort.v1.PaymentService/CancelPayment", PAYROLL),
     of("/frikort.v1.VisitationService/GrantCard", VISITATION),
@@ -66,25 +87,25 @@ pub const METHODS: &[Method] = &[
     of("/frikort.v1.VisitationService/GetCard", VISITATION),
     of("/frikort.v1.PolicyService/SetAnnualLimit", &[Operator]),
     of("/frikort.v1.PolicyService/ListAnnualLimits", &Role::ALL),
-    of("/frikort.v1.AuditService/ReadEvents", AUDIT),
+    told("/frikort.v1.AuditService/ReadEvents", AUDIT),
     of("/frikort.v1.AuditService/GetCheckpoint", AUDIT),
     of("/frikort.v1.AuditService/GetInclusionProof", AUDIT),
     of("/frikort.v1.AuditService/GetConsistencyProof", AUDIT),
     of("/frikort.v1.AuditService/GetReceipt", &[Employer, Auditor, Operator]),
-    of("/frikort.v1.AuditService/CheckLedger", AUDIT),
+    told("/frikort.v1.AuditService/CheckLedger", AUDIT),
     of("/frikort.v1.AllowanceService/GetAllowance", ALLOWANCES),
     of("/frikort.v1.AllowanceService/BatchGetAllowances", ALLOWANCES),
     of("/frikort.v1.AllowanceService/GetStatement", ALLOWANCES),
-    of("/frikort.v1.AllowanceService/WatchAllowances", AUTHORITIES),
+    told("/frikort.v1.AllowanceService/WatchAllowances", AUTHORITIES),
     of("/frikort.v1.OverviewService/ListPayments", PAYROLL),
     of("/frikort.v1.OverviewService/ListDueControls", VISITATION),
     of("/frikort.v1.OverviewService/GetProcessingTimes", VISITATION),
-    of("/frikort.v1.OverviewService/ListAnnualTotals", AUDIT),
+    told("/frikort.v1.OverviewService/ListAnnualTotals", AUDIT),
     of("/frikort.v1.VerificationService/GetVerification", AUDIT),
-    of("/frikort.v1.AccessLogService/ListLookups", ACCESS_LOG),
+    told("/frikort.v1.AccessLogService/ListLookups", ACCESS_LOG),
     of("/frikort.v1.RegisterService/RequestForgetting", OPERATION),
     of("/frikort.v1.RegisterService/ConfirmForgetting", OPERATION),
-    of("/frikort.v1.RegisterService/ListForgettings", OPERATION),
+    told("/frikort.v1.RegisterService/ListForgettings", OPERATION),
     open("/grpc.health.v1.Health/"),
     open("/grpc.reflection.v1.ServerReflection/"),
     open("/grpc.reflection.v1alpha.ServerReflection/"),

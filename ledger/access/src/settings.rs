@@ -8,13 +8,13 @@ use axum::http::HeaderMap;
 use frikort_process::{
     clock::Clock,
     renewed, serve,
-    tls::{Files, Tls},
+    tls::{Files, Shown, Tls},
 };
 use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::{
-    Caller, Directory,
+    Caller, Directory, Places,
     fetch::Times,
     limits::{self, Limits, Share},
     token::{Tokens, Unknown},
@@ -36,6 +36,10 @@ pub struct Args {
     /// The authorities whose certificates callers show, PEM.
     #[arg(long, env = "FRIKORT_TLS_CLIENT_CA", value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
+    /// What those authorities have revoked, PEM, a list (CRL) of each: whoever's certificate no list
+    /// tells of is refused. Without it revocations are not looked at.
+    #[arg(long, env = "FRIKORT_TLS_CLIENT_CRL", value_name = "FILE")]
+    tls_client_crl: Option<PathBuf>,
     /// The directory of callers: whose certificate is whose, and whose token, with role and scope
     /// (TOML). It and the certificates are read anew when they change.
     #[arg(long, env = "FRIKORT_CALLERS", value_name = "FILE")]
@@ -71,6 +75,7 @@ pub struct Settings {
     tls_certificate: Option<PathBuf>,
     tls_key: Option<PathBuf>,
     tls_client_ca: Option<PathBuf>,
+    tls_client_crl: Option<PathBuf>,
     callers: Option<PathBuf>,
     token_keys: Option<String>,
     token_issuer: Option<String>,
@@ -85,6 +90,7 @@ pub struct Access {
     tls: Option<Tls>,
     known: Known,
     limits: Limits,
+    clock: Clock,
 }
 
 #[derive(Clone, Debug)]
@@ -108,6 +114,7 @@ impl Args {
             self.token_issuer.or(file.token_issuer),
             self.token_audience.or(file.token_audience),
         );
+        let client_crl = self.tls_client_crl.or(file.tls_client_crl);
         let limits = self.limits.limits(file.limits);
         let insecure = self.insecure_on_loopback || file.insecure_on_loopback;
         let (certificate, key, client_ca, callers) = match (files, insecure) {
@@ -133,16 +140,18 @@ impl Args {
             every: seconds(self.token_keys_every, TIMES.every),
             pause: seconds(self.token_keys_pause, TIMES.pause),
         };
+        let clock = Clock::system();
         let tokens = match tokens {
             (Some(keys), Some(issuer), Some(audience)) => {
-                Some(Tokens::start(&keys, &issuer, &audience, times, Clock::system())?)
+                Some(Tokens::start(&keys, &issuer, &audience, times, clock.clone())?)
             }
             (None, None, None) => None,
             _ => bail!("token-keys, token-issuer and token-audience go together: all of them"),
         };
-        let tls = Some(Tls::start(Files { certificate, key, client_ca })?);
+        let tls =
+            Some(Tls::start(Files { certificate, key, client_ca, client_crl }, clock.clone())?);
         let known = Known::Directory(directory(callers, tokens.is_some())?, tokens);
-        Ok(Access { tls, known, limits })
+        Ok(Access { tls, known, limits, clock })
     }
 }
 
@@ -164,7 +173,7 @@ impl Access {
     pub fn insecure_on_loopback() -> Self {
         tracing::warn!("INSECURE: no TLS, and whoever calls is the operator");
         let limits = limits::LimitArgs::default().limits(limits::Settings::default());
-        Self { tls: None, known: Known::As(Caller::local()), limits }
+        Self { tls: None, known: Known::As(Caller::local()), limits, clock: Clock::system() }
     }
 
     /// How connections are secured; `None` where whoever calls is believed.
@@ -182,23 +191,40 @@ impl Access {
         self.limits.metrics()
     }
 
+    /// Places for something that takes long or much; where whoever calls is believed, all of them are
+    /// whoever's comes.
+    pub fn places(&self, purpose: &'static str, number: usize) -> Places {
+        let of_one_caller = match self.known {
+            Known::As(_) => number,
+            Known::Directory(..) => self.limits.share(number),
+        };
+        Places::new(purpose, number, of_one_caller, self.limits.clone())
+    }
+
     /// What this caller has had; `None` where whoever calls is believed.
     pub(crate) fn share(&self, caller: &Caller) -> Option<Arc<Share>> {
         matches!(self.known, Known::Directory(..)).then(|| self.limits.of(&caller.name))
     }
 
-    /// Who shows this certificate, or a token among these headers; whoever shows both is the same.
+    /// Who shows this certificate, or a token among these headers, if they are good now; whoever shows
+    /// both is the same.
     pub(crate) fn caller(
         &self,
-        certificate: Option<&Arc<[u8]>>,
+        certificate: Option<&Arc<Shown>>,
         headers: &HeaderMap,
     ) -> Result<Arc<Caller>, Unknown> {
         let (directory, tokens) = match &self.known {
             Known::As(caller) => return Ok(caller.clone()),
             Known::Directory(directory, tokens) => (directory.borrow().clone(), tokens),
         };
-        let holder = certificate.map(|certificate| {
-            directory.holder(certificate).ok_or(Unknown::Since("the certificate is nobody's"))
+        let holder = certificate.map(|shown| {
+            if !shown.is_genuine() {
+                return Err(Unknown::Since(
+                    "the certificate was revoked, or its authority is none",
+                ));
+            }
+            let now = self.clock.now().unix_timestamp();
+            directory.holder(&shown.certificate, now).map_err(Unknown::Since)
         });
         let subject = tokens.as_ref().map(|tokens| tokens.subject(headers)).transpose()?.flatten();
         let bearer = subject.map(|subject| {

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use frikort_access::{METHODS, Role, Who};
+use frikort_access::{Flow, METHODS, Role, Who};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
@@ -13,12 +13,20 @@ fn every_method_of_the_contract_is_in_the_table_once_and_no_other() {
     let mut contract = Vec::new();
     for file in set.file.iter().filter(|file| file.package() == "frikort.v1") {
         for service in &file.service {
-            let path = |name: &str| format!("/frikort.v1.{}/{name}", service.name());
-            contract.extend(service.method.iter().map(|method| path(method.name())));
+            contract.extend(service.method.iter().map(|method| {
+                let flow = match (method.client_streaming(), method.server_streaming()) {
+                    (false, false) => Flow::Once,
+                    (false, true) => Flow::Told,
+                    (true, _) => Flow::Fed,
+                };
+                let path = format!("/frikort.v1.{}/{}", service.name(), method.name());
+                (path, format!("{flow:?}"))
+            }));
         }
     }
-    let ours = METHODS.iter().map(|method| method.path).filter(|path| path.contains("frikort.v1"));
-    let mut table: Vec<String> = ours.map(str::to_owned).collect();
+    let ours = METHODS.iter().filter(|method| method.path.contains("frikort.v1"));
+    let mut table: Vec<(String, String)> =
+        ours.map(|method| (method.path.to_owned(), format!("{:?}", method.flow))).collect();
     contract.sort();
     table.sort();
     assert!(contract.len() > 25, "{contract:?}");

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! An honest caller stands among strangers for a moment only, so however many strangers come, it
-//! finds a place and keeps it for as long as it needs it. What must stay out: who a caller is, and
-//! how many calls it makes.
+//! finds a place and keeps it for as long as it needs it. What everybody may ask is counted here too, by
+//! connection. What must stay out: who a caller is, and how many calls it makes as that.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -23,15 +23,20 @@ use std::{
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::bucket::{Bucket, Rate};
+
 /// Strangers in all, where there may be so many connections.
 pub(crate) const STRANGERS: usize = 1024;
 
 /// Strangers of one address.
 const STRANGERS_PER_ADDRESS: usize = 256;
 
-/// New connections of one address: at once, and a second.
-const NEW_AT_ONCE: f64 = 256.0;
-const NEW_PER_SECOND: f64 = 64.0;
+/// New connections of one address.
+const NEW: Rate = Rate { at_once: 256.0, per_second: 64.0 };
+
+/// What a connection may ask of what everybody may ask, known or not: far above what somebody needs
+/// who looks whether a service is well. By connection, so that nobody else uses it up.
+const OPEN: Rate = Rate { at_once: 200.0, per_second: 50.0 };
 
 /// Addresses whose new connections are remembered, before those that are quiet are forgotten.
 const ADDRESSES: usize = 10_000;
@@ -82,7 +87,8 @@ struct Inside {
 #[derive(Debug)]
 struct Address {
     strangers: BTreeSet<u64>,
-    left: f64,
+    new: Bucket,
+    /// When the last one came.
     at: Instant,
 }
 
@@ -95,6 +101,7 @@ pub(crate) struct Place {
     caller: OnceLock<Option<String>>,
     has_asked: AtomicBool,
     refused: AtomicU32,
+    open: Mutex<Bucket>,
     go: CancellationToken,
 }
 
@@ -132,7 +139,8 @@ impl Door {
         }
         drop(inside);
         let (has_asked, refused) = (AtomicBool::new(false), AtomicU32::new(0));
-        Some(Arc::new(Place { inner: self.0.clone(), number, caller, has_asked, refused, go }))
+        let (inner, open) = (self.0.clone(), Mutex::new(Bucket::full(OPEN, Instant::now())));
+        Some(Arc::new(Place { inner, number, caller, has_asked, refused, open, go }))
     }
 }
 
@@ -152,7 +160,7 @@ impl Inside {
     fn of(&mut self, address: IpAddr) -> &mut Address {
         self.addresses.entry(address).or_insert_with(|| Address {
             strangers: BTreeSet::new(),
-            left: NEW_AT_ONCE,
+            new: Bucket::full(NEW, Instant::now()),
             at: Instant::now(),
         })
     }
@@ -160,18 +168,12 @@ impl Inside {
     /// Whether this address may have another new connection now.
     fn may_come(&mut self, address: IpAddr, now: Instant) -> bool {
         if self.addresses.len() >= ADDRESSES {
-            let full = Duration::from_secs_f64(NEW_AT_ONCE / NEW_PER_SECOND);
+            let full = Duration::from_secs_f64(NEW.at_once / NEW.per_second);
             self.addresses.retain(|_, of| !of.strangers.is_empty() || now - of.at < full);
         }
         let of = self.of(address);
-        let since = now.saturating_duration_since(of.at).as_secs_f64();
-        of.left = (of.left + since * NEW_PER_SECOND).min(NEW_AT_ONCE);
         of.at = now;
-        let may = of.left >= 1.0;
-        if may {
-            of.left -= 1.0;
-        }
-        may
+        of.new.take_one(NEW, now).is_ok()
     }
 
     /// Sends the stranger away who has been here longest, of an address or of all; whether there
@@ -235,6 +237,12 @@ impl Place {
         if self.refused.fetch_add(1, Ordering::Relaxed) >= most {
             self.go.cancel();
         }
+    }
+
+    /// Counts one of what everybody may ask; else tells how long until there may be another.
+    pub(crate) fn ask_openly(&self) -> Result<(), Duration> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.take_one(OPEN, Instant::now())
     }
 
     /// Whether it was sent away.

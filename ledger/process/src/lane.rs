@@ -25,7 +25,8 @@ thread_local! {
 
 /// The way to a lane.
 #[derive(Clone, Debug)]
-pub struct Lane {
+pub(crate) struct Lane {
+    /// Tells lanes of a process apart.
     number: usize,
     /// Without a limit of its own: an errand is for calls that wait, and those have theirs.
     errands: mpsc::UnboundedSender<Errand>,
@@ -58,17 +59,58 @@ impl Lane {
     }
 
     /// The lane of this thread.
-    pub fn current() -> Option<Self> {
+    fn current() -> Option<Self> {
         CURRENT.with(|current| current.get().cloned())
     }
 
-    /// Tells lanes of a process apart.
-    pub fn number(&self) -> usize {
-        self.number
+    /// Has `errand` done on the lane's thread; not at all when the lane has ended.
+    fn run(&self, errand: impl FnOnce() + Send + 'static) {
+        let _ = self.errands.send(Box::new(errand));
+    }
+}
+
+/// Where an answer goes: to somebody who waits on a lane, or elsewhere.
+#[derive(Debug)]
+pub struct ReplyTo<T> {
+    caller: oneshot::Sender<T>,
+    lane: Option<Lane>,
+}
+
+impl<T> ReplyTo<T> {
+    /// To who asks, on this thread's lane.
+    pub fn here() -> (Self, oneshot::Receiver<T>) {
+        let (caller, answer) = oneshot::channel();
+        (Self { caller, lane: Lane::current() }, answer)
     }
 
-    /// Has `errand` done on the lane's thread; not at all when the lane has ended.
-    pub fn run(&self, errand: impl FnOnce() + Send + 'static) {
-        let _ = self.errands.send(Box::new(errand));
+    /// Whether who asked has gone.
+    pub fn is_closed(&self) -> bool {
+        self.caller.is_closed()
+    }
+
+    /// Answers at once.
+    pub fn send(self, reply: T) {
+        // Somebody who has gone meanwhile finds the answer by asking again.
+        let _ = self.caller.send(reply);
+    }
+}
+
+type Replies<T> = Vec<(ReplyTo<T>, T)>;
+
+/// Answers everybody, with one errand a lane.
+pub fn answer_all<T: Send + 'static>(replies: impl Iterator<Item = (ReplyTo<T>, T)>) {
+    let mut lanes: Vec<(Lane, Replies<T>)> = Vec::new();
+    for (to, reply) in replies {
+        let Some(lane) = &to.lane else {
+            to.send(reply);
+            continue;
+        };
+        match lanes.iter_mut().find(|(known, _)| known.number == lane.number) {
+            Some((_, replies)) => replies.push((to, reply)),
+            None => lanes.push((lane.clone(), vec![(to, reply)])),
+        }
+    }
+    for (lane, replies) in lanes {
+        lane.run(move || replies.into_iter().for_each(|(to, reply)| to.send(reply)));
     }
 }

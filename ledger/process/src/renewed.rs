@@ -1,5 +1,5 @@
-//! What is read from files and read anew when they change, without a restart. What makes no sense
-//! then is logged, and what was read before is kept.
+//! What is read from files, or asked for elsewhere, and read anew when it changes, without a restart.
+//! What makes no sense then is logged, and what was read before is kept.
 //!
 //! What must stay out: what is in the files.
 
@@ -8,39 +8,64 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::sleep};
 
 /// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Reads `what` lies in the files, and goes on looking at them for as long as somebody holds what is
 /// given. Fails if it makes no sense now.
 pub fn read<T: Send + Sync + 'static>(
     what: &'static str,
     files: Vec<PathBuf>,
-    read: impl Fn() -> anyhow::Result<T> + Send + 'static,
+    mut read: impl FnMut() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<watch::Receiver<Arc<T>>> {
     // Before they are read: whoever writes meanwhile is seen later, and not missed.
     let mut before = stamps(&files);
-    let (told, now) = watch::channel(Arc::new(read()?));
+    let first = read()?;
+    Ok(keep_up(what, LOOK, first, move |_| {
+        let stamps = stamps(&files);
+        let changed = stamps != before;
+        before = stamps;
+        std::future::ready(changed.then(&mut read).transpose())
+    }))
+}
+
+/// Goes on from what was read `first`, for as long as somebody holds what is given: `look`s again
+/// after each `pause`, being told what there is now, and gives what is new, or nothing.
+pub fn keep_up<T: Send + Sync + 'static, L>(
+    what: &'static str,
+    pause: Duration,
+    first: T,
+    mut look: impl FnMut(Arc<T>) -> L + Send + 'static,
+) -> watch::Receiver<Arc<T>>
+where
+    L: Future<Output = anyhow::Result<Option<T>>> + Send,
+{
+    let (told, now) = watch::channel(Arc::new(first));
     tokio::spawn(async move {
+        // What fails alike each time is said once.
+        let mut said = None;
         while !told.is_closed() {
-            sleep(LOOK).await;
-            let stamps = stamps(&files);
-            if stamps == before {
-                continue;
-            }
-            before = stamps;
-            match read() {
+            sleep(pause).await;
+            let before = told.borrow().clone();
+            match look(before).await {
                 Ok(renewed) => {
-                    told.send_replace(Arc::new(renewed));
-                    tracing::info!(what, "read anew");
+                    said = None;
+                    if let Some(renewed) = renewed {
+                        told.send_replace(Arc::new(renewed));
+                        tracing::info!(what, "read anew");
+                    }
                 }
                 Err(error) => {
-                    let error: &dyn std::error::Error = error.as_ref();
-                    tracing::error!(what, error, "what has changed makes no sense; kept");
+                    let says = format!("{error:#}");
+                    if said.as_ref() != Some(&says) {
+                        let error: &dyn std::error::Error = error.as_ref();
+                        tracing::error!(what, error, "what has changed makes no sense; kept");
+                        said = Some(says);
+                    }
                 }
             }
         }
     });
-    Ok(now)
+    now
 }
 
 /// When each was last written, as far as it is there.

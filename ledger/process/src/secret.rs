@@ -1,14 +1,16 @@
 //! Files that hold keys: mode 0600, written whole or not at all, and keys as hexadecimal text in
-//! them; and settings that are never shown. What must stay out: what the keys are for.
+//! them; settings that are never shown; and memory that is never dumped. What must stay out: what the
+//! keys are for.
 
 use std::{
     fmt,
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt, chown},
     path::{Path, PathBuf},
 };
 
+use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -35,6 +37,13 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(hidden)")
     }
+}
+
+/// Keeps the memory of this process, with the keys in it, out of core dumps: one may have 0 bytes.
+/// Called before any key is read.
+pub fn without_core_dumps() -> io::Result<()> {
+    let nothing = Rlimit { current: Some(0), maximum: Some(0) };
+    Ok(setrlimit(Resource::Core, nothing)?)
 }
 
 /// Bytes of a key.
@@ -77,9 +86,18 @@ pub fn create(file: &Path, text: &str) -> io::Result<()> {
     sync_dir(file)
 }
 
-/// Puts `text` into `file` in one step; on disk when this returns.
+/// Puts `text` into `file` in one step; on disk when this returns. Whose the file is and who may read
+/// it stays, since a service that could read it before has to when it starts again.
 pub fn replace(file: &Path, text: &str) -> io::Result<()> {
-    fs::rename(write_aside(file, text)?, file)?;
+    let aside = write_aside(file, text)?;
+    if let Ok(old) = fs::metadata(file) {
+        let new = fs::metadata(&aside)?;
+        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+            chown(&aside, Some(old.uid()), Some(old.gid()))?;
+        }
+        fs::set_permissions(&aside, old.permissions())?;
+    }
+    fs::rename(aside, file)?;
     sync_dir(file)
 }
 
@@ -115,7 +133,11 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap(), "one");
         replace(&file, "two").unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "two");
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let mode = || fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        replace(&file, "three").unwrap();
+        assert_eq!(mode(), 0o640);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 

@@ -1,6 +1,6 @@
-//! TLS 1.3 towards callers: our certificate, and the authorities that callers' certificates come
-//! from. The files are looked at every few seconds, so that certificates are renewed without a
-//! restart; connections that are open keep what they began with.
+//! TLS 1.3 towards callers: our certificate, the authorities that callers' certificates come from, and
+//! what those have revoked. The files are looked at again and again, so that they are renewed without a
+//! restart; connections that are open keep our certificate, and the callers' are judged anew.
 //!
 //! A caller may come without a certificate: health and reflection are for everybody. What must stay
 //! out: who the holder of a certificate is, and what the holder may do.
@@ -11,7 +11,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -21,24 +21,30 @@ use anyhow::{Context as _, bail};
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
+    pki_types::{
+        CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime, pem::PemObject,
+    },
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     version::TLS13,
 };
 use tokio::{
     io::{self, AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::watch,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::either::Either;
 use tonic::transport::server::Connected;
+use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
 
-use crate::{door::Place, renewed};
+use crate::{clock::Clock, door::Place, renewed};
 
 /// How long a caller may take to agree on a connection.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether a list of revocations should be newer.
+const OVERDUE: Duration = Duration::from_mins(10);
 
 /// What is read of a connection, in bytes, before the others of its lane have their turn: some ten
 /// calls, whose headers may have less than a hundred.
@@ -57,56 +63,117 @@ pub struct Files {
     pub key: PathBuf,
     /// The authorities whose certificates callers show.
     pub client_ca: PathBuf,
+    /// What those have revoked: a list of each. Without the file nobody looks.
+    pub client_crl: Option<PathBuf>,
 }
 
 /// How connections are secured. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Tls(watch::Receiver<Arc<ServerConfig>>);
+pub struct Tls(watch::Receiver<Arc<Secured>>);
+
+/// What was read of the files at one time.
+#[derive(Debug)]
+struct Secured {
+    config: Arc<ServerConfig>,
+    /// Judges callers' certificates.
+    callers: Arc<dyn ClientCertVerifier>,
+    /// Tells this reading from others.
+    number: u64,
+}
 
 impl Tls {
     /// Reads the files, and goes on looking at them for as long as the runtime lives. Fails if they
     /// make no sense now; later, such ones are logged, and what was read before is kept.
-    pub fn start(files: Files) -> anyhow::Result<Self> {
-        let read = [&files.certificate, &files.key, &files.client_ca].map(PathBuf::clone);
-        Ok(Self(renewed::read("certificates", read.to_vec(), move || files.config())?))
+    pub fn start(files: Files, clock: Clock) -> anyhow::Result<Self> {
+        let read = [&files.certificate, &files.key, &files.client_ca].into_iter();
+        let read = read.chain(&files.client_crl).map(PathBuf::clone).collect();
+        if let Some(file) = files.client_crl.clone() {
+            tokio::spawn(tell_overdue(file, clock));
+        }
+        let mut number = 0;
+        let read = renewed::read("certificates", read, move || {
+            number += 1;
+            files.secured(number)
+        });
+        Ok(Self(read?))
     }
 
     async fn accept(&self, io: TcpStream, place: Arc<Place>) -> io::Result<Connection> {
-        let acceptor = TlsAcceptor::from(self.0.borrow().clone());
+        let secured = self.0.borrow().clone();
+        let acceptor = TlsAcceptor::from(secured.config.clone());
         let agreed = timeout(HANDSHAKE, acceptor.accept(io));
         let stream = tokio::select! {
             agreed = agreed => agreed??,
             why = place.clone().until_it_has_to_go() => return Err(overstayed(why)),
         };
-        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let certificate = shown.map(|certificate| Arc::from(certificate.as_ref()));
-        Ok(Connection::new(Either::Right(Box::new(stream)), certificate, place))
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::split_first);
+        let shown = shown.map(|(certificate, intermediates)| {
+            Arc::new(Shown {
+                certificate: Arc::from(certificate.as_ref()),
+                intermediates: intermediates.iter().map(|one| one.clone().into_owned()).collect(),
+                tls: self.clone(),
+                judged: AtomicU64::new(judged(secured.number, true)),
+            })
+        });
+        Ok(Connection::new(Either::Right(Box::new(stream)), shown, place))
     }
 }
 
 impl Files {
-    fn config(&self) -> anyhow::Result<ServerConfig> {
+    fn secured(&self, number: u64) -> anyhow::Result<Secured> {
         let mut roots = RootCertStore::empty();
         for authority in certificates(&self.client_ca)? {
             roots.add(authority).with_context(|| named("not an authority", &self.client_ca))?;
         }
         let provider = Arc::new(ring::default_provider());
-        let verifier =
+        let mut verifier =
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-                .allow_unauthenticated()
-                .build()
-                .with_context(|| named("no authority", &self.client_ca))?;
+                .allow_unauthenticated();
+        if let Some(file) = &self.client_crl {
+            // Of whom no list tells is refused; a list whose time is over goes on telling.
+            verifier = verifier.with_crls(revocations(file)?);
+        }
+        let callers = verifier.build().context("no authority, or a list of none")?;
         let key = PrivateKeyDer::from_pem_file(&self.key);
         // The error's text may quote the file.
         let key = key.ok().with_context(|| named("cannot read a private key", &self.key))?;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(callers.clone())
             .with_single_cert(certificates(&self.certificate)?, key)
             .with_context(|| named("certificate and key do not fit", &self.certificate))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(config)
+        Ok(Secured { config: Arc::new(config), callers, number })
     }
+}
+
+fn revocations(file: &Path) -> anyhow::Result<Vec<CertificateRevocationListDer<'static>>> {
+    let read = CertificateRevocationListDer::pem_file_iter(file);
+    let read = read.and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let read = read.with_context(|| named("cannot read revocations", file))?;
+    if read.is_empty() {
+        bail!(named("no list of revocations", file));
+    }
+    Ok(read)
+}
+
+/// Says again and again that there should be a newer list, where there should be.
+async fn tell_overdue(file: PathBuf, clock: Clock) {
+    loop {
+        // What cannot be read is told where it is read for use.
+        let lists = revocations(&file).unwrap_or_default();
+        if lists.iter().any(|list| is_overdue(list, clock.now().unix_timestamp())) {
+            let file = file.display();
+            tracing::error!(%file, "REVOCATIONS OVERDUE: a newer list was due; the old one is used");
+        }
+        sleep(OVERDUE).await;
+    }
+}
+
+fn is_overdue(list: &[u8], now: i64) -> bool {
+    let list = CertificateRevocationList::from_der(list).ok();
+    let due = list.and_then(|(_, list)| list.next_update());
+    due.is_some_and(|due| due.timestamp() < now)
 }
 
 fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
@@ -122,11 +189,44 @@ fn named(what: &str, file: &Path) -> String {
     format!("{what} in {}", file.display())
 }
 
+/// A certificate that was shown and verified when its connection began.
+#[derive(Debug)]
+pub struct Shown {
+    /// The certificate, DER.
+    pub certificate: Arc<[u8]>,
+    intermediates: Vec<CertificateDer<'static>>,
+    tls: Tls,
+    /// By which reading of the files it was verified last, and whether it was genuine.
+    judged: AtomicU64,
+}
+
+impl Shown {
+    /// Whether it would be verified now too: its authority is still one, and has not revoked it.
+    /// It is verified again only when the files have changed.
+    pub fn is_genuine(&self) -> bool {
+        let secured = self.tls.0.borrow().clone();
+        let before = self.judged.load(Ordering::Relaxed);
+        if before >> 1 == secured.number {
+            return before & 1 == 1;
+        }
+        let certificate = CertificateDer::from(&*self.certificate);
+        let verified =
+            secured.callers.verify_client_cert(&certificate, &self.intermediates, UnixTime::now());
+        let judged = judged(secured.number, verified.is_ok());
+        self.judged.store(judged, Ordering::Relaxed);
+        verified.is_ok()
+    }
+}
+
+fn judged(number: u64, is_genuine: bool) -> u64 {
+    number << 1 | u64::from(is_genuine)
+}
+
 /// Who is at the other end of a connection; in the extensions of each request.
 #[derive(Clone, Debug, Default)]
 pub struct Peer {
-    /// The certificate that was shown and verified, DER; `None` without one.
-    pub certificate: Option<Arc<[u8]>>,
+    /// The certificate that was shown and verified; `None` without one.
+    pub certificate: Option<Arc<Shown>>,
     place: Option<Arc<Place>>,
 }
 
@@ -140,6 +240,12 @@ impl Peer {
     /// A call has been refused since nobody knows who calls: there are not many on one connection.
     pub fn refuse(&self) {
         self.place.iter().for_each(|place| place.refuse());
+    }
+
+    /// Counts one of what everybody may ask, known or not; else tells how long until the connection may
+    /// have another.
+    pub fn ask_openly(&self) -> Result<(), Duration> {
+        self.place.as_ref().map_or(Ok(()), |place| place.ask_openly())
     }
 
     /// A request has come.
@@ -183,7 +289,7 @@ impl Connection {
 
     fn new(
         io: Either<TcpStream, Box<TlsStream<TcpStream>>>,
-        certificate: Option<Arc<[u8]>>,
+        certificate: Option<Arc<Shown>>,
         place: Arc<Place>,
     ) -> Self {
         let stranger = (!place.is_known()).then(|| {

@@ -8,11 +8,7 @@ use sqlx::Executor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{FORGOTTEN_WITHIN, Register, keys};
-
-/// Keeps numbers from being entered while a person is forgotten: one that was entered meanwhile
-/// would lead to the person again. Reading goes on.
-const NOBODY_ENTERS: &str = "LOCK TABLE register.person IN SHARE ROW EXCLUSIVE MODE";
+use crate::{FORGOTTEN_WITHIN, NOBODY_ENTERS, Register, keys};
 
 /// A request that a person be forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +60,12 @@ impl From<Row> for Forgetting {
 }
 
 impl Register {
+    /// How many were forgotten, as far as that is known: whoever was found before it rose is to be
+    /// looked for again. `None` where it was not read within [`FORGOTTEN_WITHIN`].
+    pub fn forgotten(&self) -> Option<i64> {
+        self.memory.forgotten()
+    }
+
     /// Notes that a caller asks for a person to be forgotten; the same again is the same request.
     pub async fn request_forgetting(
         &self,
@@ -157,6 +159,7 @@ impl Register {
         now: OffsetDateTime,
     ) -> Result<(), sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
+        // A number that was entered meanwhile would lead to the person again.
         transaction.execute(NOBODY_ENTERS).await?;
         // The lock is the numbers' too. Who else has confirmed it meanwhile has done it.
         sqlx::query!(

@@ -1,76 +1,96 @@
 //! The register's keys, and the only random numbers of the project.
 //!
-//! Two keys, so that a process that only looks up (the projector) need not hold the one that
-//! unseals. Text form, in a file of mode 0600 or in `FRIKORT_KEYS`: `find=<64 hex digits>` and
-//! `seal=<64 hex digits>`, separated by white space.
+//! Three kinds. `find` finds persons by CPR number and `seal` seals the number, each by itself so
+//! that a process that only looks up (the projector) need not hold the one that unseals; both can be
+//! rotated, so there may be several: new rows are entered under the first, and those under the others
+//! are found and unsealed too. `tag` makes what stands in events for ever, and so is never another.
+//!
+//! What must stay out: where the keys come from (`source.rs`), and how they are rotated (`text.rs`,
+//! `retag.rs`).
 
-use std::{fmt, fs, io, path::Path};
+use std::fmt;
 
 use aes_gcm::{
     Aes256Gcm, KeyInit, Nonce,
     aead::{Aead, Payload},
 };
 use frikort_domain::{Cpr, FrikortId, FrikortTag, NumberTag};
-use frikort_process::secret::{self, KEY_BYTES};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::{
+    CprTag, KeysError,
+    text::{Key, KeysText},
+};
+
 type HmacSha256 = Hmac<Sha256>;
 
-/// Both keys, as loaded.
+/// All keys, as loaded.
+#[derive(PartialEq, Eq)]
 pub struct Keys {
-    /// Finds persons and Frikort-IDs.
-    pub find: FindKey,
-    /// Seals CPR numbers; absent where the process only looks up.
-    pub seal: Option<SealKey>,
-}
-
-/// Why there are no keys.
-#[derive(Debug, thiserror::Error)]
-pub enum KeysError {
-    /// Neither file nor environment.
-    #[error("no register keys: name a file with --keys-file, or set FRIKORT_KEYS")]
-    None,
-    /// The file cannot be read or written.
-    #[error("the register keys in {0} cannot be read")]
-    File(String, #[source] io::Error),
-    /// Not of the documented form. The text is never shown.
-    #[error("the register keys are malformed: find=<64 hex digits> seal=<64 hex digits>")]
-    Malformed,
-    /// No random numbers to be had.
-    #[error("the system gave no random bytes")]
-    NoRandom(#[source] io::Error),
+    /// Never empty; new rows are entered under the first.
+    pub(crate) find: Vec<FindKey>,
+    /// Empty where the process only looks up; new rows are sealed under the first.
+    pub(crate) seal: Vec<SealKey>,
+    pub(crate) tag: TagKey,
 }
 
 impl Keys {
-    /// From `FRIKORT_KEYS`, else from `file`; `create` makes the file, mode 0600, if it is not
-    /// there.
-    pub fn load(file: Option<&Path>, create: bool) -> Result<Self, KeysError> {
-        if let Ok(text) = std::env::var("FRIKORT_KEYS") {
-            return Self::parse(&Zeroizing::new(text));
-        }
-        let file = file.ok_or(KeysError::None)?;
-        let failed = |error| KeysError::File(file.display().to_string(), error);
-        if create && !file.exists() {
-            create_file(file)?;
-        }
-        Self::parse(&Zeroizing::new(fs::read_to_string(file).map_err(failed)?))
+    /// From the text that they are kept in: `find=`, `seal=` and `tag=`, each with 64 hexadecimal
+    /// digits, separated by white space. Where there is one `find=` and no `tag=`, it is that.
+    pub fn parse(text: &str) -> Result<Self, KeysError> {
+        KeysText::parse(text)?.keys()
     }
 
-    /// From the text of the file, or of `FRIKORT_KEYS`.
-    pub fn parse(text: &str) -> Result<Self, KeysError> {
-        let (mut find, mut seal) = (None, None);
-        for word in text.split_ascii_whitespace() {
-            match word.split_once('=') {
-                Some(("find", hex)) => find = Some(FindKey::new(&*unhex(hex)?)),
-                Some(("seal", hex)) => seal = Some(SealKey::new(&*unhex(hex)?)),
-                _ => return Err(KeysError::Malformed),
-            }
+    pub(crate) fn of(text: &KeysText, tag: &Key) -> Self {
+        Self {
+            find: text.find.iter().map(FindKey::new).collect(),
+            seal: text.seal.iter().map(SealKey::new).collect(),
+            tag: TagKey::new(tag),
         }
-        Ok(Self { find: find.ok_or(KeysError::Malformed)?, seal })
     }
+
+    /// The key that new rows are entered under.
+    pub(crate) fn entering(&self) -> &FindKey {
+        &self.find[0]
+    }
+
+    /// The key that new rows are sealed under.
+    pub(crate) fn sealing(&self) -> Option<&SealKey> {
+        self.seal.first()
+    }
+
+    /// What a CPR number may be found by, first what it is entered under.
+    pub(crate) fn cpr_tags(&self, cpr: &Cpr) -> Vec<CprTag> {
+        self.find.iter().map(|find| find.cpr_tag(cpr)).collect()
+    }
+
+    /// The CPR number in a sealed value; `None` when it was sealed under none of the keys, or for
+    /// another person.
+    pub(crate) fn unseal(&self, sealed: &[u8], person_id: Uuid) -> Option<Cpr> {
+        self.seal.iter().find_map(|seal| seal.unseal(sealed, person_id))
+    }
+
+    /// Fingerprints of the keys that find, first the one that new rows are entered under.
+    pub fn finding(&self) -> String {
+        shown(self.find.iter().map(|find| &find.id))
+    }
+
+    /// Fingerprints of the keys that unseal, first the one that seals; empty without any.
+    pub fn unsealing(&self) -> String {
+        shown(self.seal.iter().map(|seal| &seal.id))
+    }
+
+    /// The fingerprint of the key of what stands in events.
+    pub fn tagging(&self) -> String {
+        self.tag.id.to_string()
+    }
+}
+
+fn shown<'a>(ids: impl Iterator<Item = &'a KeyId>) -> String {
+    ids.map(KeyId::to_string).collect::<Vec<_>>().join(" ")
 }
 
 impl fmt::Debug for Keys {
@@ -79,19 +99,70 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// Finds persons and Frikort-IDs.
-#[derive(Clone)]
-pub struct FindKey(HmacSha256);
+/// Which key it is: a hash under the key, of what nothing else is a hash of. Shown, it is a
+/// fingerprint of eight hexadecimal digits; that tells nothing of a key that is random.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct KeyId([u8; 32]);
+
+impl KeyId {
+    pub(crate) fn of(key: &Key) -> Self {
+        Self(tag(&mac(key), &[b"fingerprint\0"]))
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+fn mac(key: &Key) -> HmacSha256 {
+    <HmacSha256 as Mac>::new_from_slice(&key[..]).expect("HMAC takes a key of any length")
+}
+
+fn tag(mac: &HmacSha256, parts: &[&[u8]]) -> [u8; 32] {
+    let mut mac = mac.clone();
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().into()
+}
+
+/// Finds persons by CPR number.
+pub(crate) struct FindKey {
+    mac: HmacSha256,
+    id: KeyId,
+}
 
 impl FindKey {
-    /// From its bytes.
-    pub fn new(key: &[u8; 32]) -> Self {
-        Self(<HmacSha256 as Mac>::new_from_slice(key).expect("HMAC takes a key of any length"))
+    fn new(key: &Key) -> Self {
+        Self { mac: mac(key), id: KeyId::of(key) }
     }
 
     /// What a CPR number is found by.
-    pub(crate) fn cpr_tag(&self, cpr: &Cpr) -> [u8; 32] {
-        self.tag(&[b"cpr\0", cpr.expose_digits().as_bytes()])
+    pub(crate) fn cpr_tag(&self, cpr: &Cpr) -> CprTag {
+        tag(&self.mac, &[b"cpr\0", cpr.expose_digits().as_bytes()])
+    }
+}
+
+impl PartialEq for FindKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for FindKey {}
+
+/// Makes what stands in events in the place of a number, and tokens of plans: what is held against
+/// something made long ago, and cannot be made anew.
+pub struct TagKey {
+    mac: HmacSha256,
+    id: KeyId,
+}
+
+impl TagKey {
+    /// From its bytes.
+    pub fn new(key: &[u8; 32]) -> Self {
+        let key = Zeroizing::new(*key);
+        Self { mac: mac(&key), id: KeyId::of(&key) }
     }
 
     /// What a Frikort-ID is compared by, within the person whose salt it is.
@@ -106,21 +177,29 @@ impl FindKey {
 
     /// Begins the tag of a text of any length, which nobody can make without the key.
     pub fn text_tag(&self) -> TextTag {
-        let mut mac = self.0.clone();
+        let mut mac = self.mac.clone();
         mac.update(b"text\0");
         TextTag(mac)
     }
 
     fn short_tag(&self, parts: &[&[u8]]) -> [u8; 16] {
         let mut short = [0; 16];
-        short.copy_from_slice(&self.tag(parts)[..16]);
+        short.copy_from_slice(&tag(&self.mac, parts)[..16]);
         short
     }
+}
 
-    fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let mut mac = self.0.clone();
-        parts.iter().for_each(|part| mac.update(part));
-        mac.finalize().into_bytes().into()
+impl PartialEq for TagKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for TagKey {}
+
+impl fmt::Debug for TagKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TagKey(hidden)")
     }
 }
 
@@ -146,25 +225,21 @@ impl fmt::Debug for TextTag {
     }
 }
 
-impl fmt::Debug for FindKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("FindKey(hidden)")
-    }
+/// Seals and unseals CPR numbers.
+pub(crate) struct SealKey {
+    cipher: Aes256Gcm,
+    id: KeyId,
 }
 
-/// Seals and unseals CPR numbers.
-#[derive(Clone)]
-pub struct SealKey(Aes256Gcm);
-
 impl SealKey {
-    fn new(key: &[u8; 32]) -> Self {
-        Self(Aes256Gcm::new(key.into()))
+    fn new(key: &Key) -> Self {
+        Self { cipher: Aes256Gcm::new((&**key).into()), id: KeyId::of(key) }
     }
 
     /// `nonce ‖ ciphertext`, bound to the person so that rows cannot be exchanged.
     pub(crate) fn seal(&self, cpr: &Cpr, nonce: [u8; 12], person_id: Uuid) -> Vec<u8> {
         let plain = Payload { msg: cpr.expose_digits().as_bytes(), aad: person_id.as_bytes() };
-        let sealed = self.0.encrypt(Nonce::from_slice(&nonce), plain);
+        let sealed = self.cipher.encrypt(Nonce::from_slice(&nonce), plain);
         let mut out = nonce.to_vec();
         out.extend(sealed.expect("ten bytes are within the cipher's limit"));
         out
@@ -172,19 +247,21 @@ impl SealKey {
 
     /// The CPR number in a sealed value; `None` when it was sealed under another key or for
     /// another person.
-    pub fn unseal(&self, sealed: &[u8], person_id: Uuid) -> Option<Cpr> {
+    pub(crate) fn unseal(&self, sealed: &[u8], person_id: Uuid) -> Option<Cpr> {
         let (nonce, sealed) = sealed.split_at_checked(12)?;
         let payload = Payload { msg: sealed, aad: person_id.as_bytes() };
-        let plain = Zeroizing::new(self.0.decrypt(Nonce::from_slice(nonce), payload).ok()?);
+        let plain = Zeroizing::new(self.cipher.decrypt(Nonce::from_slice(nonce), payload).ok()?);
         std::str::from_utf8(&plain).ok()?.parse().ok()
     }
 }
 
-impl fmt::Debug for SealKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SealKey(hidden)")
+impl PartialEq for SealKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
     }
 }
+
+impl Eq for SealKey {}
 
 /// What is random about a new person.
 pub(crate) struct Newcomer {
@@ -213,48 +290,89 @@ pub(crate) fn random() -> Uuid {
     Uuid::new_v4()
 }
 
-fn create_file(file: &Path) -> Result<(), KeysError> {
-    let key = || secret::new_key().map_err(KeysError::NoRandom);
-    let text = Zeroizing::new(format!("find={}\nseal={}\n", *key()?, *key()?));
-    secret::create(file, &text).map_err(|e| KeysError::File(file.display().to_string(), e))
-}
-
-fn unhex(hex: &str) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeysError> {
-    secret::unhex(hex).ok_or(KeysError::Malformed)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn keys() -> Keys {
-        Keys::parse(&format!("find={} seal={}", "ab".repeat(32), "cd".repeat(32))).unwrap()
+    const A: &str = "ab";
+    const B: &str = "cd";
+    const C: &str = "ef";
+
+    /// Keys of bytes that are all alike, in the order given.
+    fn keys(words: &[(&str, &str)]) -> Keys {
+        let words: Vec<_> =
+            words.iter().map(|(kind, byte)| format!("{kind}={}", byte.repeat(32))).collect();
+        Keys::parse(&words.join("\n")).unwrap()
+    }
+
+    fn cpr() -> Cpr {
+        "0101605001".parse().unwrap()
     }
 
     #[test]
     fn a_sealed_number_opens_only_for_its_person_and_key() {
-        let (keys, cpr) = (keys(), "0101605001".parse::<Cpr>().unwrap());
+        let (old, cpr) = (keys(&[("find", A), ("seal", B)]), cpr());
         let (one, other) = (newcomer(), newcomer());
-        let seal = keys.seal.unwrap();
-        let sealed = seal.seal(&cpr, one.nonce, one.id);
-        assert_eq!(seal.unseal(&sealed, one.id), Some(cpr));
-        assert_eq!(seal.unseal(&sealed, other.id), None);
-        assert_eq!(SealKey::new(&[7; 32]).unseal(&sealed, one.id), None);
+        let sealed = old.sealing().unwrap().seal(&cpr, one.nonce, one.id);
+        assert_eq!(old.unseal(&sealed, one.id), Some(cpr.clone()));
+        assert_eq!(old.unseal(&sealed, other.id), None);
         assert!(!sealed.windows(10).any(|window| window == b"0101605001"));
+        let both = keys(&[("find", A), ("seal", C), ("seal", B)]);
+        assert_eq!(both.unseal(&sealed, one.id), Some(cpr));
+        let new = keys(&[("find", A), ("seal", C)]);
+        assert_eq!(new.unseal(&sealed, one.id), None);
+        assert_eq!(keys(&[("find", A)]).unseal(&sealed, one.id), None);
+    }
+
+    #[test]
+    fn a_number_is_entered_under_the_first_key_and_found_by_all() {
+        let old = keys(&[("find", A)]);
+        let both = keys(&[("find", B), ("find", A), ("tag", A)]);
+        let new = keys(&[("find", B), ("tag", A)]);
+        let tags = both.cpr_tags(&cpr());
+        assert_eq!(tags, [new.entering().cpr_tag(&cpr()), old.entering().cpr_tag(&cpr())]);
+        assert_ne!(tags[0], tags[1]);
+    }
+
+    #[test]
+    fn what_stands_in_events_is_the_same_through_a_rotation() {
+        let (salt, id) = ([1; 16], "12345".parse::<FrikortId>().unwrap());
+        let old = keys(&[("find", A)]);
+        for keys in [
+            keys(&[("find", A), ("find", B), ("tag", A)]),
+            keys(&[("tag", A), ("find", B), ("find", A)]),
+            keys(&[("find", B), ("tag", A)]),
+        ] {
+            assert_eq!(keys.tag.frikort_tag(&salt, id), old.tag.frikort_tag(&salt, id));
+            assert_eq!(keys.tag.number_tag(&salt, &cpr()), old.tag.number_tag(&salt, &cpr()));
+            assert_eq!(keys.tag.text_tag().finish(), old.tag.text_tag().finish());
+            assert_eq!(keys.tagging(), old.finding());
+        }
     }
 
     #[test]
     fn a_frikort_id_has_another_tag_for_each_person() {
-        let (keys, id) = (keys(), "12345".parse::<FrikortId>().unwrap());
-        assert_eq!(keys.find.frikort_tag(&[1; 16], id), keys.find.frikort_tag(&[1; 16], id));
-        assert_ne!(keys.find.frikort_tag(&[1; 16], id), keys.find.frikort_tag(&[2; 16], id));
+        let (keys, id) = (keys(&[("find", A)]), "12345".parse::<FrikortId>().unwrap());
+        assert_eq!(keys.tag.frikort_tag(&[1; 16], id), keys.tag.frikort_tag(&[1; 16], id));
+        assert_ne!(keys.tag.frikort_tag(&[1; 16], id), keys.tag.frikort_tag(&[2; 16], id));
     }
 
     #[test]
-    fn malformed_keys_are_refused_without_being_shown() {
-        for text in ["", "seal=00", "find=zz", "find", &format!("find={}", "é".repeat(32))] {
-            assert!(matches!(Keys::parse(text), Err(KeysError::Malformed)), "{text}");
+    fn keys_are_told_apart_by_what_shows_none() {
+        let both = keys(&[("find", A), ("find", B), ("seal", C), ("tag", A)]);
+        let found = both.finding();
+        let (one, two) = found.split_once(' ').unwrap();
+        assert!(one != two && one.len() == 8 && both.tagging() == one, "{found}");
+        assert!(!found.contains("abab") && both.unsealing() != one);
+        assert_eq!(keys(&[("find", A)]).unsealing(), "");
+        assert!(both == keys(&[("find", A), ("find", B), ("seal", C), ("tag", A)]));
+        for other in [
+            keys(&[("find", B), ("find", A), ("seal", C), ("tag", A)]),
+            keys(&[("find", A), ("find", B), ("seal", C), ("tag", B)]),
+            keys(&[("find", A), ("find", B), ("seal", B), ("tag", A)]),
+        ] {
+            assert!(both != other);
         }
-        assert_eq!(format!("{:?}", keys()), "Keys(hidden)");
+        assert_eq!(format!("{both:?}"), "Keys(hidden)");
     }
 }

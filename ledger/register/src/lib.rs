@@ -4,31 +4,41 @@
 //! A CPR number is found by a keyed hash (HMAC-SHA-256) and kept sealed (AES-256-GCM), so the
 //! table says nothing without the keys. Each row has a salt; a Frikort-ID stands in events only
 //! as a hash under key and salt. Destroying the rows forgets the person (`forget.rs`); what is kept in
-//! memory is let go with them (`memory.rs`).
+//! memory is let go with them (`memory.rs`). Keys change while a process runs (`source.rs`), and rows are
+//! entered anew under new ones (`retag.rs`).
 //!
 //! What must stay out: decisions, events, and CPR numbers in anything that can be printed (W5).
 
 mod forget;
 mod keys;
 mod memory;
+mod retag;
+mod source;
+mod text;
 mod who;
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use frikort_domain::{Cpr, FrikortId, FrikortTag, NumberTag, PersonId};
 use memory::Memory;
-use sqlx::PgPool;
+use sqlx::{Executor, PgExecutor, PgPool};
 use time::Date;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 pub use forget::{Confirmed, Forgetting};
-pub use keys::{FindKey, Keys, KeysError, SealKey, TextTag};
+pub use keys::{Keys, TagKey, TextTag};
 pub use memory::FORGOTTEN_WITHIN;
+pub use retag::{Left, Seen, Why, retag, unreadable};
+pub use source::{InUse, KeysError, Source};
+pub use text::KeysText;
 pub use who::{Named, Who};
 
 /// Where a person is found, as a keyed hash of the CPR number.
 type CprTag = [u8; 32];
+
+/// Keeps numbers from being entered by others until the end of a transaction. Reading goes on.
+const NOBODY_ENTERS: &str = "LOCK TABLE register.person IN SHARE ROW EXCLUSIVE MODE";
 
 /// A person, as the rest of the ledger knows one.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,7 +62,7 @@ impl fmt::Debug for Person {
 #[derive(Debug)]
 pub struct Register {
     pool: PgPool,
-    find: FindKey,
+    keys: InUse,
     memory: Arc<Memory>,
     sound: watch::Receiver<bool>,
 }
@@ -66,9 +76,9 @@ struct Row {
 
 impl Register {
     /// Uses `pool`; and `watching`, of one connection, to learn that somebody was forgotten.
-    pub fn start(pool: PgPool, watching: PgPool, find: FindKey) -> Self {
+    pub fn start(pool: PgPool, watching: PgPool, keys: InUse) -> Self {
         let (memory, sound) = Memory::start(watching);
-        Self { pool, find, memory, sound }
+        Self { pool, keys, memory, sound }
     }
 
     /// Whether the register can be read. Persons are not found without that, in memory or not, so
@@ -85,30 +95,21 @@ impl Register {
 
     /// The persons with these CPR numbers, in the same order, with one query at most.
     pub async fn find_cprs(&self, cprs: &[Cpr]) -> Result<Vec<Option<Person>>, sqlx::Error> {
-        let tags: Vec<CprTag> = cprs.iter().map(|cpr| self.find.cpr_tag(cpr)).collect();
+        let keys = self.keys.now();
+        // In memory under one key. Who was put there under another is asked for again.
+        let tags: Vec<CprTag> = cprs.iter().map(|cpr| keys.entering().cpr_tag(cpr)).collect();
         let (as_of, mut found) = (self.memory.as_of(), self.memory.recall_all(&tags));
-        let missing: Vec<Vec<u8>> = tags
-            .iter()
-            .zip(&found)
-            .filter(|(_, person)| person.is_none())
-            .map(|(tag, _)| tag.to_vec())
-            .collect();
+        let missing: Vec<usize> = (0..cprs.len()).filter(|at| found[*at].is_none()).collect();
         if missing.is_empty() {
             return Ok(found);
         }
-        let rows = sqlx::query_as!(
-            Row,
-            "SELECT cpr_tag, person_id, partition, salt FROM register.person
-             WHERE cpr_tag = ANY($1)",
-            &missing
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let read: HashMap<CprTag, Person> = rows.iter().filter_map(Row::tagged).collect();
-        for (person, tag) in found.iter_mut().zip(&tags) {
-            *person = person.or_else(|| read.get(tag).copied());
+        let asked: Vec<&Cpr> = missing.iter().map(|at| &cprs[*at]).collect();
+        let read = read(&self.pool, &keys, &asked).await?;
+        for (at, person) in missing.iter().zip(read) {
+            found[*at] = person;
         }
-        self.memory.remember(as_of, read.into_iter());
+        let read = missing.into_iter().filter_map(|at| Some((tags[at], found[at]?)));
+        self.memory.remember(as_of, read);
         Ok(found)
     }
 
@@ -128,35 +129,31 @@ impl Register {
     /// The date of birth of somebody in the register, by the sealed CPR numbers; of several
     /// numbers (N5) the youngest. `None` where the rows have gone, or were sealed under another
     /// key.
-    pub async fn birth_date(
-        &self,
-        id: PersonId,
-        seal: &SealKey,
-    ) -> Result<Option<Date>, sqlx::Error> {
+    pub async fn birth_date(&self, id: PersonId) -> Result<Option<Date>, sqlx::Error> {
+        let keys = self.keys.now();
         let sealed =
             sqlx::query_scalar!("SELECT sealed FROM register.person WHERE person_id = $1", id.0)
                 .fetch_all(&self.pool)
                 .await?;
-        let born = |sealed: &Vec<u8>| seal.unseal(sealed, id.0)?.birth_date();
+        let born = |sealed: &Vec<u8>| keys.unseal(sealed, id.0)?.birth_date();
         Ok(sealed.iter().filter_map(born).max())
     }
 
     /// Lets another CPR number lead to `person` too (N5). Answers whom it leads to now: somebody
-    /// else, if it was somebody else's.
+    /// else, if it was somebody else's. Fails in a process that has no key to seal with.
     pub async fn enter_number(
         &self,
         person: &Person,
         cpr: &Cpr,
-        seal: &SealKey,
     ) -> Result<Option<Person>, sqlx::Error> {
-        self.enter(cpr, person.id.0, person.partition, &person.salt, keys::nonce(), seal).await
+        self.enter(cpr, person, keys::nonce()).await
     }
 
-    /// The person with this CPR number, entered now if nobody is, in one of the partitions.
+    /// The person with this CPR number, entered now if nobody is, in one of the partitions. Fails in
+    /// a process that has no key to seal with.
     pub async fn find_or_enter(
         &self,
         cpr: &Cpr,
-        seal: &SealKey,
         partitions: &[i32],
     ) -> Result<Option<Person>, sqlx::Error> {
         if let Some(person) = self.find_cpr(cpr).await? {
@@ -167,7 +164,8 @@ impl Register {
         let Some(partition) = partitions.get(spread % partitions.len().max(1)) else {
             return Ok(None);
         };
-        self.enter(cpr, newcomer.id, *partition, &newcomer.salt, newcomer.nonce, seal).await
+        let (id, salt) = (PersonId(newcomer.id), newcomer.salt);
+        self.enter(cpr, &Person { id, partition: *partition, salt }, newcomer.nonce).await
     }
 
     /// Enters a number unless it is there, or the person was forgotten, and answers whom it leads to:
@@ -175,48 +173,93 @@ impl Register {
     async fn enter(
         &self,
         cpr: &Cpr,
-        id: Uuid,
-        partition: i32,
-        salt: &[u8; 16],
+        person: &Person,
         nonce: [u8; 12],
-        seal: &SealKey,
     ) -> Result<Option<Person>, sqlx::Error> {
-        sqlx::query!(
-            "INSERT INTO register.person (cpr_tag, person_id, partition, salt, sealed)
-             SELECT $1, $2, $3, $4, $5
-             WHERE NOT EXISTS (SELECT FROM register.forgotten WHERE person_id = $2)
-             ON CONFLICT ON CONSTRAINT person_pkey DO NOTHING",
-            &self.find.cpr_tag(cpr)[..],
-            id,
-            partition,
-            &salt[..],
-            &seal.seal(cpr, nonce, id)
-        )
-        .execute(&self.pool)
-        .await?;
+        let keys = self.keys.now();
+        if let [_] = keys.find[..] {
+            insert(&self.pool, &keys, cpr, person, nonce).await?;
+            return self.find_cpr(cpr).await;
+        }
+        // Another process may enter the same number under another key, and no constraint would see
+        // that the two rows are of one number: so nobody else enters while it is looked for under
+        // every key.
+        let mut transaction = self.pool.begin().await?;
+        transaction.execute(NOBODY_ENTERS).await?;
+        if read(&mut *transaction, &keys, &[cpr]).await?.pop().flatten().is_none() {
+            insert(&mut *transaction, &keys, cpr, person, nonce).await?;
+        }
+        transaction.commit().await?;
         self.find_cpr(cpr).await
     }
 
     /// A Frikort-ID as it stands in this person's events.
     pub fn frikort_tag(&self, person: &Person, id: FrikortId) -> FrikortTag {
-        self.find.frikort_tag(&person.salt, id)
+        self.keys.now().tag.frikort_tag(&person.salt, id)
     }
 
     /// A new CPR number as it stands in this person's events.
     pub fn number_tag(&self, person: &Person, cpr: &Cpr) -> NumberTag {
-        self.find.number_tag(&person.salt, cpr)
+        self.keys.now().tag.number_tag(&person.salt, cpr)
     }
 
     /// Begins the tag of a text that may hold CPR numbers, the same in every process that has the
     /// register's keys.
     pub fn text_tag(&self) -> TextTag {
-        self.find.text_tag()
+        self.keys.now().tag.text_tag()
     }
 
     /// The person with this CPR number, if known without asking the database.
     pub(crate) fn known(&self, cpr: &Cpr) -> Option<Person> {
-        self.memory.recall(&self.find.cpr_tag(cpr))
+        self.memory.recall(&self.keys.now().entering().cpr_tag(cpr))
     }
+}
+
+/// Whom numbers lead to, under whichever key they were entered; a place each.
+async fn read(
+    executor: impl PgExecutor<'_>,
+    keys: &Keys,
+    cprs: &[&Cpr],
+) -> Result<Vec<Option<Person>>, sqlx::Error> {
+    let tags: Vec<Vec<CprTag>> = cprs.iter().map(|cpr| keys.cpr_tags(cpr)).collect();
+    let asked: Vec<Vec<u8>> = tags.iter().flatten().map(|tag| tag.to_vec()).collect();
+    let rows = sqlx::query_as!(
+        Row,
+        "SELECT cpr_tag, person_id, partition, salt FROM register.person
+         WHERE cpr_tag = ANY($1)",
+        &asked
+    )
+    .fetch_all(executor)
+    .await?;
+    let read: HashMap<CprTag, Person> = rows.iter().filter_map(Row::tagged).collect();
+    Ok(tags.iter().map(|tags| tags.iter().find_map(|tag| read.get(tag).copied())).collect())
+}
+
+/// Enters a number under the first keys, unless it is there under the same one, or the person was
+/// forgotten.
+async fn insert(
+    executor: impl PgExecutor<'_>,
+    keys: &Keys,
+    cpr: &Cpr,
+    person: &Person,
+    nonce: [u8; 12],
+) -> Result<(), sqlx::Error> {
+    let seal =
+        keys.sealing().ok_or_else(|| sqlx::Error::Configuration(KeysError::NoSeal.into()))?;
+    sqlx::query!(
+        "INSERT INTO register.person (cpr_tag, person_id, partition, salt, sealed)
+         SELECT $1, $2, $3, $4, $5
+         WHERE NOT EXISTS (SELECT FROM register.forgotten WHERE person_id = $2)
+         ON CONFLICT ON CONSTRAINT person_pkey DO NOTHING",
+        &keys.entering().cpr_tag(cpr)[..],
+        person.id.0,
+        person.partition,
+        &person.salt[..],
+        &seal.seal(cpr, nonce, person.id.0)
+    )
+    .execute(executor)
+    .await?;
+    Ok(())
 }
 
 impl Row {

@@ -88,6 +88,13 @@ impl Memory {
         }
     }
 
+    /// How many were forgotten, if that was read lately.
+    pub(crate) fn forgotten(&self) -> Option<i64> {
+        let mut kept = self.kept();
+        kept.believed()?;
+        kept.as_of.0
+    }
+
     /// So many were forgotten, as was read from an instant on.
     fn learn(&self, forgotten: i64, began: Instant) {
         let mut kept = self.kept();

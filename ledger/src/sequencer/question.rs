@@ -4,9 +4,9 @@ use frikort_domain::{
     Account, Actor, Card, Command, FrikortTag, LimitEntry, PaymentKey, PaymentOutcome,
     PaymentState, PersonId, RecordedDecision, Rejection,
 };
-use frikort_process::lane::Lane;
+use frikort_process::lane::ReplyTo;
 use time::OffsetDateTime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// Requests that may wait for one partition. A full queue answers `OVERLOADED` at once.
 const QUEUE: usize = 8192;
@@ -19,51 +19,7 @@ pub(crate) struct Request {
     pub(crate) validate_only: bool,
     pub(crate) actor: Actor,
     pub(crate) trace_id: Option<String>,
-    pub(crate) reply: ReplyTo,
-}
-
-/// Where an answer goes.
-#[derive(Debug)]
-pub(crate) struct ReplyTo {
-    caller: oneshot::Sender<Reply>,
-    lane: Option<Lane>,
-}
-
-impl ReplyTo {
-    /// To who asks, on this thread's lane.
-    pub(crate) fn here() -> (Self, oneshot::Receiver<Reply>) {
-        let (caller, answer) = oneshot::channel();
-        (Self { caller, lane: Lane::current() }, answer)
-    }
-
-    /// Whether who asked has gone.
-    pub(super) fn is_closed(&self) -> bool {
-        self.caller.is_closed()
-    }
-
-    /// Answers at once.
-    pub(super) fn send(self, reply: Reply) {
-        // Somebody who has gone meanwhile finds the answer by asking again.
-        let _ = self.caller.send(reply);
-    }
-}
-
-/// Answers everybody, with one errand a lane.
-pub(super) fn answer_all(replies: impl Iterator<Item = (ReplyTo, Reply)>) {
-    let mut lanes: Vec<(Lane, Vec<(ReplyTo, Reply)>)> = Vec::new();
-    for (to, reply) in replies {
-        let Some(lane) = &to.lane else {
-            to.send(reply);
-            continue;
-        };
-        match lanes.iter_mut().find(|(known, _)| known.number() == lane.number()) {
-            Some((_, replies)) => replies.push((to, reply)),
-            None => lanes.push((lane.clone(), vec![(to, reply)])),
-        }
-    }
-    for (lane, replies) in lanes {
-        lane.run(move || replies.into_iter().for_each(|(to, reply)| to.send(reply)));
-    }
+    pub(crate) reply: ReplyTo<Reply>,
 }
 
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use frikort_access::{Caller as Who, Role};
+use frikort_access::{Caller as Who, Noted, Role, noted_after};
 use frikort_domain::PersonId;
 use frikort_process::feed::{Items, feed};
 use frikort_proto::{
@@ -17,7 +17,6 @@ use frikort_proto::{
     },
 };
 use futures::Stream;
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -92,26 +91,14 @@ struct Reading {
     before: OffsetDateTime,
 }
 
-/// A row of `access.lookup`.
-struct Row {
-    noted_at: OffsetDateTime,
-    lookup_id: Uuid,
-    caller: String,
-    role: String,
-    purpose: String,
-    method: String,
-    asked: String,
-    times: Vec<OffsetDateTime>,
-    persons: Vec<Uuid>,
-}
-
 impl Reading {
     /// Sends what there is, for as long as the caller takes it.
     async fn run(&self, items: &Items<ListLookupsResponse>) -> Result<(), Status> {
         let mut after = (self.from, Uuid::nil());
         loop {
-            let page = page(self.ledger.store.pool(), after, self.before + SPREAD).await;
-            let page: Vec<Row> = page.map_err(|error| self.ledger.read_failed(error))?;
+            let (pool, before) = (self.ledger.store.pool(), self.before + SPREAD);
+            let page = noted_after(pool, after, before, PAGE).await;
+            let page = page.map_err(|error| self.ledger.read_failed(error))?;
             let Some(last) = page.last() else { return Ok(()) };
             after = (last.noted_at, last.lookup_id);
             for row in &page {
@@ -126,7 +113,7 @@ impl Reading {
         }
     }
 
-    fn tell(&self, row: &Row, at: OffsetDateTime, person: Uuid) -> ListLookupsResponse {
+    fn tell(&self, row: &Noted, at: OffsetDateTime, person: Uuid) -> ListLookupsResponse {
         let mut lookup = v1::Lookup {
             lookup_time: Some(timestamp(at)),
             purpose: row.purpose.clone(),
@@ -143,24 +130,4 @@ impl Reading {
         }
         ListLookupsResponse { lookup: Some(lookup) }
     }
-}
-
-async fn page(
-    pool: &PgPool,
-    (noted_at, lookup_id): (OffsetDateTime, Uuid),
-    before: OffsetDateTime,
-) -> Result<Vec<Row>, sqlx::Error> {
-    sqlx::query_as!(
-        Row,
-        "SELECT noted_at, lookup_id, caller, role, purpose, method, asked, times, persons
-         FROM access.lookup
-         WHERE (noted_at, lookup_id) > ($1, $2) AND noted_at >= $1 AND noted_at < $3
-         ORDER BY noted_at, lookup_id LIMIT $4",
-        noted_at,
-        lookup_id,
-        before,
-        PAGE
-    )
-    .fetch_all(pool)
-    .await
 }

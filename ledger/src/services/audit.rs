@@ -98,7 +98,8 @@ impl AuditService for Audits {
         &self,
         request: Request<v1::CheckLedgerRequest>,
     ) -> Result<Response<Self::CheckLedgerStream>, Status> {
-        let told = check::start(&self.0, request.into_inner())?;
+        let who = frikort_access::caller(request.extensions())?.clone();
+        let told = check::start(&self.0, &who, request.into_inner())?;
         Ok(Response::new(Box::pin(told)))
     }
 }

@@ -6,14 +6,15 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use frikort_access::{Access, Caller, Places};
 use frikort_check::{Check, CheckError, Running};
 use frikort_process::feed::{Items, feed};
 use frikort_proto::{
     error::Failure,
-    v1::{CheckLedgerRequest, CheckLedgerResponse, ErrorReason, check_ledger_response::Item},
+    v1::{CheckLedgerRequest, CheckLedgerResponse, check_ledger_response::Item},
 };
 use sqlx::postgres::PgConnectOptions;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -31,25 +32,23 @@ const AHEAD: usize = 100;
 /// What all checks of a process share.
 pub(crate) struct Checking {
     database: PgConnectOptions,
-    place: Arc<Semaphore>,
+    places: Places,
 }
 
 impl Checking {
-    pub(crate) fn new(database: PgConnectOptions) -> Self {
-        Self { database, place: Arc::new(Semaphore::new(1)) }
+    pub(crate) fn new(database: PgConnectOptions, access: &Access) -> Self {
+        Self { database, places: access.places("checks", 1) }
     }
 }
 
 /// Starts a check, and gives what it tells.
 pub(crate) fn start(
     ledger: &Arc<Ledger>,
+    who: &Arc<Caller>,
     request: CheckLedgerRequest,
 ) -> Result<ReceiverStream<Result<CheckLedgerResponse, Status>>, Failure> {
     let wish = parse::checking(request, &ledger.partitions())?;
-    let place = ledger.checking.place.clone().try_acquire_owned();
-    let place = place.map_err(|_| {
-        Failure::new(ErrorReason::Overloaded, "another check is under way; repeat after it")
-    })?;
+    let place = ledger.checking.places.take(who)?;
     let known = |(partition, log): (&i32, &Log)| (*partition, log.known());
     let mut logs: BTreeMap<i32, frikort_check::Log> = ledger.logs.iter().map(known).collect();
     for (partition, kept) in wish.kept {

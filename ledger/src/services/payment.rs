@@ -13,7 +13,6 @@ use frikort_proto::{
     },
 };
 use futures::Stream;
-use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -24,17 +23,7 @@ use crate::{
     services::stream,
 };
 
-pub(crate) struct Payments {
-    pub(crate) ledger: Arc<Ledger>,
-    /// A place for each run that may be planned or committed now.
-    runs: Arc<Semaphore>,
-}
-
-impl Payments {
-    pub(crate) fn new(ledger: Arc<Ledger>) -> Self {
-        Self { ledger, runs: Arc::new(Semaphore::new(stream::MAX_RUNS)) }
-    }
-}
+pub(crate) struct Payments(pub(crate) Arc<Ledger>);
 
 #[tonic::async_trait]
 impl PaymentService for Payments {
@@ -45,7 +34,7 @@ impl PaymentService for Payments {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let validate_only = request.validate_only;
-        let acting = caller.acting(parse::report(request, self.ledger.today())?)?;
+        let acting = caller.acting(parse::report(request, self.0.today())?)?;
         let who = acting.looking.who.clone();
         let recorded = self.decide(acting, validate_only).await?;
         Ok(Response::new(recorded.report_response(&who)?))
@@ -58,9 +47,8 @@ impl PaymentService for Payments {
         &self,
         request: Request<Streaming<ReportPaymentsRequest>>,
     ) -> Result<Response<Self::ReportPaymentsStream>, Status> {
-        let (ledger, runs) = (self.ledger.clone(), self.runs.clone());
         let caller = Caller::of(&request)?;
-        let results = stream::report_payments(ledger, runs, caller, request.into_inner());
+        let results = stream::report_payments(self.0.clone(), caller, request.into_inner());
         Ok(Response::new(Box::pin(results)))
     }
 
@@ -71,7 +59,7 @@ impl PaymentService for Payments {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let validate_only = request.validate_only;
-        let acting = caller.acting(parse::correct(request, self.ledger.today())?)?;
+        let acting = caller.acting(parse::correct(request, self.0.today())?)?;
         let who = acting.looking.who.clone();
         let recorded = self.decide(acting, validate_only).await?;
         let (payment, allowance) = recorded.payment(&who)?;
@@ -106,7 +94,7 @@ impl PaymentService for Payments {
 impl Payments {
     async fn decide(&self, acting: Acting, validate_only: bool) -> Result<Recorded, Failure> {
         let (key, amount) = subject(&acting.parsed.command).ok_or_else(internal)?;
-        let told = self.ledger.decide(acting, validate_only).await?;
+        let told = self.0.decide(acting, validate_only).await?;
         Ok(Recorded { told, key, amount })
     }
 }

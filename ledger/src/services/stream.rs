@@ -12,6 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use frikort_access::{Looking, NOBODY};
 use frikort_domain::{Amount, Command, FrikortTag, PaymentKey};
+use frikort_process::lane::ReplyTo;
 use frikort_proto::{
     error::{Failure, Faults},
     v1::{
@@ -24,7 +25,6 @@ use futures::{Stream, StreamExt, stream};
 use prost::Message;
 use tokio::{
     sync::{
-        Semaphore,
         mpsc::{self, error::SendError},
         oneshot,
     },
@@ -40,7 +40,7 @@ use crate::{
     parse::{self, Parsed},
     pay_run::{Content, count_result, count_sent, is_token},
     plan::Plan,
-    sequencer::{Ask, Refused, Reply, ReplyTo, Request as Question},
+    sequencer::{Ask, Refused, Reply, Request as Question},
 };
 
 /// Items of one stream that may be under way.
@@ -53,7 +53,7 @@ const CHUNK: usize = 256;
 const PLAN_CHUNK: usize = 64;
 
 /// Runs that may be planned or committed at the same time; each takes up to some 50 MB.
-pub(super) const MAX_RUNS: usize = 4;
+pub(crate) const MAX_RUNS: usize = 4;
 
 /// How long such a run may stand still, waiting for its sender or for who takes its results.
 const RUN_PATIENCE: Duration = Duration::from_secs(60);
@@ -66,7 +66,6 @@ type Found = Option<(Person, Option<FrikortTag>)>;
 /// Takes in a stream, and gives its results.
 pub(super) fn report_payments(
     ledger: Arc<Ledger>,
-    runs: Arc<Semaphore>,
     caller: Caller,
     items: Streaming<ReportPaymentsRequest>,
 ) -> impl Stream<Item = Result<ReportPaymentsResponse, Status>> + Send {
@@ -74,7 +73,7 @@ pub(super) fn report_payments(
     let (by, looked) = (caller.looking.clone(), ledger.clone());
     let misses = caller.misses.clone();
     let reporting = Reporting { ledger, caller, results, patience: None };
-    tokio::spawn(reporting.take_in(runs, items));
+    tokio::spawn(reporting.take_in(items));
     let mut totals = RunTotals::default();
     // Several at a time, so that those that are noted share a commit.
     let results = ReceiverStream::new(pending)
@@ -191,19 +190,15 @@ struct Reporting {
 
 impl Reporting {
     /// Reads a stream to its end, or until the process stops or the caller goes.
-    async fn take_in(self, runs: Arc<Semaphore>, items: Streaming<ReportPaymentsRequest>) {
+    async fn take_in(self, items: Streaming<ReportPaymentsRequest>) {
         // Room for the last word, also when the results are not taken.
         let Ok(last) = self.results.clone().reserve_owned().await else { return };
-        if let Err(End::Broken(status)) = self.read(runs, items).await {
+        if let Err(End::Broken(status)) = self.read(items).await {
             last.send(Pending::Broken(status));
         }
     }
 
-    async fn read(
-        mut self,
-        runs: Arc<Semaphore>,
-        mut items: Streaming<ReportPaymentsRequest>,
-    ) -> Result<(), End> {
+    async fn read(mut self, mut items: Streaming<ReportPaymentsRequest>) -> Result<(), End> {
         let Some(first) = self.next(&mut items).await? else { return Ok(()) };
         let mut first = first.map_err(|status| End::Broken(stream_error(status)))?;
         let Some(options) = first.run.take() else {
@@ -218,12 +213,7 @@ impl Reporting {
             Mode::Plan => None,
             Mode::Commit(token) => Some(token),
         };
-        let Ok(place) = runs.try_acquire() else {
-            let message = format!(
-                "{MAX_RUNS} runs are being planned, or committed with a token, now; repeat"
-            );
-            return Err(Failure::new(ErrorReason::Overloaded, message).into());
-        };
+        let place = self.ledger.runs.take(&self.caller.looking.who)?;
         self.patience = Some(RUN_PATIENCE);
         let totals = match token {
             Some(token) => self.commit(items, &token).await?,

@@ -268,7 +268,7 @@ impl Visitations {
             return Ok(Entered::WouldBe(answer));
         }
         let partitions = self.0.partitions();
-        let entered = self.0.register.find_or_enter(cpr, &self.0.seal, &partitions).await;
+        let entered = self.0.register.find_or_enter(cpr, &partitions).await;
         let person = entered.map_err(|error| self.0.read_failed(error))?;
         Ok(Entered::Person(person.ok_or_else(internal)?))
     }
@@ -311,7 +311,7 @@ impl Visitations {
         let ask = Ask::Command(person.id, change.finish(frikort, number));
         let answer = self.0.ask(person.partition, ask, validate_only, by).await?;
         if !validate_only {
-            let holder = self.0.register.enter_number(&person, &cpr, &self.0.seal).await;
+            let holder = self.0.register.enter_number(&person, &cpr).await;
             check(holder.map_err(|error| self.0.read_failed(error))?)?;
         }
         Ok(Told::new(&person, answer))
@@ -332,7 +332,7 @@ impl Visitations {
         let born = match &named.who {
             Who::Cpr(cpr) => cpr.birth_date(),
             Who::Id(_) => {
-                let born = self.0.register.birth_date(id, &self.0.seal).await;
+                let born = self.0.register.birth_date(id).await;
                 born.map_err(|error| self.0.read_failed(error))?
             }
         };

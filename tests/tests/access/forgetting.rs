@@ -1,7 +1,10 @@
 //! Forgetting a person: two operators together, and then nobody finds the person, at whichever
 //! process, while events, totals and proofs stay what they were.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use frikort_process::database;
 use frikort_proto::{
@@ -43,14 +46,21 @@ const SECOND: &str = r#"
 "#;
 
 async fn secured() -> Secured {
-    Secured::start_with(&format!("{CALLERS}{SECOND}"), |_| Vec::new()).await
+    secured_with(|_| Vec::new()).await
 }
 
-async fn registers(secured: &Secured, name: &str) -> RegisterServiceClient<Channel> {
+/// Services that know a second operator, with more settings.
+pub(super) async fn secured_with(
+    more: impl FnOnce(&Path) -> Vec<(&'static str, String)>,
+) -> Secured {
+    Secured::start_with(&format!("{CALLERS}{SECOND}"), more).await
+}
+
+pub(super) async fn registers(secured: &Secured, name: &str) -> RegisterServiceClient<Channel> {
     RegisterServiceClient::new(channel(secured, &secured.ledger, name).await)
 }
 
-async fn channel(secured: &Secured, service: &Service, name: &str) -> Channel {
+pub(super) async fn channel(secured: &Secured, service: &Service, name: &str) -> Channel {
     let shown = secured.authority.sign(&format!("{name}.test")).unwrap();
     secured.connect(service, Some(&shown)).await.unwrap()
 }
@@ -60,11 +70,11 @@ fn by_id(person_id: &str) -> Option<PersonRef> {
     Some(PersonRef { person, ..PersonRef::default() })
 }
 
-fn asking(person: Option<PersonRef>, reference: &str) -> RequestForgettingRequest {
+pub(super) fn asking(person: Option<PersonRef>, reference: &str) -> RequestForgettingRequest {
     RequestForgettingRequest { person, reference: reference.to_owned() }
 }
 
-fn confirming(forgetting: &Forgetting) -> ConfirmForgettingRequest {
+pub(super) fn confirming(forgetting: &Forgetting) -> ConfirmForgettingRequest {
     ConfirmForgettingRequest { request_id: forgetting.request_id.clone() }
 }
 
@@ -73,7 +83,7 @@ fn reason(status: &Status) -> ErrorReason {
 }
 
 /// Whether somebody was found; nobody is NO_CARD and nothing else.
-fn found<T>(answer: Result<T, Status>) -> bool {
+pub(super) fn found<T>(answer: Result<T, Status>) -> bool {
     let refused = answer.err();
     assert!(refused.as_ref().is_none_or(|status| reason(status) == ErrorReason::NoCard));
     refused.is_none()
@@ -361,24 +371,24 @@ async fn the_command_asks_confirms_and_lists() {
     assert_eq!(said.lines().count(), 2, "{said}");
 }
 
-/// A register of its own on a database, with the key that seals.
-async fn register(database: &Database) -> (Register, frikort_register::SealKey) {
+/// A register of its own on a database.
+async fn register(database: &Database) -> Register {
     let keys = format!("find={} seal={}", "ab".repeat(32), "cd".repeat(32));
     let keys = Keys::parse(&keys).unwrap();
     let options = database::service(&database.url("frikort_ledger"), "frikort-test").unwrap();
     let pool = || frikort_event_store::pool(options.clone(), 4);
-    (Register::start(pool(), pool(), keys.find), keys.seal.unwrap())
+    Register::start(pool(), pool(), keys.into())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_number_that_is_entered_meanwhile_does_not_lead_to_the_person_again() {
     let database = Database::create(1).await.unwrap();
     let pool = database.pool_as("frikort_ledger").await.unwrap();
-    let (register, seal) = register(&database).await;
+    let register = register(&database).await;
     let number = || new_cpr().parse().unwrap();
     let cpr = number();
     let now = OffsetDateTime::UNIX_EPOCH;
-    let person = register.find_or_enter(&cpr, &seal, &[0]).await.unwrap().unwrap();
+    let person = register.find_or_enter(&cpr, &[0]).await.unwrap().unwrap();
     let reference = "SAG-1".parse().unwrap();
     let asked = register.request_forgetting(person.id, &reference, "one", now).await.unwrap();
 
@@ -405,20 +415,20 @@ async fn a_number_that_is_entered_meanwhile_does_not_lead_to_the_person_again() 
     assert!(matches!(confirmed.unwrap(), Confirmed::Forgotten(_)));
     assert_eq!(rows().await, 0);
     // Nor does one that comes after.
-    assert_eq!(register.enter_number(&person, &number(), &seal).await.unwrap(), None);
+    assert_eq!(register.enter_number(&person, &number()).await.unwrap(), None);
     assert_eq!(rows().await, 0);
     assert_eq!(register.find_cpr(&cpr).await.unwrap(), None);
-    let newcomer = register.find_or_enter(&cpr, &seal, &[0]).await.unwrap().unwrap();
+    let newcomer = register.find_or_enter(&cpr, &[0]).await.unwrap().unwrap();
     assert_ne!(newcomer.id, person.id);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_confirms_at_once_and_again_forgets_once() {
     let database = Database::create(1).await.unwrap();
-    let (register, seal) = register(&database).await;
+    let register = register(&database).await;
     let now = OffsetDateTime::UNIX_EPOCH;
     let cpr = new_cpr().parse().unwrap();
-    let person = register.find_or_enter(&cpr, &seal, &[0]).await.unwrap().unwrap();
+    let person = register.find_or_enter(&cpr, &[0]).await.unwrap().unwrap();
     let ask = async |reference: &str| {
         let reference = reference.parse().unwrap();
         register.request_forgetting(person.id, &reference, "one", now).await.unwrap()

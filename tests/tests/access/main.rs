@@ -4,10 +4,15 @@
 
 mod command;
 mod connections;
+mod ends;
 mod forgetting;
+mod forgotten;
 mod log;
+mod revoked;
 mod roles;
+mod rotation;
 mod scopes;
+mod shares;
 mod sight;
 mod tokens;
 

@@ -14,7 +14,7 @@ use frikort_proto::{
     Date, timestamp,
     v1::{AnnualLimit, AsOf, ReportPaymentRequest, SetAnnualLimitRequest},
 };
-use frikort_register::Keys;
+use frikort_register::Source;
 use frikort_tests::{
     client::{Ledger, allowances, date, grant, new_cpr, paid_on, report},
     database::Database,
@@ -38,11 +38,13 @@ impl Then {
         let free = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let listen = free.local_addr().unwrap();
         drop(free);
+        let source = Source::File(keys.to_owned());
+        source.create().unwrap();
         let settings = Settings {
             listen,
             access: Access::insecure_on_loopback(),
             database_url: database.url("frikort_ledger").into(),
-            keys: Keys::load(Some(keys), true).unwrap(),
+            keys: source.start(true).await.unwrap(),
             signer: None,
             cached_payments: 1000,
         };

@@ -12,6 +12,7 @@
 mod floods;
 mod guesses;
 mod limits;
+mod open;
 mod slow;
 mod wire;
 mod wrong;
