@@ -64,7 +64,7 @@ pub fn learn_keys(dir: &Path) -> anyhow::Result<()> {
 /// What is secret in a file of keys: ours, or PEM.
 fn secrets(text: &str) -> impl Iterator<Item = &str> {
     let secrets = text.split_ascii_whitespace().map(|word| match word.split_once('=') {
-        Some(("find" | "seal" | "sign", key)) => key,
+        Some(("find" | "seal" | "tag" | "sign", key)) => key,
         // `retired=` is a public half.
         Some((_, rest)) if !rest.is_empty() => "",
         _ => word,
@@ -161,10 +161,11 @@ mod tests {
     fn secret_keys_are_found_and_public_ones_are_not() {
         let dir = tempfile::tempdir().expect("a directory");
         // Nobody's: no service has a key of one digit.
-        let [find_key, seal, sign, public] = ["1", "2", "3", "4"].map(|digit| digit.repeat(64));
+        let [find_key, seal, tag, sign, public] =
+            ["1", "2", "3", "4", "5"].map(|digit| digit.repeat(64));
         let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END", "x".repeat(64));
         for (file, text) in [
-            ("register.keys", format!("find={find_key}\nseal={seal}\n")),
+            ("register.keys", format!("find={find_key}\nseal={seal}\ntag={tag}\n")),
             ("signing.key", format!("sign={sign}\nretired={public}\n")),
             ("server.key", pem),
             ("server.crt", "y".repeat(64)),
@@ -173,7 +174,7 @@ mod tests {
         }
         assert_eq!(find(&format!("key={find_key}")), None, "not learnt yet");
         learn_keys(dir.path()).expect("read");
-        for key in [find_key, seal, sign, "x".repeat(64)] {
+        for key in [find_key, seal, tag, sign, "x".repeat(64)] {
             let told = find(&format!("a line with {key} in it")).expect("it is found");
             assert_eq!(told, "a key after: a line with ");
             assert!(find_in_row(&format!("1\t\\\\x{key}\n")).is_some());
