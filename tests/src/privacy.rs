@@ -17,6 +17,9 @@ const SHOWN: usize = 200;
 /// The shortest text of a key that is looked for: the last line of a PEM file may stand anywhere.
 const SHORTEST: usize = 40;
 
+/// Behind it rustls shows, at trace level, a random number of the TLS session, of up to ten digits.
+const BY_CHANCE: &[u8] = b"age_add: ";
+
 /// The secret keys that services of this process have had.
 static KEYS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
@@ -61,7 +64,7 @@ pub fn learn_keys(dir: &Path) -> anyhow::Result<()> {
 /// What is secret in a file of keys: ours, or PEM.
 fn secrets(text: &str) -> impl Iterator<Item = &str> {
     let secrets = text.split_ascii_whitespace().map(|word| match word.split_once('=') {
-        Some(("find" | "seal" | "sign", key)) => key,
+        Some(("find" | "seal" | "tag" | "sign", key)) => key,
         // `retired=` is a public half.
         Some((_, rest)) if !rest.is_empty() => "",
         _ => word,
@@ -91,7 +94,8 @@ fn find_token(text: &str) -> Option<usize> {
 pub fn find_cpr(text: &str) -> Option<usize> {
     let (bytes, mut is_within) = (text.as_bytes(), false);
     for (at, byte) in bytes.iter().enumerate() {
-        if !is_within && byte.is_ascii_digit() && is_cpr(&bytes[at..]) {
+        let begins = !is_within && byte.is_ascii_digit() && is_cpr(&bytes[at..]);
+        if begins && !bytes[..at].ends_with(BY_CHANCE) {
             return Some(at);
         }
         is_within = byte.is_ascii_alphanumeric();
@@ -133,6 +137,8 @@ mod tests {
             assert_eq!(find_cpr(&format!("a{number}")), None);
         }
         assert_eq!(find_cpr("2026-11-26T13:12:48.123456Z 13748136 0102030405"), None);
+        assert_eq!(find_cpr("lifetime: 86400, age_add: 1101605001, nonce: 00"), None);
+        assert_eq!(find_cpr("age_add: 1101605001, 1101605001"), Some(21));
     }
 
     #[test]
@@ -155,10 +161,11 @@ mod tests {
     fn secret_keys_are_found_and_public_ones_are_not() {
         let dir = tempfile::tempdir().expect("a directory");
         // Nobody's: no service has a key of one digit.
-        let [find_key, seal, sign, public] = ["1", "2", "3", "4"].map(|digit| digit.repeat(64));
+        let [find_key, seal, tag, sign, public] =
+            ["1", "2", "3", "4", "5"].map(|digit| digit.repeat(64));
         let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END", "x".repeat(64));
         for (file, text) in [
-            ("register.keys", format!("find={find_key}\nseal={seal}\n")),
+            ("register.keys", format!("find={find_key}\nseal={seal}\ntag={tag}\n")),
             ("signing.key", format!("sign={sign}\nretired={public}\n")),
             ("server.key", pem),
             ("server.crt", "y".repeat(64)),
@@ -167,7 +174,7 @@ mod tests {
         }
         assert_eq!(find(&format!("key={find_key}")), None, "not learnt yet");
         learn_keys(dir.path()).expect("read");
-        for key in [find_key, seal, sign, "x".repeat(64)] {
+        for key in [find_key, seal, tag, sign, "x".repeat(64)] {
             let told = find(&format!("a line with {key} in it")).expect("it is found");
             assert_eq!(told, "a key after: a line with ");
             assert!(find_in_row(&format!("1\t\\\\x{key}\n")).is_some());
