@@ -284,7 +284,7 @@ async fn whoever_owns_the_database_migrates_it_without_being_superuser() {
     assert_eq!(temporary.as_deref(), Some(DENIED));
     service.close().await;
     pool.close().await;
-    beside.cluster().stop().unwrap();
+    beside.stop_cluster().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
