@@ -20,9 +20,16 @@ pub fn sample(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name)
 }
 
+/// The command `frikort` without the profiles that this machine's `frikort up` may have written.
+pub fn frikort_alone() -> anyhow::Result<Command> {
+    let mut command = Command::new(program("frikort")?);
+    command.env("FRIKORT_PROFILES", "/dev/null");
+    Ok(command)
+}
+
 /// The command `frikort`, pointed at a ledger and a projector.
 pub fn frikort(ledger: &Service, projector: &Service) -> anyhow::Result<Command> {
-    let mut command = Command::new(program("frikort")?);
+    let mut command = frikort_alone()?;
     command.env("FRIKORT_LEDGER", ledger.uri()).env("FRIKORT_PROJECTOR", projector.uri());
     command.stdin(Stdio::null());
     Ok(command)

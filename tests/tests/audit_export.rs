@@ -14,8 +14,8 @@ use frikort_domain::{Amount, Event, Record};
 use frikort_tests::{
     client::{new_cpr, report},
     database::Database,
-    files::{SAMPLE_EVENTS, frikort, import, load_limits},
-    process::{Kind, Service, program},
+    files::{SAMPLE_EVENTS, frikort, frikort_alone, import, load_limits},
+    process::{Kind, Service},
     python,
     stack::Stack,
 };
@@ -25,7 +25,7 @@ use sqlx::PgPool;
 
 /// Runs `frikort audit verify --json` and gives its exit code and what it says.
 fn verify(paths: &[&Path], options: &[&str]) -> (i32, Value) {
-    let mut command = Command::new(program("frikort").unwrap());
+    let mut command = frikort_alone().unwrap();
     command.args(["audit", "verify", "--json"]).args(options).args(paths).stdin(Stdio::null());
     let Output { status, stdout, stderr } = command.output().unwrap();
     let told = serde_json::from_slice(&stdout);
@@ -394,7 +394,8 @@ async fn a_total_that_the_projector_has_otherwise_is_found() {
     assert_eq!(differing[0]["answered"]["total_oere"], 2_700_100);
 
     // Without a projector nothing can be said; and another ledger is not this file's.
-    let nobody = Command::new(program("frikort").unwrap())
+    let nobody = frikort_alone()
+        .unwrap()
         .args(["audit", "totals", "--projector", "127.0.0.1:1", "--ledger", &stack.ledger.uri()])
         .output()
         .unwrap();

@@ -124,6 +124,8 @@ impl Options {
     pub(crate) fn us(self) -> anyhow::Result<Us> {
         let profile = self.profile()?;
         let chosen = Profile {
+            // Another authority's services have names of their own.
+            server_name: profile.server_name.filter(|_| self.ca.is_none()),
             ca: self.ca.or(profile.ca),
             certificate: self.certificate.or(profile.certificate),
             certificate_key: self.certificate_key.or(profile.certificate_key),
@@ -317,6 +319,7 @@ mod tests {
         certificate = "one.crt"
         certificate_key = "one.key"
         purpose = "A"
+        server_name = "one.example"
         [profile.two]
         ledger = "127.0.0.1:2"
     "#;
@@ -335,6 +338,10 @@ mod tests {
         let other = Some(dir.path().join("other.crt"));
         let given = Options { certificate: other, ..options(dir.path(), TEXT, None) };
         assert_eq!(given.us().unwrap().credentials.pair.unwrap().0, "other.crt");
+        assert_eq!(us.credentials.server_name.as_deref(), Some("one.example"));
+        let other = Some(dir.path().join("other.crt"));
+        let given = Options { ca: other, ..options(dir.path(), TEXT, None) }.us().unwrap();
+        assert_eq!(given.credentials.server_name, None, "the name of another authority's service");
         let two = options(dir.path(), TEXT, Some("two")).us().unwrap();
         assert_eq!((two.ledger.as_deref(), two.credentials.ca), (Some("127.0.0.1:2"), None));
     }

@@ -1,19 +1,16 @@
 //! The command `frikort` against services with TLS: who it is comes by environment here, as by
 //! options and profiles.
 
-use std::{
-    path::Path,
-    process::{Command, Output},
-};
+use std::{path::Path, process::Output};
 
-use frikort_tests::{pki::Pair, process::program};
+use frikort_tests::{files::frikort_alone, pki::Pair};
 
 use super::Secured;
 
 /// Runs `frikort` in the name of somebody, or of nobody.
 pub(super) fn frikort(secured: &Secured, name: Option<&str>, arguments: &[&str]) -> Output {
     let dir = secured.dir.path();
-    let mut command = Command::new(program("frikort").unwrap());
+    let mut command = frikort_alone().unwrap();
     command.env("FRIKORT_LEDGER", secured.ledger.address().to_string());
     command.env("FRIKORT_PROJECTOR", secured.projector.address().to_string());
     command.env("FRIKORT_CA", dir.join("ca.crt"));

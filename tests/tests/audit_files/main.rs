@@ -17,7 +17,7 @@ use std::{
 };
 
 use fixture::{Export, history, log_name, signed, signing_key};
-use frikort_tests::{process::program, python};
+use frikort_tests::{files::frikort_alone, python};
 use serde_json::Value;
 
 fn text(bytes: Vec<u8>) -> String {
@@ -26,7 +26,7 @@ fn text(bytes: Vec<u8>) -> String {
 
 /// Runs `frikort audit` and gives its exit code and what it says.
 fn audit<S: AsRef<OsStr>>(arguments: &[S]) -> (i32, String, String) {
-    let mut command = Command::new(program("frikort").unwrap());
+    let mut command = frikort_alone().unwrap();
     command.arg("audit").args(arguments).stdin(Stdio::null());
     let Output { status, stdout, stderr } = command.output().unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))

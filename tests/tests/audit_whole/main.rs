@@ -14,7 +14,7 @@ use std::{
 
 use frikort_tests::{
     client::{Ledger, cancel, correct, facts, new_cpr, report},
-    files::frikort,
+    files::{frikort, frikort_alone},
     process::{Service, program, signing_key},
     python,
     stack::Stack,
@@ -63,7 +63,7 @@ fn audit(ledger: &Service, projector: &Service, arguments: &[&str]) -> (i32, Str
 
 /// Runs it without any.
 fn offline(arguments: &[&str]) -> (i32, String) {
-    let mut command = Command::new(program("frikort").unwrap());
+    let mut command = frikort_alone().unwrap();
     command.arg("audit").args(arguments).stdin(Stdio::null());
     // Whatever it would ask is not there.
     command.env("FRIKORT_LEDGER", "127.0.0.1:1").env("FRIKORT_PROJECTOR", "127.0.0.1:1");
@@ -78,7 +78,7 @@ fn said(output: Output) -> (i32, String) {
 
 /// `frikort audit verify --json`, read.
 fn verify(arguments: &[&str]) -> (i32, Value) {
-    let mut command = Command::new(program("frikort").unwrap());
+    let mut command = frikort_alone().unwrap();
     let output = command.args(["audit", "verify", "--json"]).args(arguments).output().unwrap();
     let told = serde_json::from_slice(&output.stdout);
     let told = told.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
