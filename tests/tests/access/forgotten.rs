@@ -3,36 +3,20 @@
 
 use std::time::Duration;
 
-use frikort_proto::v1::{
-    ConfirmForgettingRequest, RequestForgettingRequest, WatchAllowancesRequest,
-    register_service_client::RegisterServiceClient, watch_allowances_response::Item,
-};
+use frikort_proto::v1::{WatchAllowancesRequest, watch_allowances_response::Item};
 use frikort_tests::client::{Ledger, allowances, by_cpr, new_cpr, report};
 use futures::StreamExt;
 use tokio::time::timeout;
-use tonic::{Request, Streaming, transport::Channel};
+use tonic::{Request, Streaming};
 
-use crate::{CALLERS, Secured, purpose};
+use crate::{
+    Secured,
+    forgetting::{asking, channel, confirming, registers, secured_with},
+    purpose,
+};
 
 /// How long a change may take to be told.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// One operator more.
-const SECOND: &str = r#"
-    [[caller]]
-    name = "vagten"
-    role = "operator"
-    certificate_san = "watch.test"
-"#;
-
-async fn channel(
-    secured: &Secured,
-    service: &frikort_tests::process::Service,
-    name: &str,
-) -> Channel {
-    let shown = secured.authority.sign(&format!("{name}.test")).unwrap();
-    secured.connect(service, Some(&shown)).await.unwrap()
-}
 
 /// Whose change comes next, and whether by a limit of so many kroner; marks and limits are passed over.
 async fn next(
@@ -50,17 +34,16 @@ async fn next(
 }
 
 async fn forget(secured: &Secured, cpr: &str) {
-    let mut one = RegisterServiceClient::new(channel(secured, &secured.ledger, "operator").await);
-    let mut other = RegisterServiceClient::new(channel(secured, &secured.ledger, "watch").await);
-    let request = RequestForgettingRequest { person: by_cpr(cpr), reference: "SAG-1".to_owned() };
-    let asked = one.request_forgetting(request).await.unwrap().into_inner().forgetting.unwrap();
-    let request = ConfirmForgettingRequest { request_id: asked.request_id };
+    let (mut one, mut other) =
+        (registers(secured, "operator").await, registers(secured, "watch").await);
+    let asked = one.request_forgetting(asking(by_cpr(cpr), "SAG-1")).await.unwrap();
+    let request = confirming(&asked.into_inner().forgetting.unwrap());
     other.confirm_forgetting(request).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn w3_a_watcher_is_told_no_more_of_somebody_who_is_forgotten() {
-    let secured = Secured::start_with(&format!("{CALLERS}{SECOND}"), |_| Vec::new()).await;
+    let secured = secured_with(|_| Vec::new()).await;
     let mut operator: Ledger = secured.as_caller("operator").await;
     operator.set_limit(2022, 100).await.unwrap();
     let cprs = [new_cpr(), new_cpr()];
