@@ -116,7 +116,7 @@ pub async fn serve(
         sound.push(told.sound);
     }
     let alone = || frikort_event_store::pool(options.clone(), ALONE);
-    let lookups = Lookups::start(alone(), clock.clone());
+    let lookups = Lookups::start(alone(), clock.clone())?;
     let (signal, appended) = watch::channel(0);
     let listening = tokio::spawn(listen(pool.clone(), signal));
 

@@ -156,7 +156,7 @@ pub async fn serve(
         tasks.push(tokio::spawn(follower.run()));
     }
     let alone = || frikort_event_store::pool(options.clone(), ALONE);
-    let lookups = Lookups::start(alone(), clock.clone());
+    let lookups = Lookups::start(alone(), clock.clone())?;
     let register = Arc::new(Register::start(pool, alone(), settings.keys));
     // With connections of its own, so that questions never wait for it.
     let beside = frikort_event_store::pool(options, REBUILD_CONNECTIONS);

@@ -35,7 +35,7 @@ use crate::{
     query::Allowances,
     statement::{PaymentRow, StatedPayment},
     tables::{self, Checkpoint, municipality},
-    wire::{check_position, check_year, place, positions, unread},
+    wire::{check_position, check_year, place, positions},
 };
 
 pub(crate) struct Overviews(pub(crate) Arc<Allowances>);
@@ -214,7 +214,7 @@ impl Overviews {
         token: Option<PageToken<PaymentFilter, PaymentPlace>>,
         size: usize,
     ) -> Result<(ListPaymentsResponse, BTreeSet<PersonId>), Failure> {
-        let failed = |error: sqlx::Error| unread(&error);
+        let failed = |error: sqlx::Error| self.0.unread(&error);
         let mut tx = tables::begin_snapshot(self.0.store.pool()).await.map_err(failed)?;
         let (as_of, mut after) = match token {
             Some(token) => (token.as_of, Some(token.after)),
@@ -259,7 +259,7 @@ impl Overviews {
         token: Option<PageToken<ControlFilter, (i32, Uuid)>>,
         size: usize,
     ) -> Result<(ListDueControlsResponse, BTreeSet<PersonId>), Failure> {
-        let failed = |error: sqlx::Error| unread(&error);
+        let failed = |error: sqlx::Error| self.0.unread(&error);
         let mut tx = tables::begin_snapshot(self.0.store.pool()).await.map_err(failed)?;
         let as_of = self.checkpoints(&mut tx).await.map_err(failed)?;
         let after = token.map_or((i32::MIN, Uuid::nil()), |token| token.after);
@@ -309,7 +309,7 @@ impl Overviews {
         of: Option<MunicipalityCode>,
         decided: Period,
     ) -> Result<GetProcessingTimesResponse, Failure> {
-        let failed = |error: sqlx::Error| unread(&error);
+        let failed = |error: sqlx::Error| self.0.unread(&error);
         let mut tx = tables::begin_snapshot(self.0.store.pool()).await.map_err(failed)?;
         let as_of = self.checkpoints(&mut tx).await.map_err(failed)?;
         // How many decisions took how many days.

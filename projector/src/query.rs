@@ -3,6 +3,8 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    error::Error,
+    iter::successors,
     pin::Pin,
     sync::Arc,
 };
@@ -113,7 +115,7 @@ impl AllowanceService for Allowances {
         let ((person, frikort), moment) = self.find_at(&by, &named, asked, deadline).await?;
         let (view, day) = match moment {
             None => (self.view(&person).await?, self.today()),
-            // Boxed, since it is rare, and would else be most of every call's size.
+            // Boxed as in `view`.
             Some(moment) => (Box::pin(self.past_view(&person, moment)).await?, moment.day),
         };
         if !view.years.knows(frikort) {
@@ -142,7 +144,7 @@ impl AllowanceService for Allowances {
         let found = self.look(&by, &named.iter().collect::<Vec<_>>(), &asked).await?;
         let partitions: Vec<i32> = self.states.keys().copied().collect();
         let snapshot = if as_of.is_now() {
-            self.snapshot(&partitions, &found).await.map_err(|e| unread(&e))?
+            self.snapshot(&partitions, &found).await.map_err(|e| self.unread(&e))?
         } else {
             let moments = self.moments(&partitions, &as_of, deadline).await?;
             self.past(&moments, &found).await?
@@ -187,7 +189,7 @@ impl AllowanceService for Allowances {
             moment => moment,
         };
         let told = match moment {
-            None => self.tell(&person).await.map_err(|error| unread(&error))?,
+            None => self.tell(&person).await.map_err(|error| self.unread(&error))?,
             Some(moment) => self.tell_past(&person, moment, with_history).await?,
         };
         let told = told.filter(|told| told.years.knows(frikort)).ok_or_else(nobody)?;
@@ -216,9 +218,22 @@ impl Allowances {
         self.states.keys().copied().collect()
     }
 
+    /// What callers are told when the tables cannot be read.
+    pub(crate) fn unread(&self, error: &(dyn Error + 'static)) -> Failure {
+        let causes = successors(Some(error), |&cause| cause.source());
+        let waited = causes
+            .filter_map(|cause| cause.downcast_ref())
+            .any(|cause| matches!(cause, sqlx::Error::PoolTimedOut));
+        if waited && self.store.is_busy() {
+            let crowd = "too many questions wait for the database; repeat after the delay";
+            return Failure::new(ErrorReason::Overloaded, crowd);
+        }
+        unread(error)
+    }
+
     /// Whom a request names, one by one.
     pub(crate) async fn find(&self, named: &[&Named]) -> Result<Vec<Option<Found>>, Failure> {
-        self.register.find_named(named).await.map_err(|error| unread(&error))
+        self.register.find_named(named).await.map_err(|error| self.unread(&error))
     }
 
     /// Looks persons up for a caller: notes it (W4), and gives those whom the caller sees, a place
@@ -231,7 +246,7 @@ impl Allowances {
     ) -> Result<Vec<Option<Found>>, Failure> {
         let found = self.find(named).await?;
         self.lookups.note(by, asked.told(), sight::ids(&found)).await?;
-        sight::seen(self, &by.who, named, found).await.map_err(|error| unread(&error))
+        sight::seen(self, &by.who, named, found).await.map_err(|error| self.unread(&error))
     }
 
     /// The one person named, once the projection contains what is asked for, and the moment of the
@@ -301,7 +316,7 @@ impl Allowances {
         }
         let mut heads = Vec::with_capacity(self.states.len());
         for partition in self.states.keys() {
-            let head = self.store.head(*partition).await.map_err(|error| unread(&error))?;
+            let head = self.store.head(*partition).await.map_err(|error| self.unread(&error))?;
             heads.push((head.position, *partition));
         }
         let highest = heads.iter().max().copied();
@@ -318,8 +333,9 @@ impl Allowances {
         if let Some(view) = state.view(person.id) {
             return Ok(view);
         }
-        let snapshot = self.snapshot(&[person.partition], &[Some((*person, None))]).await;
-        let view = view_of(person, snapshot.map_err(|error| unread(&error))?)?;
+        // Boxed, since it is rare, and would else be most of every call's size, which is moved.
+        let snapshot = Box::pin(self.snapshot(&[person.partition], &[Some((*person, None))])).await;
+        let view = view_of(person, snapshot.map_err(|error| self.unread(&error))?)?;
         state.keep(person.id, view.years.clone(), view.checkpoint);
         Ok(view)
     }
@@ -388,7 +404,7 @@ impl Allowances {
         deadline: Instant,
     ) -> Result<Vec<(i32, Moment)>, Failure> {
         let Some(known_at) = as_of.known_at else {
-            let now = self.snapshot(partitions, &[]).await.map_err(|error| unread(&error))?;
+            let now = self.snapshot(partitions, &[]).await.map_err(|error| self.unread(&error))?;
             let moment = |known: Known| as_of.moment(known.at, known.day);
             return Ok(now
                 .into_iter()
@@ -403,13 +419,13 @@ impl Allowances {
                 }
                 KnownAt::Instant(instant) => {
                     let position = self.store.position_at(partition, instant).await;
-                    let position = position.map_err(|error| unread(&error))?;
+                    let position = position.map_err(|error| self.unread(&error))?;
                     self.wait_for(partition, position, deadline).await?;
                     position
                 }
             };
             let recorded_at = self.store.recorded_at(partition, position).await;
-            let recorded_at = recorded_at.map_err(|error| unread(&error))?;
+            let recorded_at = recorded_at.map_err(|error| self.unread(&error))?;
             let known_on = match known_at {
                 KnownAt::Instant(instant) => copenhagen_date(instant),
                 // Before the first event nobody has a card, whatever the day.

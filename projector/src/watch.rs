@@ -162,7 +162,8 @@ async fn find(
 ) -> Result<HashSet<PersonId>, Failure> {
     let asked = Asked { year, as_of: AsOf::default(), min_position: 0 };
     let found = allowances.look(by, &named.iter().collect::<Vec<_>>(), &asked).await?;
-    let snapshot = allowances.snapshot(partitions, &found).await.map_err(|error| unread(&error))?;
+    let snapshot =
+        allowances.snapshot(partitions, &found).await.map_err(|error| allowances.unread(&error))?;
     let is_somebody = |(person, frikort): &Found| {
         let years = snapshot.get(&person.partition).and_then(|known| known.persons.get(&person.id));
         frikort.is_none() || years.is_some_and(|years| years.knows(*frikort))

@@ -4,13 +4,14 @@
 
 use frikort_proto::{
     error::Failure,
-    v1::{ErrorReason, ReportPaymentRequest},
+    v1::{ErrorReason, GetAllowanceRequest, ReportPaymentRequest},
 };
 use frikort_tests::{
     audit::{assert_sound, events},
-    client::{Ledger, new_cpr, report},
+    client::{Ledger, allowances, by_cpr, new_cpr, report},
     database::Database,
     process::{Kind, Service},
+    stack::Stack,
 };
 use tokio::task::JoinSet;
 
@@ -105,4 +106,43 @@ async fn a_full_queue_refuses_at_once_and_loses_nothing() {
         (again, _) = report_all(&ledgers, again).await;
     }
     assert_eq!(assert_sound(&pool).await, before + i64::try_from(CALLS).unwrap());
+}
+
+/// Above the projector's connections to the database.
+const QUESTIONS: usize = 64;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_cold_questions_than_connections_are_a_crowd_and_no_outage() {
+    let mut stack = Stack::start(1).await.unwrap();
+    let mut ledger = stack.ledger().await.unwrap();
+    ledger.set_limit(2022, 20_000).await.unwrap();
+    let cprs: Vec<String> = (0..QUESTIONS).map(|_| new_cpr()).collect();
+    for cpr in &cprs {
+        ledger.grant(cpr).await.unwrap();
+    }
+    // One that has just been started has nobody in memory.
+    stack.projector.kill_and_restart().unwrap();
+    stack.projector.wait_until_ready().await.unwrap();
+
+    let pool = stack.database.pool().await.unwrap();
+    let mut lock = pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE projection.annual_total").execute(&mut *lock).await.unwrap();
+    let mut calls = JoinSet::new();
+    for cpr in &cprs {
+        let mut client = allowances(stack.projector.channel().await.unwrap());
+        let person = by_cpr(cpr);
+        let question = GetAllowanceRequest { person, year: 2022, ..Default::default() };
+        calls.spawn(async move { client.get_allowance(question).await });
+    }
+    // Those that have a connection wait for the lock; the others are told meanwhile.
+    let status = calls.join_next().await.unwrap().unwrap().unwrap_err();
+    lock.rollback().await.unwrap();
+    let mut refusals = vec![status];
+    refusals.extend(calls.join_all().await.into_iter().filter_map(Result::err));
+    for status in &refusals {
+        let failure = Failure::from_status(status).unwrap();
+        assert_eq!(failure.reason, ErrorReason::Overloaded, "{status:?}");
+        assert!(failure.retry_delay().is_some(), "{status:?}");
+    }
+    assert!(refusals.len() < QUESTIONS, "those with a connection were answered");
 }

@@ -5,15 +5,16 @@
 //! ```
 //!
 //! No note, no answer: a call answers when its note is durable. One writer a process takes whatever
-//! waits, so a commit is shared by all who came while the one before was under way; and what is alike
-//! in all but person and time is one row. What must stay out: what was answered, and whether somebody
-//! may look.
+//! waits, so a commit is shared by all who came while the one before was under way, and by those who
+//! come in the moment after; and what is alike in all but person and time is one row. What must stay
+//! out: what was answered, and whether somebody may look.
 
 use std::{
     collections::HashMap,
     error::Error,
-    mem,
-    sync::{Arc, Mutex, PoisonError},
+    io, mem,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -25,7 +26,7 @@ use frikort_process::{
 use frikort_proto::{error::Failure, v1::ErrorReason};
 use sqlx::PgPool;
 use time::OffsetDateTime;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{runtime::Builder, time::timeout};
 use uuid::Uuid;
 
 use crate::{
@@ -43,18 +44,47 @@ const TOGETHER: usize = 20_000;
 /// its own.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a commit waits at most for enough to come along: one for a few costs nearly as much as
+/// one for all.
+const GATHER: Duration = Duration::from_micros(200);
+
 /// The access log, for who looks persons up. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Lookups {
-    waiting: Waiting,
-    /// Says that notes wait. Closed with the last of us.
-    wake: mpsc::Sender<()>,
+    waiting: Arc<Open>,
     clock: Clock,
 }
 
-/// Notes that no commit has taken along yet, in the order in which they came.
-#[derive(Clone, Debug, Default)]
-struct Waiting(Arc<Mutex<Vec<Note>>>);
+/// Notes that no commit has taken along yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    queue: Mutex<Queue>,
+    /// Says that notes wait, that enough do, or that there will be none any more.
+    come: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// In the order in which they came.
+    notes: Vec<Note>,
+    /// How many are worth a commit at once.
+    enough: usize,
+    /// Nobody notes any more, or nobody writes.
+    is_closed: bool,
+}
+
+/// One end of it, which closes it when dropped: whoever still waits is refused.
+#[derive(Debug)]
+struct Open(Arc<Waiting>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock();
+        queue.is_closed = true;
+        queue.notes.clear();
+        self.0.come.notify_one();
+    }
+}
 
 /// The look-ups of one call.
 #[derive(Debug)]
@@ -71,13 +101,20 @@ struct Note {
 pub const NOBODY: PersonId = PersonId(Uuid::nil());
 
 impl Lookups {
-    /// Starts the writer; it ends with the last of us. `pool` is its own, so that a note never waits
-    /// behind questions.
-    pub fn start(pool: PgPool, clock: Clock) -> Self {
-        let (wake, woken) = mpsc::channel(1);
-        let waiting = Waiting::default();
-        tokio::spawn(write_all(pool, waiting.clone(), woken));
-        Self { waiting, wake, clock }
+    /// Starts the writer, on a thread of its own, since everybody waits for each of its steps; it
+    /// ends with the last of us. `pool` is its own, so that a note never waits behind questions.
+    pub fn start(pool: PgPool, clock: Clock) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let waiting = Arc::new(Waiting::default());
+        let open = Open(waiting.clone());
+        thread::Builder::new().name("lookups".to_owned()).spawn(move || {
+            while let Some(notes) = open.0.take() {
+                let is_written = runtime.block_on(write(&pool, &notes));
+                open.0.is_taken(notes.len());
+                answer_all(notes.into_iter().map(|note| (note.noted, is_written)));
+            }
+        })?;
+        Ok(Self { waiting: Arc::new(Open(waiting)), clock })
     }
 
     /// Notes that persons are looked up; returns when that is durable. `asked` says what of them, as
@@ -93,68 +130,68 @@ impl Lookups {
         }
         let (noted, is_noted) = ReplyTo::here();
         let note = Note { by: by.clone(), asked, at: self.clock.now(), persons, noted };
-        if self.waiting.push(note)? {
-            // After the tasks of this thread that can run: what they note goes along.
-            let wake = Wake(self.wake.clone());
-            tokio::spawn(async move { drop(wake) });
-        }
+        self.waiting.0.push(note)?;
         if is_noted.await.unwrap_or(false) {
             return Ok(());
         }
-        Err(Failure::new(
-            ErrorReason::StoreUnavailable,
-            "the look-up cannot be noted, so it is not answered; repeat the call",
-        ))
+        Err(cannot_be_noted())
     }
 }
 
-/// Wakes the writer when dropped: also where the thread ends before it comes to that.
-struct Wake(mpsc::Sender<()>);
-
-impl Drop for Wake {
-    fn drop(&mut self) {
-        // Full: it is awake.
-        let _ = self.0.try_send(());
-    }
+fn cannot_be_noted() -> Failure {
+    let why = "the look-up cannot be noted, so it is not answered; repeat the call";
+    Failure::new(ErrorReason::StoreUnavailable, why)
 }
 
 impl Waiting {
-    /// Adds a note, and says whether it is the first.
-    fn push(&self, note: Note) -> Result<bool, Failure> {
-        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if notes.len() == WAITING {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, note: Note) -> Result<(), Failure> {
+        let mut queue = self.lock();
+        if queue.is_closed {
+            return Err(cannot_be_noted());
+        }
+        if queue.notes.len() == WAITING {
             let full = "too many look-ups wait to be noted; repeat";
             return Err(Failure::new(ErrorReason::Overloaded, full));
         }
-        notes.push(note);
-        Ok(notes.len() == 1)
+        queue.notes.push(note);
+        let waiting = queue.notes.len();
+        if waiting == 1 || waiting == queue.enough {
+            drop(queue);
+            self.come.notify_one();
+        }
+        Ok(())
     }
 
-    /// Takes what goes into one commit: all of it, in usual times.
-    fn take(&self) -> Vec<Note> {
-        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Waits for what goes into the next commit, and takes it: all of it, in usual times. `None` when
+    /// there will be none any more.
+    fn take(&self) -> Option<Vec<Note>> {
+        let none = |queue: &mut Queue| queue.notes.is_empty() && !queue.is_closed;
+        let few = |queue: &mut Queue| queue.notes.len() < queue.enough && !queue.is_closed;
+        let queue = self.come.wait_while(self.lock(), none).unwrap_or_else(PoisonError::into_inner);
+        let gathered = self.come.wait_timeout_while(queue, GATHER, few);
+        let (mut queue, _) = gathered.unwrap_or_else(PoisonError::into_inner);
         let mut persons = 0;
         let before = |note: &Note| {
             let is_room = persons < TOGETHER;
             persons += note.persons.len();
             is_room
         };
-        let taken = notes.iter().map(before).take_while(|is_room| *is_room).count();
-        let later = notes.split_off(taken);
-        mem::replace(&mut *notes, later)
+        let taken = queue.notes.iter().map(before).take_while(|is_room| *is_room).count();
+        let later = queue.notes.split_off(taken);
+        let notes = mem::replace(&mut queue.notes, later);
+        (!notes.is_empty()).then_some(notes)
     }
-}
 
-async fn write_all(pool: PgPool, waiting: Waiting, mut woken: mpsc::Receiver<()>) {
-    while woken.recv().await.is_some() {
-        loop {
-            let notes = waiting.take();
-            if notes.is_empty() {
-                break;
-            }
-            let is_written = write(&pool, &notes).await;
-            answer_all(notes.into_iter().map(|note| (note.noted, is_written)));
-        }
+    /// A commit of so many is done. Whoever it was for will ask again, and whoever waits has come
+    /// meanwhile: somewhat more than half of them all are enough, and the others are at work while
+    /// these commit.
+    fn is_taken(&self, together: usize) {
+        let mut queue = self.lock();
+        queue.enough = (together + queue.notes.len()) * 3 / 5;
     }
 }
 
@@ -188,4 +225,72 @@ fn rows(notes: &[Note]) -> Rows {
         rows.add(&alike, each);
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot::{Receiver, error::TryRecvError};
+
+    use super::*;
+    use crate::Caller;
+
+    fn note() -> (Note, Receiver<bool>) {
+        let (noted, is_noted) = ReplyTo::here();
+        let (who, purpose) = (Caller::local(), "OPERATION".into());
+        let by = Looking { who, method: "AllowanceService/GetAllowance", purpose };
+        let (asked, at) = ("year 2026".to_owned(), OffsetDateTime::UNIX_EPOCH);
+        (Note { by, asked, at, persons: vec![NOBODY], noted }, is_noted)
+    }
+
+    fn push(waiting: &Waiting, notes: usize) -> Vec<Receiver<bool>> {
+        let notes = (0..notes).map(|_| note());
+        notes.map(|(note, is_noted)| (waiting.push(note).unwrap(), is_noted).1).collect()
+    }
+
+    #[test]
+    fn one_goes_at_once_and_after_many_so_many_are_waited_for() {
+        let waiting = Waiting::default();
+        let _callers = push(&waiting, 1);
+        assert_eq!(waiting.take().unwrap().len(), 1);
+        // Ten were committed, and ten have come meanwhile.
+        let _callers = push(&waiting, 10);
+        waiting.is_taken(10);
+        assert_eq!(waiting.lock().enough, 12);
+        // No more come: they go all the same.
+        assert_eq!(waiting.take().unwrap().len(), 10);
+    }
+
+    #[test]
+    fn what_is_above_the_bound_of_a_commit_waits_for_the_next() {
+        let waiting = Waiting::default();
+        let (mut many, _caller) = note();
+        many.persons = vec![NOBODY; TOGETHER];
+        waiting.push(many).unwrap();
+        let _callers = push(&waiting, 3);
+        assert_eq!(waiting.take().unwrap().len(), 1);
+        assert_eq!(waiting.take().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn without_a_writer_everybody_is_refused_and_nobody_waits() {
+        let waiting = Arc::new(Waiting::default());
+        let writer = Open(waiting.clone());
+        let mut callers = push(&waiting, 2);
+        drop(writer);
+        for is_noted in &mut callers {
+            assert_eq!(is_noted.try_recv(), Err(TryRecvError::Closed));
+        }
+        let refused = waiting.push(note().0).unwrap_err();
+        assert_eq!(refused.reason, ErrorReason::StoreUnavailable);
+        assert!(waiting.take().is_none());
+    }
+
+    #[test]
+    fn the_writer_ends_when_nobody_notes_any_more() {
+        let waiting = Arc::new(Waiting::default());
+        let callers = Open(waiting.clone());
+        let writer = thread::spawn(move || waiting.take().is_none());
+        drop(callers);
+        assert!(writer.join().unwrap());
+    }
 }
