@@ -51,7 +51,8 @@ pub(crate) async fn seen(
     Ok(each.map(|(found, named)| found.filter(|found| sees(named, found))).collect())
 }
 
-/// Whom the caller's employers have paid: a payment that is not cancelled.
+/// Whom the caller's employers have paid: a payment that is not cancelled. Person by person, as
+/// [`tables::years`] reads.
 async fn paid(
     allowances: &Allowances,
     caller: &Caller,
@@ -59,11 +60,13 @@ async fn paid(
     persons: &[Uuid],
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
-        "SELECT DISTINCT person_id FROM projection.payment
-         WHERE partition = $1
-           AND generation = (SELECT generation FROM projection.checkpoint
-                             WHERE partition = $1 AND state = 'serving')
-           AND person_id = ANY($2) AND employer_cvr = ANY($3) AND NOT cancelled",
+        r#"SELECT asked.person_id AS "person_id!"
+           FROM projection.checkpoint AS c, unnest($2::uuid[]) AS asked (person_id)
+           WHERE c.partition = $1 AND c.state = 'serving' AND EXISTS (
+               SELECT FROM projection.payment
+               WHERE partition = $1 AND generation = c.generation
+                 AND person_id = asked.person_id AND employer_cvr = ANY($3) AND NOT cancelled
+               OFFSET 0)"#,
         partition,
         persons,
         &employers(caller)
@@ -72,7 +75,7 @@ async fn paid(
     .await
 }
 
-/// Whom the caller's municipality answers for.
+/// Whom the caller's municipality answers for, read in the same way.
 async fn citizens(
     allowances: &Allowances,
     caller: &Caller,
@@ -80,11 +83,13 @@ async fn citizens(
     persons: &[Uuid],
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
-        "SELECT person_id FROM projection.card
-         WHERE partition = $1
-           AND generation = (SELECT generation FROM projection.checkpoint
-                             WHERE partition = $1 AND state = 'serving')
-           AND person_id = ANY($2) AND municipality = $3",
+        r#"SELECT asked.person_id AS "person_id!"
+           FROM projection.checkpoint AS c, unnest($2::uuid[]) AS asked (person_id)
+           WHERE c.partition = $1 AND c.state = 'serving' AND EXISTS (
+               SELECT FROM projection.card
+               WHERE partition = $1 AND generation = c.generation
+                 AND person_id = asked.person_id AND municipality = $3
+               OFFSET 0)"#,
         partition,
         persons,
         caller.municipality_code.map(municipality)

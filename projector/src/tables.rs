@@ -268,6 +268,10 @@ async fn insert_payments(
 
 /// Corrections, cancellations and moved splits of payments that were there before the page. Where
 /// `amount` is given, all that the employer stated is replaced.
+///
+/// Partition and generation are joined like the rest of the key, and not given apart: a planner that
+/// knows nothing of a table that has just been filled takes all of a generation for one row, and would
+/// read everybody for each change.
 async fn update_payments(
     tx: &mut PgConnection,
     of: Of,
@@ -291,14 +295,16 @@ async fn update_payments(
              wage = CASE WHEN c.amount IS NULL THEN p.wage ELSE c.wage END,
              holiday_pay = CASE WHEN c.amount IS NULL THEN p.holiday_pay ELSE c.holiday_pay END,
              pension = CASE WHEN c.amount IS NULL THEN p.pension ELSE c.pension END
-         FROM unnest($3::uuid[], $4::integer[], $5::text[], $6::bigint[], $7::bigint[],
-             $8::integer[], $9::integer[], $10::date[], $11::date[], $12::date[], $13::date[],
-             $14::boolean[], $15::numeric[], $16::numeric[], $17::numeric[], $18::numeric[],
-             $19::numeric[], $20::numeric[])
-             AS c (person_id, employer_cvr, reference, drawn, position, year, revision,
-                   attribution_date, payment_date, work_first, work_last, cancelled, amount, exempt,
-                   hours, wage, holiday_pay, pension)
-         WHERE p.partition = $1 AND p.generation = $2 AND p.person_id = c.person_id
+         FROM (SELECT $1::integer AS partition, $2::integer AS generation, c.*
+               FROM unnest($3::uuid[], $4::integer[], $5::text[], $6::bigint[], $7::bigint[],
+                   $8::integer[], $9::integer[], $10::date[], $11::date[], $12::date[], $13::date[],
+                   $14::boolean[], $15::numeric[], $16::numeric[], $17::numeric[], $18::numeric[],
+                   $19::numeric[], $20::numeric[])
+                   AS c (person_id, employer_cvr, reference, drawn, position, year, revision,
+                         attribution_date, payment_date, work_first, work_last, cancelled, amount,
+                         exempt, hours, wage, holiday_pay, pension) OFFSET 0) AS c
+         WHERE p.partition = c.partition AND p.generation = c.generation
+           AND p.person_id = c.person_id
            AND p.employer_cvr = c.employer_cvr AND p.reference = c.reference",
         of.partition,
         of.generation,
@@ -331,7 +337,7 @@ async fn update_payments(
 }
 
 /// A row that is there gets its changes; one that is not there is a grant's to make, which gives all
-/// of it.
+/// of it. The key is joined whole, as in [`update_payments`].
 async fn write_cards(tx: &mut PgConnection, of: Of, changes: &Changes) -> Result<(), sqlx::Error> {
     if changes.cards.is_empty() {
         return Ok(());
@@ -347,7 +353,8 @@ async fn write_cards(tx: &mut PgConnection, of: Of, changes: &Changes) -> Result
     let positions: Vec<i64> = rows.iter().map(|(_, card)| card.position).collect();
     sqlx::query!(
         "WITH c AS (
-             SELECT person_id, string_to_array(tags, ',')::uuid[] AS tags, municipality, active,
+             SELECT $1::integer AS partition, $2::integer AS generation, person_id,
+                    string_to_array(tags, ',')::uuid[] AS tags, municipality, active,
                     controlled_in, position
              FROM unnest($3::uuid[], $4::text[], $5::smallint[], $6::boolean[], $7::integer[],
                  $8::bigint[]) AS c (person_id, tags, municipality, active, controlled_in, position)
@@ -359,12 +366,13 @@ async fn write_cards(tx: &mut PgConnection, of: Of, changes: &Changes) -> Result
                  controlled_in = greatest(c.controlled_in, card.controlled_in),
                  position = c.position
              FROM c
-             WHERE card.partition = $1 AND card.generation = $2 AND card.person_id = c.person_id
+             WHERE card.partition = c.partition AND card.generation = c.generation
+               AND card.person_id = c.person_id
              RETURNING card.person_id
          )
          INSERT INTO projection.card (partition, generation, person_id, frikort_tags,
              municipality, active, controlled_in, position)
-         SELECT $1, $2, c.* FROM c WHERE c.person_id NOT IN (SELECT person_id FROM updated)",
+         SELECT c.* FROM c WHERE c.person_id NOT IN (SELECT person_id FROM updated)",
         of.partition,
         of.generation,
         &persons,
@@ -500,6 +508,9 @@ pub(crate) async fn limits(
 
 /// Reads some persons' years and where the projection stands, in one statement and so in one
 /// snapshot. Persons whom the projection does not know are left out.
+///
+/// Person by person, whatever the statistics say: of a generation that has just been built they know
+/// nothing, and a join planned by them would read everybody's rows for the few that are asked for.
 pub(crate) async fn years(
     connection: &mut PgConnection,
     partition: i32,
@@ -507,18 +518,23 @@ pub(crate) async fn years(
 ) -> Result<(Checkpoint, HashMap<PersonId, Years>), sqlx::Error> {
     let ids: Vec<Uuid> = persons.iter().map(|person| person.0).collect();
     let rows = sqlx::query!(
-        r#"WITH c AS (SELECT generation, position, recorded_at FROM projection.checkpoint
-                      WHERE partition = $1 AND state = 'serving')
-           SELECT c.generation, c.position, c.recorded_at, card.person_id AS "person_id?",
-                  card.frikort_tags AS "tags?: Vec<Uuid>",
-                  t.year AS "year?", t.total AS "total?", t.payments AS "payments?"
-           FROM c
-           LEFT JOIN projection.card AS card
-             ON card.partition = $1 AND card.generation = (SELECT generation FROM c)
-                AND card.person_id = ANY($2)
-           LEFT JOIN projection.annual_total AS t
-             ON t.partition = $1 AND t.generation = (SELECT generation FROM c)
-                AND t.person_id = card.person_id"#,
+        r#"SELECT c.generation, c.position, c.recorded_at, known.person_id AS "person_id?",
+                  known.frikort_tags AS "tags?: Vec<Uuid>",
+                  known.year AS "year?", known.total AS "total?", known.payments AS "payments?"
+           FROM projection.checkpoint AS c
+           LEFT JOIN LATERAL (
+               SELECT card.person_id, card.frikort_tags, t.year, t.total, t.payments
+               FROM (SELECT DISTINCT unnest($2::uuid[])) AS asked (person_id)
+               CROSS JOIN LATERAL (
+                   SELECT person_id, frikort_tags FROM projection.card
+                   WHERE partition = $1 AND generation = c.generation
+                     AND person_id = asked.person_id OFFSET 0) AS card
+               LEFT JOIN LATERAL (
+                   SELECT year, total, payments FROM projection.annual_total
+                   WHERE partition = $1 AND generation = c.generation
+                     AND person_id = card.person_id OFFSET 0) AS t ON true
+           ) AS known ON true
+           WHERE c.partition = $1 AND c.state = 'serving'"#,
         partition,
         &ids
     )

@@ -59,6 +59,14 @@ async fn every_statement_reads_by_key() {
                 bad.push(format!("{table}, read whole by:\n{query}\n{}", plan.join("\n")));
             }
         }
+        // Also within an index: whoever filters by persons, or joins after reading, reads everybody.
+        let everybody = |line: &String| {
+            let filtered = line.contains("Filter: ") && line.contains("person_id = ANY");
+            filtered || line.contains("Join Filter: ") && line.contains("person_id = ")
+        };
+        if plan.iter().any(everybody) {
+            bad.push(format!("everybody, read by:\n{query}\n{}", plan.join("\n")));
+        }
     }
     assert!(bad.is_empty(), "{}", bad.join("\n\n"));
 }

@@ -161,11 +161,17 @@ impl Rates {
     }
 
     /// The row that is judged, and the one that explains.
-    pub(super) fn rows(&self, work: &str, name: &str, baseline: &Self, must: f64) -> [Row; 2] {
+    pub(super) fn rows(
+        &self,
+        work: &str,
+        name: &str,
+        baseline: &Self,
+        must: impl Into<Option<f64>>,
+    ) -> [Row; 2] {
         let (ours, theirs) = (&self.processor, &baseline.processor);
         let time = |series: &Series| format!("{:.0} µs", series.median());
         [
-            Row::rates(work, &self.rate, name, &baseline.rate, Some(must)),
+            Row::rates(work, &self.rate, name, &baseline.rate, must.into()),
             Row::new("… by processor time", time(ours), time(theirs), theirs.against(ours), None),
         ]
     }

@@ -14,7 +14,7 @@ pub enum Command {
     Stream(Options),
     /// 1000 in flight, then more than the queues hold: nothing lost, overload told at once.
     Flood(Options),
-    /// GetAllowance, closed loop, against the echo floor.
+    /// Questions, closed loop, against the echo floor.
     Query(Options),
     /// The projector from nothing to the head.
     CatchUp(Options),
@@ -39,6 +39,17 @@ pub struct EchoOptions {
     pub(super) listen: SocketAddr,
 }
 
+/// What `query` asks.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    /// GetAllowance: from memory.
+    Allowance,
+    /// GetStatement: from the tables.
+    Statement,
+    /// BatchGetAllowances of 100 persons: from the tables.
+    Batch,
+}
+
 /// How much, of what, on which ledger.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
@@ -55,6 +66,9 @@ pub struct Options {
     /// they must fit the ledger's memory (400.000 payments by default), or it reads cold persons.
     #[arg(long, default_value_t = 20)]
     pub(super) history: usize,
+    /// What `query` asks; what must be reached is said of allowances.
+    #[arg(long, value_enum, default_value_t = Question::Allowance)]
+    pub(super) question: Question,
     /// Calls under way in a closed loop.
     #[arg(long, default_value_t = 64)]
     pub(super) in_flight: usize,

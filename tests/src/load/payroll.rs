@@ -14,7 +14,8 @@ use frikort_domain::{
     Amount, Command, Cvr, Facts, Hours, PaymentKey, Reference, ReportPayment as Report,
 };
 use frikort_proto::v1::{
-    GetAllowanceRequest, PaymentFacts, ReportPaymentRequest, ReportPaymentResponse,
+    BatchGetAllowancesRequest, GetAllowanceRequest, GetStatementRequest, PaymentFacts,
+    ReportPaymentRequest, ReportPaymentResponse,
 };
 use time::{Date, Duration};
 
@@ -153,6 +154,20 @@ impl Payroll {
     pub(super) fn question(&self, number: u64) -> GetAllowanceRequest {
         let person = Dice(self.book.seed ^ !number).below(self.persons.len());
         self.question_about(person, 0)
+    }
+
+    /// The same of that person's statement of the year.
+    pub(super) fn statement(&self, number: u64) -> GetStatementRequest {
+        let GetAllowanceRequest { person, year, .. } = self.question(number);
+        GetStatementRequest { person, year, ..GetStatementRequest::default() }
+    }
+
+    /// The same of so many persons at once.
+    pub(super) fn batch(&self, number: u64, persons: u64) -> BatchGetAllowancesRequest {
+        let questions = (0..persons).map(|each| self.question(number * persons + each));
+        let persons = questions.filter_map(|question| question.person).collect();
+        let year = self.book.today.year();
+        BatchGetAllowancesRequest { persons, year, ..BatchGetAllowancesRequest::default() }
     }
 
     /// The question about that person, as of that position.

@@ -1,5 +1,5 @@
-//! GetAllowance: a closed loop against the echo floor. Everybody is asked about once before, so
-//! what is measured is the answer from memory; the first pass, from the tables, is said too.
+//! Questions: a closed loop against the echo floor. Everybody is asked about once before, so what is
+//! measured of GetAllowance is the answer from memory; the first pass, from the tables, is said too.
 
 use std::{
     sync::{
@@ -18,6 +18,7 @@ use super::{
     bench::Bench,
     closed::{Tally, Told, told},
     figures::{Rates, Row, say},
+    options::Question,
     payroll::Payroll,
     process::connections,
 };
@@ -31,18 +32,28 @@ pub(super) async fn run(bench: &mut Bench<'_>) -> anyhow::Result<Vec<Row>> {
     let at = bench.stack.projector_at;
     let channels = Arc::new(connections(at, bench.options.connections).await?);
     first_pass(bench, &channels, &payroll).await?;
+    let question = bench.options.question;
     let (mut ours, mut floor) = (Rates::default(), Rates::default());
     for _ in 0..bench.options.rounds {
-        ours.push(&ask(bench, "projector", channels.clone(), &payroll).await?);
-        floor.push(&ask(bench, "echo floor", bench.echo.clone(), &payroll).await?);
+        ours.push(&ask(bench, "projector", question, channels.clone(), &payroll).await?);
+        let echo = bench.echo.clone();
+        floor.push(&ask(bench, "echo floor", Question::Allowance, echo, &payroll).await?);
     }
-    let work = format!("GetAllowance, {} in flight", bench.options.in_flight);
-    Ok(ours.rows(&work, "echo floor", &floor, 0.6).into())
+    let (asked, must) = match question {
+        Question::Allowance => ("GetAllowance", Some(0.6)),
+        Question::Statement => ("GetStatement", None),
+        Question::Batch => ("BatchGetAllowances of 100", None),
+    };
+    let work = format!("{asked}, {} in flight", bench.options.in_flight);
+    Ok(ours.rows(&work, "echo floor", &floor, must).into())
 }
 
 /// Questions at a time about persons that are not in memory: each is read from the database, and
 /// more than these are a crowd that the projector refuses.
 const COLD: usize = 64;
+
+/// Persons of one call of BatchGetAllowances.
+const BATCH: u64 = 100;
 
 /// Asks about everybody once.
 async fn first_pass(
@@ -73,19 +84,27 @@ async fn first_pass(
 async fn ask(
     bench: &Bench<'_>,
     name: &str,
+    question: Question,
     channels: Arc<Vec<Channel>>,
     payroll: &Arc<Payroll>,
 ) -> anyhow::Result<Tally> {
     let (payroll, next) = (payroll.clone(), Arc::new(AtomicU64::new(0)));
     let call = move |caller: usize| {
-        let question = payroll.question(next.fetch_add(1, Ordering::Relaxed));
+        let (payroll, number) = (payroll.clone(), next.fetch_add(1, Ordering::Relaxed));
         let mut client = AllowanceServiceClient::new(channels[caller % channels.len()].clone());
         async move {
-            let answer = client.get_allowance(question).await;
-            Ok(match told(answer)? {
-                Ok(_) => Told::Done,
-                Err(refused) => refused,
-            })
+            let refused = match question {
+                Question::Allowance => {
+                    told(client.get_allowance(payroll.question(number)).await)?.err()
+                }
+                Question::Statement => {
+                    told(client.get_statement(payroll.statement(number)).await)?.err()
+                }
+                Question::Batch => {
+                    told(client.batch_get_allowances(payroll.batch(number, BATCH)).await)?.err()
+                }
+            };
+            Ok(refused.unwrap_or(Told::Done))
         }
     };
     bench.measure(name, bench.options.in_flight, call).await
