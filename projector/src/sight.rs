@@ -52,7 +52,7 @@ pub(crate) async fn seen(
 }
 
 /// Whom the caller's employers have paid: a payment that is not cancelled. Person by person, as
-/// [`tables::years`] reads.
+/// [`crate::tables::years`] reads.
 async fn paid(
     allowances: &Allowances,
     caller: &Caller,
