@@ -36,7 +36,7 @@ use crate::{PATIENCE, Seen, after, may_repeat, recorded, seen, until_mark, watch
 async fn watch_and_be_cut_off(
     address: SocketAddr,
     mut chance: Chance,
-    until: tokio::sync::watch::Receiver<Option<BTreeMap<i32, i64>>>,
+    mut until: tokio::sync::watch::Receiver<Option<BTreeMap<i32, i64>>>,
 ) -> (Vec<Seen>, u32) {
     let (mut all, mut reached, mut cuts) = (Vec::new(), BTreeMap::new(), 0);
     loop {
@@ -50,7 +50,15 @@ async fn watch_and_be_cut_off(
             if until.borrow().as_ref().is_some_and(|until| *until == reached) {
                 return (all, cuts);
             }
-            let message = match timeout(PATIENCE, items.message()).await.expect("a word in time") {
+            let message = tokio::select! {
+                message = timeout(PATIENCE, items.message()) => message.expect("a word in time"),
+                // What is waited for may have come already, and nothing come after it.
+                told = until.changed() => {
+                    told.unwrap();
+                    continue;
+                }
+            };
+            let message = match message {
                 Ok(Some(message)) => message,
                 Ok(None) => panic!("a watch has no end"),
                 Err(status) => {
