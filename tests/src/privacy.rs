@@ -17,8 +17,9 @@ const SHOWN: usize = 200;
 /// The shortest text of a key that is looked for: the last line of a PEM file may stand anywhere.
 const SHORTEST: usize = 40;
 
-/// Behind it rustls shows, at trace level, a random number of the TLS session, of up to ten digits.
-const BY_CHANCE: &[u8] = b"age_add: ";
+/// Behind these rustls shows, at trace level, numbers of a TLS session, of up to ten digits: a random
+/// one, and an age with that added.
+const BY_CHANCE: [&[u8]; 2] = [b" age_add: ", b" obfuscated_ticket_age: "];
 
 /// The secret keys that services of this process have had.
 static KEYS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
@@ -95,7 +96,7 @@ pub fn find_cpr(text: &str) -> Option<usize> {
     let (bytes, mut is_within) = (text.as_bytes(), false);
     for (at, byte) in bytes.iter().enumerate() {
         let begins = !is_within && byte.is_ascii_digit() && is_cpr(&bytes[at..]);
-        if begins && !bytes[..at].ends_with(BY_CHANCE) {
+        if begins && !BY_CHANCE.iter().any(|before| bytes[..at].ends_with(before)) {
             return Some(at);
         }
         is_within = byte.is_ascii_alphanumeric();
@@ -138,7 +139,8 @@ mod tests {
         }
         assert_eq!(find_cpr("2026-11-26T13:12:48.123456Z 13748136 0102030405"), None);
         assert_eq!(find_cpr("lifetime: 86400, age_add: 1101605001, nonce: 00"), None);
-        assert_eq!(find_cpr("age_add: 1101605001, 1101605001"), Some(21));
+        assert_eq!(find_cpr("x, obfuscated_ticket_age: 1101605001, binders"), None);
+        assert_eq!(find_cpr(", age_add: 1101605001, 1101605001"), Some(23));
     }
 
     #[test]

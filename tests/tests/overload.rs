@@ -1,7 +1,5 @@
 //! More than the queues hold: whoever has no room is told so at once, and nothing is lost.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
 use std::{iter::successors, time::Duration};
 
 use frikort_proto::{

@@ -38,8 +38,9 @@ const PAID_ON: u32 = 250;
 /// recalculation is waited for, and not a backlog.
 const PACE: Duration = Duration::from_millis(2);
 
-/// How many calls are under way at a time.
-const AT_A_TIME: usize = 64;
+/// How many calls are under way at a time: no more than the ledger has connections, which each
+/// person's entry into the register takes.
+const AT_A_TIME: usize = 16;
 
 async fn fill(ledger: &Ledger) {
     stream::iter(0..PERSONS)

@@ -52,7 +52,7 @@ async fn pay(ledger: &Ledger, persons: &[String], payments: usize) {
             Ok::<_, tonic::Status>(())
         }
     });
-    let _: Vec<()> = paid.buffer_unordered(32).try_collect().await.unwrap();
+    let _: Vec<()> = paid.buffer_unordered(16).try_collect().await.unwrap();
 }
 
 /// Runs `frikort audit` against services.

@@ -122,7 +122,7 @@ pub(crate) async fn fill(stack: &Stack, persons: usize, payments: usize) -> (Vec
                 last
             }
         })
-        .buffer_unordered(32)
+        .buffer_unordered(16)
         .collect()
         .await;
     let last = positions.into_iter().max().unwrap();
