@@ -110,7 +110,7 @@ impl Lookups {
         thread::Builder::new().name("lookups".to_owned()).spawn(move || {
             while let Some(notes) = open.0.take() {
                 let is_written = runtime.block_on(write(&pool, &notes));
-                open.0.is_taken(notes.len());
+                open.0.committed(notes.len());
                 answer_all(notes.into_iter().map(|note| (note.noted, is_written)));
             }
         })?;
@@ -189,7 +189,7 @@ impl Waiting {
     /// A commit of so many is done. Whoever it was for will ask again, and whoever waits has come
     /// meanwhile: somewhat more than half of them all are enough, and the others are at work while
     /// these commit.
-    fn is_taken(&self, together: usize) {
+    fn committed(&self, together: usize) {
         let mut queue = self.lock();
         queue.enough = (together + queue.notes.len()) * 3 / 5;
     }
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(waiting.take().unwrap().len(), 1);
         // Ten were committed, and ten have come meanwhile.
         let _callers = push(&waiting, 10);
-        waiting.is_taken(10);
+        waiting.committed(10);
         assert_eq!(waiting.lock().enough, 12);
         // No more come: they go all the same.
         assert_eq!(waiting.take().unwrap().len(), 10);
