@@ -1,12 +1,13 @@
 //! What must stand nowhere outside the register and the files that hold keys (W5): CPR numbers that
 //! tests use, keys of services, and tokens of callers, found in any text.
 //!
-//! Logs are looked through when a service is dropped (`process.rs`), tables when a database is
-//! (`database.rs`). What must stay out: where the text comes from.
+//! Logs, which tell whoever is refused what, metrics and what lies beside them are looked through when
+//! a service is dropped (`process.rs`), tables when a database is (`database.rs`). What must stay out:
+//! where the text comes from.
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs, io,
     path::Path,
     sync::{Mutex, PoisonError},
 };
@@ -40,6 +41,31 @@ pub fn find(text: &str) -> Option<String> {
 pub fn find_in_row(row: &str) -> Option<String> {
     let in_bytes = || row.split("\\x").skip(1).find_map(|text| find(&unhex(text)));
     find(row).or_else(in_bytes)
+}
+
+/// The same of all files of a directory but those of keys, and whatever a test has put there to be read:
+/// a pay run names its persons. Gives the file as well.
+pub fn find_in_files(dir: &Path) -> io::Result<Option<String>> {
+    for entry in fs::read_dir(dir)? {
+        let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
+        let found = match kind {
+            kind if kind.is_dir() => find_in_files(&path)?,
+            kind if kind.is_file() && !may_hold(&path) => {
+                let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+                find(&text).map(|found| format!("{}: {found}", path.display()))
+            }
+            _ => None,
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a file may hold what is looked for.
+fn may_hold(file: &Path) -> bool {
+    file.extension().is_some_and(|kind| kind == "key" || kind == "keys")
 }
 
 /// The bytes of the hexadecimal digits with which a text begins, as text.

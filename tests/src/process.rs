@@ -29,6 +29,9 @@ const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How long an answer to a plain GET may take.
+const GET_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The variable that says what services log in tests which do not say so themselves.
 const LOG: &str = "FRIKORT_TEST_LOG";
 
@@ -202,6 +205,12 @@ impl Service {
         Ok(pki::connect(&fs::read_to_string(authority)?, self.address, None).await?)
     }
 
+    /// What it tells its watchers; `None` where it does not answer, or asks who they are.
+    fn metrics(&self) -> Option<String> {
+        let (status, told) = get(self.address, "/metrics").ok()?;
+        (status == 200).then(|| String::from_utf8_lossy(&told).into_owned())
+    }
+
     /// Everything it has logged.
     pub fn logged(&self) -> anyhow::Result<String> {
         Ok(fs::read_to_string(&self.log)?)
@@ -263,6 +272,7 @@ impl Service {
 /// Status and body of what is read by plain GET, without TLS.
 pub fn get(address: SocketAddr, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
     let mut connection = TcpStream::connect(address)?;
+    connection.set_read_timeout(Some(GET_PATIENCE))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: log\r\nConnection: close\r\n\r\n");
     connection.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
@@ -276,16 +286,19 @@ pub fn get(address: SocketAddr, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
 
 impl Drop for Service {
     fn drop(&mut self) {
+        let metrics = self.metrics();
         // Ended already, or ends now.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // W5: whatever a test does, its services' logs are looked through. A log that is gone is
-        // nobody's.
-        if let Ok(log) = self.logged()
-            && !std::thread::panicking()
-        {
+        // W5: whatever a test does, what its services have told is looked through. A directory that is
+        // gone is nobody's.
+        let dir = self.log.parent().expect("a log has a directory");
+        if dir.exists() && !std::thread::panicking() {
             self.learn_keys();
-            assert_eq!(privacy::find(&log), None, "the log of a service");
+            assert_eq!(metrics.as_deref().and_then(privacy::find), None, "metrics");
+            // Others write there too, and take away what they have written.
+            let found = privacy::find_in_files(dir).unwrap_or_default();
+            assert_eq!(found, None, "a log, or what was written beside it");
         }
     }
 }

@@ -41,7 +41,7 @@ pub use directory::Directory;
 pub use guard::{Guard, caller};
 pub use limits::Misses;
 pub use looking::{Looking, PURPOSE};
-pub use lookups::{Lookups, NOBODY};
+pub use lookups::{Lookups, NOBODY, Noting};
 pub use methods::{Flow, METHODS, Method, Who};
 pub use places::{Place, Places};
 pub use settings::{Access, Args, Settings};

@@ -4,7 +4,7 @@
 //!   call ──look-up──▶ waiting ──all of them──▶ one INSERT, one commit ──▶ the calls answer
 //! ```
 //!
-//! No note, no answer: a call answers when its note is durable. One writer a process takes whatever
+//! No note, no answer: a call answers when its note is durable; it may read meanwhile. One writer a process takes whatever
 //! waits, so a commit is shared by all who came while the one before was under way, and by those who
 //! come in the moment after; and what is alike in all but person and time is one row. What must stay
 //! out: what was answered, and whether somebody may look.
@@ -24,9 +24,10 @@ use frikort_process::{
     lane::{ReplyTo, answer_all},
 };
 use frikort_proto::{error::Failure, v1::ErrorReason};
+use futures::join;
 use sqlx::PgPool;
 use time::OffsetDateTime;
-use tokio::{runtime::Builder, time::timeout};
+use tokio::{runtime::Builder, sync::oneshot::Receiver, time::timeout};
 use uuid::Uuid;
 
 use crate::{
@@ -125,16 +126,45 @@ impl Lookups {
         asked: String,
         persons: Vec<PersonId>,
     ) -> Result<(), Failure> {
+        self.begin(by, asked, persons)?.done().await
+    }
+
+    /// The same, begun: what is answered may be read meanwhile.
+    pub fn begin(
+        &self,
+        by: &Looking,
+        asked: String,
+        persons: Vec<PersonId>,
+    ) -> Result<Noting, Failure> {
         if persons.is_empty() {
-            return Ok(());
+            return Ok(Noting(None));
         }
         let (noted, is_noted) = ReplyTo::here();
         let note = Note { by: by.clone(), asked, at: self.clock.now(), persons, noted };
         self.waiting.0.push(note)?;
-        if is_noted.await.unwrap_or(false) {
-            return Ok(());
-        }
-        Err(cannot_be_noted())
+        Ok(Noting(Some(is_noted)))
+    }
+}
+
+/// A look-up that is being noted. Whether it will be is not known, so nothing may be answered yet.
+#[must_use = "what is looked up may be told when it is noted"]
+#[derive(Debug)]
+pub struct Noting(Option<Receiver<bool>>);
+
+impl Noting {
+    /// Makes the answer while the look-up is noted, and gives it when that is durable.
+    pub async fn before<T, E: From<Failure>>(
+        self,
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let (noted, answer) = join!(self.done(), answer);
+        noted?;
+        answer
+    }
+
+    async fn done(self) -> Result<(), Failure> {
+        let Some(is_noted) = self.0 else { return Ok(()) };
+        if is_noted.await.unwrap_or(false) { Ok(()) } else { Err(cannot_be_noted()) }
     }
 }
 
@@ -229,7 +259,7 @@ fn rows(notes: &[Note]) -> Rows {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::oneshot::{Receiver, error::TryRecvError};
+    use tokio::sync::oneshot::error::TryRecvError;
 
     use super::*;
     use crate::Caller;

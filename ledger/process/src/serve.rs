@@ -303,8 +303,27 @@ pub fn unreadable(status: &Status) -> Option<Failure> {
     status.details().is_empty().then_some(failure)
 }
 
-/// Puts what [`unreadable`] says in the place of tonic's own answer; and tells the connection that a
-/// request has come.
+/// Says in the log what a caller is told that is refused, for whoever helps it; it names fields, and no
+/// persons (W5).
+pub fn tell_refused(failure: &Failure) {
+    let (reason, message) = (failure.reason_name(), &failure.message);
+    let (fields, metadata) = (&failure.fields, &failure.metadata);
+    tracing::debug!(reason, message, ?fields, ?metadata, "refused");
+}
+
+/// The same of a call; its status may be one that is not ours.
+fn tell_refused_call(status: &Status) {
+    if status.code() == Code::Ok || !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    match Failure::from_status(status) {
+        Some(failure) => tell_refused(&failure),
+        None => tracing::debug!(code = ?status.code(), message = status.message(), "refused"),
+    }
+}
+
+/// Puts what [`unreadable`] says in the place of tonic's own answer, and says in the log who is refused
+/// what; and tells the connection that a request has come.
 #[derive(Clone, Copy, Debug)]
 struct UnreadableLayer;
 
@@ -339,10 +358,10 @@ where
         Box::pin(async move {
             let response = response.await?;
             let status = Status::from_header_map(response.headers());
-            match status.as_ref().and_then(unreadable) {
-                Some(failure) => Ok(Status::from(failure).into_http()),
-                None => Ok(response),
-            }
+            let Some(status) = status else { return Ok(response) };
+            let unreadable = unreadable(&status).map(Status::from);
+            tell_refused_call(unreadable.as_ref().unwrap_or(&status));
+            Ok(unreadable.map_or(response, Status::into_http))
         })
     }
 }

@@ -128,7 +128,10 @@ impl Pending {
         };
         Ok(match result {
             Ok(recorded) => Became::Recorded(recorded),
-            Err(failure) => Became::Refused(failure.into()),
+            Err(failure) => {
+                frikort_process::serve::tell_refused(&failure);
+                Became::Refused(failure.into())
+            }
         })
     }
 }

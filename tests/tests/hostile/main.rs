@@ -253,7 +253,7 @@ where
     let (end, ended) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         // On Linux a thread's, not the process's.
-        rustix::process::nice(9).unwrap();
+        rustix::process::nice(19).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _ = end.send(runtime.block_on(work));
     });
