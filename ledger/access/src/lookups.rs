@@ -259,6 +259,9 @@ fn rows(notes: &[Note]) -> Rows {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use futures::poll;
     use tokio::sync::oneshot::error::TryRecvError;
 
     use super::*;
@@ -313,6 +316,27 @@ mod tests {
         let refused = waiting.push(note().0).unwrap_err();
         assert_eq!(refused.reason, ErrorReason::StoreUnavailable);
         assert!(waiting.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_ready_waits_for_its_note_and_goes_nowhere_without() {
+        for (noted, ready, told) in [
+            (Some(true), Ok(7), Ok(7)),
+            (Some(true), Err(ErrorReason::NoCard), Err(ErrorReason::NoCard)),
+            (Some(false), Ok(7), Err(ErrorReason::StoreUnavailable)),
+            (Some(false), Err(ErrorReason::NoCard), Err(ErrorReason::StoreUnavailable)),
+            (None, Ok(7), Err(ErrorReason::StoreUnavailable)),
+        ] {
+            let (to, is_noted) = ReplyTo::here();
+            let answer = async { ready.map_err(|reason| Failure::new(reason, "")) };
+            let mut answer = pin!(Noting(Some(is_noted)).before(answer));
+            assert!(poll!(&mut answer).is_pending());
+            match noted {
+                Some(noted) => to.send(noted),
+                None => drop(to),
+            }
+            assert_eq!(answer.await.map_err(|failure| failure.reason), told);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! the honest one is answered as usual, the ledger stays the same process, its memory is bounded, and
 //! its log holds no CPR number.
 //!
-//! Attackers have a thread of their own, which gives way to others as another machine would, and
+//! Attackers have a thread of their own, which gives way to all others as another machine would, and
 //! addresses of their own (127.0.0.0/8 is all loopback). They still share the processors with the
 //! ledger, so how long an honest call takes is held against twice the usual time or [`FLOOR`], whichever
 //! is longer. `--nocapture` shows what was measured.
