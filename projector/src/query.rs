@@ -147,7 +147,7 @@ impl AllowanceService for Allowances {
         let asked = Asked { year, as_of, min_position };
         let named: Vec<_> = named.iter().collect();
         let (found, noting) = self.look_once_there(&by, &named, &asked, deadline).await?;
-        let answer = self.answer_all(&by, &named, found, &asked, deadline);
+        let answer = self.allowances_of(&by, &named, found, &asked, deadline);
         let answer = noting.before(answer).await?;
         let missed = answer.results.iter().filter(|result| result.allowance.is_none()).count();
         misses.count(u32::try_from(missed).unwrap_or(u32::MAX));
@@ -280,7 +280,7 @@ impl Allowances {
     }
 
     /// The allowances of those found whom the caller sees, in the order in which they are named.
-    async fn answer_all(
+    async fn allowances_of(
         &self,
         by: &Looking,
         named: &[&Named],

@@ -43,16 +43,17 @@ pub fn find_in_row(row: &str) -> Option<String> {
     find(row).or_else(in_bytes)
 }
 
-/// The same of all files of a directory but those of keys, and whatever a test has put there to be read:
-/// a pay run names its persons. Gives the file as well.
+/// The same of all files of a directory but those of keys. Gives the file as well. What is taken away
+/// meanwhile is nobody's.
 pub fn find_in_files(dir: &Path) -> io::Result<Option<String>> {
-    for entry in fs::read_dir(dir)? {
+    for entry in still_there(fs::read_dir(dir))?.into_iter().flatten() {
         let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
         let found = match kind {
             kind if kind.is_dir() => find_in_files(&path)?,
             kind if kind.is_file() && !may_hold(&path) => {
-                let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
-                find(&text).map(|found| format!("{}: {found}", path.display()))
+                let bytes = still_there(fs::read(&path))?.unwrap_or_default();
+                let found = find(&String::from_utf8_lossy(&bytes));
+                found.map(|found| format!("{}: {found}", path.display()))
             }
             _ => None,
         };
@@ -61,6 +62,13 @@ pub fn find_in_files(dir: &Path) -> io::Result<Option<String>> {
         }
     }
     Ok(None)
+}
+
+fn still_there<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// Whether a file may hold what is looked for.

@@ -375,9 +375,10 @@ async fn what_stands_in_a_table_fails_the_test_that_left_it_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_stands_in_a_log_fails_the_test_that_left_it_there() {
+async fn what_stands_in_a_log_or_file_fails_the_test_that_left_it_there() {
     let database = Database::create(1).await.unwrap();
-    for what in ["a CPR number", "a key"] {
+    let ways = [("a CPR number", None), ("a key", None), ("a CPR number", Some("history"))];
+    for (what, beside) in ways {
         let dir = tempfile::tempdir().unwrap();
         let service = Service::start(Kind::Ledger, &database, dir.path()).await.unwrap();
         let keys = fs::read_to_string(service.keys()).unwrap();
@@ -385,8 +386,16 @@ async fn what_stands_in_a_log_fails_the_test_that_left_it_there() {
         let secret = if what == "a key" { key } else { "010160-5001" };
         let mut files = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
         let log = files.find(|path| path.extension().is_some_and(|kind| kind == "log"));
-        let mut log = fs::OpenOptions::new().append(true).open(log.unwrap()).unwrap();
-        writeln!(log, "asked for {secret}.").unwrap();
+        let file = match beside {
+            None => log.unwrap(),
+            Some(exported) => {
+                let exported = dir.path().join(exported);
+                fs::create_dir(&exported).unwrap();
+                exported.join("events.jsonl")
+            }
+        };
+        let mut file = fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
+        writeln!(file, "asked for {secret}.").unwrap();
         let told = panics(|| drop(service));
         assert!(told.contains(&format!("{what} after: ")), "{told}");
         assert!(told.contains("asked for ") && !told.contains(secret), "{told}");

@@ -4,10 +4,10 @@
 //!   call ──look-up──▶ waiting ──all of them──▶ one INSERT, one commit ──▶ the calls answer
 //! ```
 //!
-//! No note, no answer: a call answers when its note is durable; it may read meanwhile. One writer a process takes whatever
-//! waits, so a commit is shared by all who came while the one before was under way, and by those who
-//! come in the moment after; and what is alike in all but person and time is one row. What must stay
-//! out: what was answered, and whether somebody may look.
+//! No note, no answer: a call answers when its note is durable, and may read meanwhile. One writer a
+//! process takes whatever waits, so a commit is shared by all who came while the one before was under
+//! way, and by those who come in the moment after; and what is alike in all but person and time is one
+//! row. What must stay out: what was answered, and whether somebody may look.
 
 use std::{
     collections::HashMap,

@@ -322,8 +322,8 @@ fn tell_refused_call(status: &Status) {
     }
 }
 
-/// Puts what [`unreadable`] says in the place of tonic's own answer, and says in the log who is refused
-/// what; and tells the connection that a request has come.
+/// Puts what [`unreadable`] says in the place of tonic's own answer, and says in the log what is refused;
+/// and tells the connection that a request has come.
 #[derive(Clone, Copy, Debug)]
 struct UnreadableLayer;
 

@@ -534,7 +534,7 @@ async fn a_row_that_no_key_unseals_is_named_and_the_rest_is_done() {
 async fn keys_come_from_a_command_whose_failure_is_told_and_does_no_harm_later() {
     let database = Database::create(1).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("printed");
+    let file = dir.path().join("printed.keys");
     let start = async |kind, command: String| {
         let settings = vec![("FRIKORT_KEYS_COMMAND", command)];
         Service::start_with(kind, &database, dir.path(), settings).await
