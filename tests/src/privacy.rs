@@ -43,14 +43,19 @@ pub fn find_in_row(row: &str) -> Option<String> {
     find(row).or_else(in_bytes)
 }
 
-/// The same of all files of a directory but those of keys. Gives the file as well. What is taken away
-/// meanwhile is nobody's.
+/// The same of the logs of services in a directory, and of all that lies in directories of it, as whole
+/// exports do: what lies beside the logs is what a test works with. Gives the file as well. What is taken
+/// away meanwhile is nobody's.
 pub fn find_in_files(dir: &Path) -> io::Result<Option<String>> {
+    find_below(dir, |file| file.extension().is_some_and(|kind| kind == "log"))
+}
+
+fn find_below(dir: &Path, is_wanted: fn(&Path) -> bool) -> io::Result<Option<String>> {
     for entry in still_there(fs::read_dir(dir))?.into_iter().flatten() {
         let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
         let found = match kind {
-            kind if kind.is_dir() => find_in_files(&path)?,
-            kind if kind.is_file() && !may_hold(&path) => {
+            kind if kind.is_dir() => find_below(&path, |_| true)?,
+            kind if kind.is_file() && is_wanted(&path) => {
                 let bytes = still_there(fs::read(&path))?.unwrap_or_default();
                 let found = find(&String::from_utf8_lossy(&bytes));
                 found.map(|found| format!("{}: {found}", path.display()))
@@ -69,11 +74,6 @@ fn still_there<T>(read: io::Result<T>) -> io::Result<Option<T>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         read => read.map(Some),
     }
-}
-
-/// Whether a file may hold what is looked for.
-fn may_hold(file: &Path) -> bool {
-    file.extension().is_some_and(|kind| kind == "key" || kind == "keys")
 }
 
 /// The bytes of the hexadecimal digits with which a text begins, as text.
@@ -96,15 +96,22 @@ pub fn learn_keys(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is secret in a file of keys: ours, or PEM.
+/// What is secret in a file of keys: ours, or PEM. A verifier, `<name>+<8 digits>+<Base64>`, is public.
 fn secrets(text: &str) -> impl Iterator<Item = &str> {
     let secrets = text.split_ascii_whitespace().map(|word| match word.split_once('=') {
         Some(("find" | "seal" | "tag" | "sign", key)) => key,
         // `retired=` is a public half.
         Some((_, rest)) if !rest.is_empty() => "",
+        _ if is_verifier(word) => "",
         _ => word,
     });
     secrets.filter(|secret| secret.len() >= SHORTEST)
+}
+
+fn is_verifier(word: &str) -> bool {
+    let hash = word.split('+').nth(1);
+    hash.is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        && word.contains('/')
 }
 
 /// Where a key of a service of this process stands in a text.
@@ -200,7 +207,9 @@ mod tests {
         let [find_key, seal, tag, sign, public] =
             ["1", "2", "3", "4", "5"].map(|digit| digit.repeat(64));
         let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END", "x".repeat(64));
+        let verifier = format!("local/frikort/partition/0+1e11daab+{}", "z".repeat(44));
         for (file, text) in [
+            ("published.keys", verifier.clone()),
             ("register.keys", format!("find={find_key}\nseal={seal}\ntag={tag}\n")),
             ("signing.key", format!("sign={sign}\nretired={public}\n")),
             ("server.key", pem),
@@ -215,7 +224,7 @@ mod tests {
             assert_eq!(told, "a key after: a line with ");
             assert!(find_in_row(&format!("1\t\\\\x{key}\n")).is_some());
         }
-        assert_eq!(find(&format!("{public} {}", "y".repeat(64))), None);
+        assert_eq!(find(&format!("{public} {} {verifier}", "y".repeat(64))), None);
     }
 
     #[test]
