@@ -138,7 +138,8 @@ impl Service {
             .env("DATABASE_URL", url)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&log)?);
+            // What a test writes there besides is not written over.
+            .stderr(File::options().create(true).append(true).open(&log)?);
         for (name, _) in settings.iter().filter(|(_, value)| value.is_empty()) {
             command.env_remove(name);
         }
