@@ -1,9 +1,9 @@
 //! What must stand nowhere outside the register and the files that hold keys (W5): CPR numbers that
 //! tests use, keys of services, and tokens of callers, found in any text.
 //!
-//! Logs, which tell whoever is refused what, metrics and what lies beside them are looked through when
-//! a service is dropped (`process.rs`), tables when a database is (`database.rs`). What must stay out:
-//! where the text comes from.
+//! Logs, which tell what is refused, metrics, and exports beside them are looked through when a service is
+//! dropped (`process.rs`), tables when a database is (`database.rs`). What must stay out: where the text
+//! comes from.
 
 use std::{
     collections::BTreeSet,

@@ -24,7 +24,6 @@ use frikort_process::{
     lane::{ReplyTo, answer_all},
 };
 use frikort_proto::{error::Failure, v1::ErrorReason};
-use futures::join;
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio::{runtime::Builder, sync::oneshot::Receiver, time::timeout};
@@ -157,8 +156,8 @@ impl Noting {
         self,
         answer: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let (noted, answer) = join!(self.done(), answer);
-        noted?;
+        let answer = answer.await;
+        self.done().await?;
         answer
     }
 
