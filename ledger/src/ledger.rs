@@ -208,7 +208,7 @@ impl Ledger {
         caller: Caller,
     ) -> Result<(Person, Told), Failure> {
         let found = self.find(named).await?;
-        self.look(&caller.looking, found.as_ref().map(|(person, _)| person.id)).await?;
+        self.look(&caller.looking, found.as_ref().map(|(person, _)| person.id))?;
         let (person, frikort) = found.ok_or_else(nobody)?;
         let ask = Ask::Card(person.id, frikort);
         let answer = self.ask(person.partition, ask, false, caller.asking()).await?;
@@ -223,26 +223,22 @@ impl Ledger {
     ) -> Result<Told, Failure> {
         let Acting { parsed: Parsed { named, mut command }, by, looking } = acting;
         let Some((person, frikort)) = self.find(&named).await? else {
-            self.look(&looking, None).await?;
+            self.look(&looking, None)?;
             return Ok(Told::nobody(self.decide_unknown(&command)?));
         };
         command.name_frikort(frikort);
         let ask = Ask::Command(person.id, command);
         let outcome = self.ask(person.partition, ask, validate_only, by).await;
         if only_looked(validate_only, outcome.as_ref()) {
-            self.look(&looking, Some(person.id)).await?;
+            self.look(&looking, Some(person.id))?;
         }
         Ok(Told::new(&person, outcome?))
     }
 
     /// Notes that somebody was looked up, or nobody was found (W4). What records an event need not: the
     /// event tells of itself.
-    pub(crate) async fn look(
-        &self,
-        looking: &Looking,
-        person: Option<PersonId>,
-    ) -> Result<(), Failure> {
-        self.lookups.note(looking, String::new(), vec![person.unwrap_or(NOBODY)]).await
+    pub(crate) fn look(&self, looking: &Looking, person: Option<PersonId>) -> Result<(), Failure> {
+        self.lookups.note(looking, "", &[person.unwrap_or(NOBODY)])
     }
 
     /// Asks a partition.

@@ -116,7 +116,7 @@ pub async fn serve(
         sound.push(told.sound);
     }
     let alone = || frikort_event_store::pool(options.clone(), ALONE);
-    let lookups = Lookups::start(alone(), clock.clone())?;
+    let lookups = Lookups::start(settings.access.lookup_journal(), alone(), clock.clone())?;
     let (signal, appended) = watch::channel(0);
     let listening = tokio::spawn(listen(pool.clone(), signal));
 
@@ -125,7 +125,7 @@ pub async fn serve(
     let ledger = Ledger {
         store,
         register,
-        lookups,
+        lookups: lookups.clone(),
         sequencers,
         logs,
         clock,
@@ -154,6 +154,7 @@ pub async fn serve(
     if tokio::time::timeout(frikort_process::stop::DRAIN, finished).await.is_err() {
         anyhow::bail!("requests were still waiting at the end of the drain time");
     }
+    lookups.close().await;
     tracing::info!("the ledger has stopped");
     Ok(())
 }

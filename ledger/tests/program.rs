@@ -50,6 +50,8 @@ fn an_address_beyond_loopback_needs_certificates() {
         keys,
         "--create-keys",
         "--insecure-on-loopback",
+        "--lookup-journal",
+        "nowhere",
     ];
     let (success, text) = ledger(&args);
     fs::remove_file(keys).unwrap();

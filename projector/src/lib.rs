@@ -156,7 +156,7 @@ pub async fn serve(
         tasks.push(tokio::spawn(follower.run()));
     }
     let alone = || frikort_event_store::pool(options.clone(), ALONE);
-    let lookups = Lookups::start(alone(), clock.clone())?;
+    let lookups = Lookups::start(settings.access.lookup_journal(), alone(), clock.clone())?;
     let register = Arc::new(Register::start(pool, alone(), settings.keys));
     // With connections of its own, so that questions never wait for it.
     let beside = frikort_event_store::pool(options, REBUILD_CONNECTIONS);
@@ -172,7 +172,7 @@ pub async fn serve(
     let allowances = Arc::new(Allowances {
         store,
         register,
-        lookups,
+        lookups: lookups.clone(),
         states,
         clock,
         watching: watch::Watching::new(&settings.access),
@@ -191,6 +191,7 @@ pub async fn serve(
     serve::serve(listener, tls, limits, routes.into(), stop).await?;
     // A fold that is cut off here is rolled back, and done again from the checkpoint.
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    lookups.close().await;
     tracing::info!("the projector has stopped");
     Ok(())
 }

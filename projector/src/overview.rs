@@ -107,7 +107,7 @@ impl OverviewService for Overviews {
         let token = PageToken::<PaymentFilter, PaymentPlace>::read(&asked.page_token, same)?;
         let (page, of) = self.payments(filter, token, asked.size).await?;
         persons.extend(of);
-        self.note(&by, persons).await?;
+        self.note(&by, persons)?;
         Ok(Response::new(page))
     }
 
@@ -134,7 +134,7 @@ impl OverviewService for Overviews {
         let token = PageToken::<ControlFilter, (i32, Uuid)>::read(&request.page_token, same)?;
         let filter = token.as_ref().map_or(filter, |token| token.filter);
         let (page, persons) = self.due_controls(filter, token, size).await?;
-        self.note(&by, persons).await?;
+        self.note(&by, persons)?;
         Ok(Response::new(page))
     }
 
@@ -196,8 +196,9 @@ impl PaymentsAsked {
 
 impl Overviews {
     /// Notes whom a page tells of (W4).
-    async fn note(&self, by: &Looking, persons: BTreeSet<PersonId>) -> Result<(), Failure> {
-        self.0.lookups.note(by, "list".to_owned(), persons.into_iter().collect()).await
+    fn note(&self, by: &Looking, persons: BTreeSet<PersonId>) -> Result<(), Failure> {
+        let persons: Vec<_> = persons.into_iter().collect();
+        self.0.lookups.note(by, "list", &persons)
     }
 
     /// The person named, if that is somebody with a card.

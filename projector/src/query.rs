@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use frikort_access::{Caller, Looking, Lookups, Misses, Noting};
+use frikort_access::{Caller, Looking, Lookups, Misses};
 use frikort_domain::{Amount, FrikortTag, LimitSchedule, PersonId, Slot, copenhagen_date, settle};
 use frikort_event_store::EventStore;
 use frikort_process::{clock::Clock, serve::deadline};
@@ -112,27 +112,22 @@ impl AllowanceService for Allowances {
         let (year, min_position) = (request.year, request.min_position);
         let (named, as_of) = asked::allowance(request, self.clock.now())?;
         let asked = Asked { year, as_of, min_position };
-        let (found, noting) = self.look_once_there(&by, &[&named], &asked, deadline).await?;
-        let answer = async {
-            let seen = self.seen_at(&by, &named, found, &as_of, deadline);
-            let ((person, frikort), moment) = seen.await?;
-            let (view, day) = match moment {
-                None => (self.view(&person).await?, self.today()),
-                // Boxed as in `view`.
-                Some(moment) => (Box::pin(self.past_view(&person, moment)).await?, moment.day),
-            };
-            if !view.years.knows(frikort) {
-                return Err(nobody());
-            }
-            let limit = limit_of(&view.limits, year, day)?;
-            let (total, payments) = view.years.of(year);
-            let allowance = allowance(person.id, year, limit, total, payments);
-            Ok(GetAllowanceResponse {
-                allowance: Some(sight::allowance(&by.who, allowance)),
-                position: Some(place(person.partition, view.checkpoint)),
-            })
+        let ((person, frikort), moment) = self.find_at(&by, &named, asked, deadline).await?;
+        let (view, day) = match moment {
+            None => (self.view(&person).await?, self.today()),
+            // Boxed as in `view`.
+            Some(moment) => (Box::pin(self.past_view(&person, moment)).await?, moment.day),
         };
-        Ok(Response::new(noting.before(answer).await?))
+        if !view.years.knows(frikort) {
+            return Err(nobody().into());
+        }
+        let limit = limit_of(&view.limits, year, day)?;
+        let (total, payments) = view.years.of(year);
+        let allowance = allowance(person.id, year, limit, total, payments);
+        Ok(Response::new(GetAllowanceResponse {
+            allowance: Some(sight::allowance(&by.who, allowance)),
+            position: Some(place(person.partition, view.checkpoint)),
+        }))
     }
 
     async fn batch_get_allowances(
@@ -144,14 +139,38 @@ impl AllowanceService for Allowances {
         let request = request.into_inner();
         let (year, min_position) = (request.year, request.min_position);
         let (named, as_of) = asked::allowances(request, self.clock.now())?;
+        self.wait_for_all(as_of.min_position(min_position), deadline).await?;
         let asked = Asked { year, as_of, min_position };
-        let named: Vec<_> = named.iter().collect();
-        let (found, noting) = self.look_once_there(&by, &named, &asked, deadline).await?;
-        let answer = self.allowances_of(&by, &named, found, &asked, deadline);
-        let answer = noting.before(answer).await?;
-        let missed = answer.results.iter().filter(|result| result.allowance.is_none()).count();
+        let found = self.look(&by, &named.iter().collect::<Vec<_>>(), &asked).await?;
+        let partitions: Vec<i32> = self.states.keys().copied().collect();
+        let snapshot = if as_of.is_now() {
+            self.snapshot(&partitions, &found).await.map_err(|e| self.unread(&e))?
+        } else {
+            let moments = self.moments(&partitions, &as_of, deadline).await?;
+            self.past(&moments, &found).await?
+        };
+        let mut results = Vec::with_capacity(found.len());
+        for (index, found) in (0..).zip(found) {
+            let known = found.and_then(|(person, frikort)| {
+                let known = snapshot.get(&person.partition)?;
+                let years = known.persons.get(&person.id).filter(|years| years.knows(frikort))?;
+                Some((person.id, known, years.of(year)))
+            });
+            let allowance = match known {
+                Some((person, known, (total, payments))) => {
+                    let limit = limit_of(&known.limits, year, known.day)?;
+                    let allowance = allowance(person, year, limit, total, payments);
+                    Some(sight::allowance(&by.who, allowance))
+                }
+                None => None,
+            };
+            results.push(BatchAllowance { index, allowance });
+        }
+        let missed = results.iter().filter(|result| result.allowance.is_none()).count();
         misses.count(u32::try_from(missed).unwrap_or(u32::MAX));
-        Ok(Response::new(answer))
+        let positions =
+            snapshot.iter().map(|(partition, known)| place(*partition, known.at)).collect();
+        Ok(Response::new(BatchGetAllowancesResponse { results, positions }))
     }
 
     async fn get_statement(
@@ -164,26 +183,19 @@ impl AllowanceService for Allowances {
         let with_history = request.with_history;
         let (named, as_of, hours_through) = asked::statement(request, self.clock.now())?;
         let asked = Asked { year, as_of, min_position };
-        let (found, noting) = self.look_once_there(&by, &[&named], &asked, deadline).await?;
-        let answer = async {
-            let seen = self.seen_at(&by, &named, found, &as_of, deadline);
-            let ((person, frikort), moment) = seen.await?;
-            let moment = match moment {
-                None if with_history => {
-                    Some(self.moment(person.partition, &as_of, deadline).await?)
-                }
-                moment => moment,
-            };
-            let told = match moment {
-                None => self.tell(&person).await.map_err(|error| self.unread(&error))?,
-                Some(moment) => self.tell_past(&person, moment, with_history).await?,
-            };
-            let told = told.filter(|told| told.years.knows(frikort)).ok_or_else(nobody)?;
-            let year = (year != 0).then_some(year);
-            let hours_through = hours_through.unwrap_or(told.day);
-            statement_of(&by.who, &person, told, year, hours_through)
+        let ((person, frikort), moment) = self.find_at(&by, &named, asked, deadline).await?;
+        let moment = match moment {
+            None if with_history => Some(self.moment(person.partition, &as_of, deadline).await?),
+            moment => moment,
         };
-        Ok(Response::new(noting.before(answer).await?))
+        let told = match moment {
+            None => self.tell(&person).await.map_err(|error| self.unread(&error))?,
+            Some(moment) => self.tell_past(&person, moment, with_history).await?,
+        };
+        let told = told.filter(|told| told.years.knows(frikort)).ok_or_else(nobody)?;
+        let year = (year != 0).then_some(year);
+        let hours_through = hours_through.unwrap_or(told.day);
+        Ok(Response::new(statement_of(&by.who, &person, told, year, hours_through)?))
     }
 
     async fn watch_allowances(
@@ -224,99 +236,39 @@ impl Allowances {
         self.register.find_named(named).await.map_err(|error| self.unread(&error))
     }
 
-    /// Looks persons up for a caller, and begins to note it (W4).
+    /// Looks persons up for a caller: notes it (W4), and gives those whom the caller sees, a place
+    /// each.
     pub(crate) async fn look(
         &self,
         by: &Looking,
         named: &[&Named],
         asked: &Asked,
-    ) -> Result<(Vec<Option<Found>>, Noting), Failure> {
-        let found = self.find(named).await?;
-        let noting = self.lookups.begin(by, asked.told(), sight::ids(&found))?;
-        Ok((found, noting))
-    }
-
-    /// The same, once the projection contains what is asked for. It waits for every partition, for nobody
-    /// as well: an answer that came sooner, or later, would tell who is in the register, and where (W3).
-    async fn look_once_there(
-        &self,
-        by: &Looking,
-        named: &[&Named],
-        asked: &Asked,
-        deadline: Instant,
-    ) -> Result<(Vec<Option<Found>>, Noting), Failure> {
-        self.wait_for_all(asked.as_of.min_position(asked.min_position), deadline).await?;
-        self.look(by, named, asked).await
-    }
-
-    /// Of those found, whom the caller sees; a place each.
-    pub(crate) async fn seen(
-        &self,
-        by: &Looking,
-        named: &[&Named],
-        found: Vec<Option<Found>>,
     ) -> Result<Vec<Option<Found>>, Failure> {
+        let found = self.find(named).await?;
+        self.lookups.note(by, &asked.told(), &sight::ids(&found))?;
         sight::seen(self, &by.who, named, found).await.map_err(|error| self.unread(&error))
     }
 
-    /// The one person named, if the caller sees it, and the moment of the past that is asked about: of
-    /// nobody too, as in [`Self::look_once_there`].
-    async fn seen_at(
+    /// The one person named, once the projection contains what is asked for, and the moment of the
+    /// past that it is. It waits for every partition, for nobody as well: an answer that came
+    /// sooner, or later, would tell who is in the register, and where (W3).
+    async fn find_at(
         &self,
         by: &Looking,
         named: &Named,
-        found: Vec<Option<Found>>,
-        as_of: &AsOf,
+        asked: Asked,
         deadline: Instant,
     ) -> Result<(Found, Option<Moment>), Failure> {
-        let found = self.seen(by, &[named], found).await?.pop().flatten();
+        let as_of = asked.as_of;
+        self.wait_for_all(as_of.min_position(asked.min_position), deadline).await?;
+        let found = self.look(by, &[named], &asked).await?.pop().flatten();
         let of_nobody = self.states.keys().next().copied().unwrap_or_default();
         let partition = found.as_ref().map_or(of_nobody, |(person, _)| person.partition);
         let moment = match as_of.is_now() {
             true => None,
-            false => Some(Box::pin(self.moment(partition, as_of, deadline)).await?),
+            false => Some(Box::pin(self.moment(partition, &as_of, deadline)).await?),
         };
         found.map(|found| (found, moment)).ok_or_else(nobody)
-    }
-
-    /// The allowances of those found whom the caller sees, in the order in which they are named.
-    async fn allowances_of(
-        &self,
-        by: &Looking,
-        named: &[&Named],
-        found: Vec<Option<Found>>,
-        asked: &Asked,
-        deadline: Instant,
-    ) -> Result<BatchGetAllowancesResponse, Failure> {
-        let Asked { year, as_of, .. } = asked;
-        let found = self.seen(by, named, found).await?;
-        let partitions = self.partitions();
-        let snapshot = if as_of.is_now() {
-            self.snapshot(&partitions, &found).await.map_err(|e| self.unread(&e))?
-        } else {
-            let moments = self.moments(&partitions, as_of, deadline).await?;
-            self.past(&moments, &found).await?
-        };
-        let mut results = Vec::with_capacity(found.len());
-        for (index, found) in (0..).zip(found) {
-            let known = found.and_then(|(person, frikort)| {
-                let known = snapshot.get(&person.partition)?;
-                let years = known.persons.get(&person.id).filter(|years| years.knows(frikort))?;
-                Some((person.id, known, years.of(*year)))
-            });
-            let allowance = match known {
-                Some((person, known, (total, payments))) => {
-                    let limit = limit_of(&known.limits, *year, known.day)?;
-                    let allowance = allowance(person, *year, limit, total, payments);
-                    Some(sight::allowance(&by.who, allowance))
-                }
-                None => None,
-            };
-            results.push(BatchAllowance { index, allowance });
-        }
-        let positions =
-            snapshot.iter().map(|(partition, known)| place(*partition, known.at)).collect();
-        Ok(BatchGetAllowancesResponse { results, positions })
     }
 
     fn state(&self, partition: i32) -> Result<&Arc<State>, Failure> {

@@ -161,21 +161,14 @@ async fn find(
     year: i32,
 ) -> Result<HashSet<PersonId>, Failure> {
     let asked = Asked { year, as_of: AsOf::default(), min_position: 0 };
-    let named: Vec<_> = named.iter().collect();
-    let (found, noting) = allowances.look(by, &named, &asked).await?;
-    let somebody = async {
-        let found = allowances.seen(by, &named, found).await?;
-        let snapshot = allowances.snapshot(partitions, &found).await;
-        let snapshot = snapshot.map_err(|error| allowances.unread(&error))?;
-        let is_somebody = |(person, frikort): &Found| {
-            let known = snapshot.get(&person.partition);
-            let years = known.and_then(|known| known.persons.get(&person.id));
-            frikort.is_none() || years.is_some_and(|years| years.knows(*frikort))
-        };
-        let found = found.into_iter().flatten();
-        Ok(found.filter(is_somebody).map(|(person, _)| person.id).collect())
+    let found = allowances.look(by, &named.iter().collect::<Vec<_>>(), &asked).await?;
+    let snapshot =
+        allowances.snapshot(partitions, &found).await.map_err(|error| allowances.unread(&error))?;
+    let is_somebody = |(person, frikort): &Found| {
+        let years = snapshot.get(&person.partition).and_then(|known| known.persons.get(&person.id));
+        frikort.is_none() || years.is_some_and(|years| years.knows(*frikort))
     };
-    noting.before(somebody).await
+    Ok(found.into_iter().flatten().filter(is_somebody).map(|(person, _)| person.id).collect())
 }
 
 impl Still {

@@ -38,6 +38,9 @@ const LOG: &str = "FRIKORT_TEST_LOG";
 /// What they log without it.
 const USUAL_LOG: &str = "debug,h2=info,hyper=info,tower=info";
 
+/// Where they note look-ups, beside their logs: a directory of all services of one directory.
+pub const LOOKUPS: &str = "lookups";
+
 /// Which service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -133,6 +136,7 @@ impl Service {
             .arg(&keys)
             .env("FRIKORT_SIGNING_KEY_FILE", signing_key(dir))
             .env("FRIKORT_INSECURE_ON_LOOPBACK", "true")
+            .env("FRIKORT_LOOKUP_JOURNAL", dir.join(LOOKUPS))
             .env("FRIKORT_LOG", env::var(LOG).as_deref().unwrap_or(USUAL_LOG))
             .envs(settings.iter().map(|(name, value)| (name, value)))
             .env("DATABASE_URL", url)
@@ -334,6 +338,25 @@ pub async fn stop_in_transaction(
         sleep(LOOK).await;
     }
     bail!("{application} was in no transaction in time")
+}
+
+/// Waits until all look-ups that the services of a directory have noted are in the access log.
+pub async fn until_noted(dir: &Path) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut waiting = 0;
+        for entry in fs::read_dir(dir.join(LOOKUPS))? {
+            // It is gone when its look-ups are in the log.
+            waiting += entry?.metadata().map_or(0, |file| file.len());
+        }
+        if waiting == 0 {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("look-ups are still not in the access log");
+        }
+        sleep(LOOK).await;
+    }
 }
 
 /// Sends a signal by name.

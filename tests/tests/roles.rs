@@ -292,8 +292,17 @@ async fn no_program_of_the_services_runs_as_superuser_or_owner() {
     let database = Database::create(1).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let keys = dir.path().join("register.keys").display().to_string();
-    let serve =
-        ["serve", "--insecure-on-loopback", "--listen", "127.0.0.1:0", "--keys-file", &keys];
+    let lookups = dir.path().join("lookups").display().to_string();
+    let serve = [
+        "serve",
+        "--insecure-on-loopback",
+        "--listen",
+        "127.0.0.1:0",
+        "--lookup-journal",
+        &lookups,
+        "--keys-file",
+        &keys,
+    ];
     for (user, why) in [
         (OWNER, "the database user frikort_owner is a superuser"),
         (MIGRATOR, "the database user frikort_migrator is the owner of the tables"),

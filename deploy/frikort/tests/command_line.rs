@@ -114,6 +114,7 @@ fn a_service_that_it_starts_writes_a_log() {
             .args(arguments)
             .env("DATABASE_URL", "postgresql://nobody@localhost/none")
             .env("FRIKORT_KEYS", format!("find={0} seal={0}", "ab".repeat(32)))
+            .env("FRIKORT_LOOKUP_JOURNAL", "nowhere")
             .output()
             .expect("the program runs");
         let said = text(&output.stderr);

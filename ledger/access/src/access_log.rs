@@ -33,8 +33,9 @@ pub struct Noted {
 
 /// Rows that are to be noted together, column by column; persons and times of all of them one after
 /// the other.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Rows {
+    ids: Vec<Uuid>,
     callers: Vec<String>,
     roles: Vec<String>,
     purposes: Vec<String>,
@@ -47,7 +48,7 @@ pub(crate) struct Rows {
 }
 
 /// What the look-ups of one row have in common.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Alike<'a> {
     pub(crate) caller: &'a str,
     pub(crate) role: &'a str,
@@ -56,10 +57,17 @@ pub(crate) struct Alike<'a> {
     pub(crate) asked: &'a str,
 }
 
+impl<'a> Alike<'a> {
+    pub(crate) fn texts(&self) -> [&'a str; 5] {
+        [self.caller, self.role, self.purpose, self.method, self.asked]
+    }
+}
+
 impl Rows {
     /// Adds a row; one of no look-ups is none.
     pub(crate) fn add(
         &mut self,
+        id: Uuid,
         alike: &Alike<'_>,
         each: impl Iterator<Item = (OffsetDateTime, PersonId)>,
     ) {
@@ -73,6 +81,7 @@ impl Rows {
         if last < first {
             return;
         }
+        self.ids.push(id);
         self.callers.push(alike.caller.to_owned());
         self.roles.push(alike.role.to_owned());
         self.purposes.push(alike.purpose.to_owned());
@@ -82,17 +91,19 @@ impl Rows {
         self.lasts.push(last);
     }
 
-    /// Writes all of them with one statement and one commit.
+    /// Writes all of them with one statement and one commit; once, however often it is done.
     pub(crate) async fn write(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
         let last = self.times.iter().max().copied();
         sqlx::query!(
             "INSERT INTO access.lookup
                  (noted_at, lookup_id, caller, role, purpose, method, asked, times, persons)
-             SELECT $10, gen_random_uuid(), r.caller, r.role, r.purpose, r.method, r.asked,
-                    ($8::timestamptz[])[r.first:r.last], ($9::uuid[])[r.first:r.last]
-             FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::integer[],
-                         $7::integer[])
-                  AS r (caller, role, purpose, method, asked, first, last)",
+             SELECT $11, r.id, r.caller, r.role, r.purpose, r.method, r.asked,
+                    ($9::timestamptz[])[r.first:r.last], ($10::uuid[])[r.first:r.last]
+             FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+                         $7::integer[], $8::integer[])
+                  AS r (id, caller, role, purpose, method, asked, first, last)
+             ON CONFLICT DO NOTHING",
+            &self.ids,
             &self.callers,
             &self.roles,
             &self.purposes,

@@ -10,7 +10,8 @@
 //! there, and is held by the handlers against what was asked. Whatever the table does not name is
 //! refused. How much of the service a caller may have is in `limits.rs` and `places.rs`.
 //!
-//! Each look-up of a person is noted in the access log before it is answered (`lookups.rs`; its table: `access_log.rs`).
+//! Each look-up of a person is noted before it is answered (`lookups.rs`), in a file (`journal.rs`,
+//! `note.rs`) and from there in the access log's table (`access_log.rs`).
 //!
 //! Why its own crate: the ledger and the projector must answer alike. What must stay out: cards,
 //! payments, and of the database all but the access log.
@@ -23,11 +24,13 @@ mod fetch;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guard;
+mod journal;
 mod keys;
 mod limits;
 mod looking;
 mod lookups;
 mod methods;
+mod note;
 mod places;
 mod settings;
 mod signature;
@@ -41,7 +44,7 @@ pub use directory::Directory;
 pub use guard::{Guard, caller};
 pub use limits::Misses;
 pub use looking::{Looking, PURPOSE};
-pub use lookups::{Lookups, NOBODY, Noting};
+pub use lookups::{Lookups, NOBODY};
 pub use methods::{Flow, METHODS, Method, Who};
 pub use places::{Place, Places};
 pub use settings::{Access, Args, Settings};

@@ -1,9 +1,13 @@
 //! What a service is told about its callers: certificates, tokens and a directory, or, on loopback
 //! and asked for by name, that whoever calls is the operator.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use axum::http::HeaderMap;
 use frikort_process::{
     clock::Clock,
@@ -61,6 +65,11 @@ pub struct Args {
     /// Seconds between two fetches at least. For tests.
     #[arg(long, env = "FRIKORT_TOKEN_KEYS_PAUSE", hide = true)]
     token_keys_pause: Option<u64>,
+    /// A directory where look-ups are noted before they are answered, on their way to the access log's
+    /// table; made if it is not there. It must outlive the process: what it left there, the next one
+    /// brings on. Several processes may share it.
+    #[arg(long, env = "FRIKORT_LOOKUP_JOURNAL", value_name = "DIR")]
+    lookup_journal: Option<PathBuf>,
     /// No TLS, and whoever calls is the operator. For trying it out; on loopback alone.
     #[arg(long, env = "FRIKORT_INSECURE_ON_LOOPBACK")]
     insecure_on_loopback: bool,
@@ -80,6 +89,7 @@ pub struct Settings {
     token_keys: Option<String>,
     token_issuer: Option<String>,
     token_audience: Option<String>,
+    lookup_journal: Option<PathBuf>,
     insecure_on_loopback: bool,
     limits: limits::Settings,
 }
@@ -91,6 +101,7 @@ pub struct Access {
     known: Known,
     limits: Limits,
     clock: Clock,
+    lookup_journal: PathBuf,
 }
 
 #[derive(Clone, Debug)]
@@ -117,12 +128,15 @@ impl Args {
         let client_crl = self.tls_client_crl.or(file.tls_client_crl);
         let limits = self.limits.limits(file.limits);
         let insecure = self.insecure_on_loopback || file.insecure_on_loopback;
+        let lookup_journal = self.lookup_journal.or(file.lookup_journal).context(
+            "where are look-ups noted? set lookup-journal, a directory that outlives the process",
+        );
         let (certificate, key, client_ca, callers) = match (files, insecure) {
             ((Some(certificate), Some(key), Some(client_ca), Some(callers)), false) => {
                 (certificate, key, client_ca, callers)
             }
             ((None, None, None, None), true) if tokens == (None, None, None) => {
-                return Ok(Access { limits, ..Access::insecure_on_loopback() });
+                return Ok(Access { limits, ..Access::insecure_on_loopback(lookup_journal?) });
             }
             ((None, None, None, None), false) => bail!(
                 "who may call? set tls-certificate, tls-key, tls-client-ca and callers; or, to try \
@@ -135,6 +149,7 @@ impl Args {
                 "tls-certificate, tls-key, tls-client-ca and callers go together: all of them"
             ),
         };
+        let lookup_journal = lookup_journal?;
         let seconds = |given: Option<u64>, usual| given.map_or(usual, Duration::from_secs);
         let times = Times {
             every: seconds(self.token_keys_every, TIMES.every),
@@ -151,7 +166,7 @@ impl Args {
         let tls =
             Some(Tls::start(Files { certificate, key, client_ca, client_crl }, clock.clone())?);
         let known = Known::Directory(directory(callers, tokens.is_some())?, tokens);
-        Ok(Access { tls, known, limits, clock })
+        Ok(Access { tls, known, limits, clock, lookup_journal })
     }
 }
 
@@ -170,15 +185,21 @@ fn directory(file: PathBuf, takes_tokens: bool) -> anyhow::Result<watch::Receive
 
 impl Access {
     /// Whoever calls is the operator. Where it listens is looked at when it binds.
-    pub fn insecure_on_loopback() -> Self {
+    pub fn insecure_on_loopback(lookup_journal: PathBuf) -> Self {
         tracing::warn!("INSECURE: no TLS, and whoever calls is the operator");
         let limits = limits::LimitArgs::default().limits(limits::Settings::default());
-        Self { tls: None, known: Known::As(Caller::local()), limits, clock: Clock::system() }
+        let (known, clock) = (Known::As(Caller::local()), Clock::system());
+        Self { tls: None, known, limits, clock, lookup_journal }
     }
 
     /// How connections are secured; `None` where whoever calls is believed.
     pub fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
+    }
+
+    /// The directory where look-ups are noted first.
+    pub fn lookup_journal(&self) -> &Path {
+        &self.lookup_journal
     }
 
     /// How many connections there may be.

@@ -50,7 +50,7 @@ impl RegisterService for Registers {
         let caller = Caller::of(&request)?;
         let (named, reference) = parse::forgetting(request.into_inner())?;
         let found = self.0.find(&named).await?;
-        self.0.look(&caller.looking, found.as_ref().map(|(person, _)| person.id)).await?;
+        self.0.look(&caller.looking, found.as_ref().map(|(person, _)| person.id))?;
         let (person, frikort) = found.ok_or_else(nobody)?;
         let who = caller.looking.who.clone();
         // Somebody without a card is in the register too. N4: another's Frikort-ID is nobody's.
@@ -76,7 +76,7 @@ impl RegisterService for Registers {
             let unknown = "no request to forget somebody has this id";
             return Err(Failure::new(ErrorReason::ForgettingNotFound, unknown).into());
         };
-        self.0.look(&looking, Some(requested.person)).await?;
+        self.0.look(&looking, Some(requested.person))?;
         let (register, now) = (&self.0.register, self.0.clock.now());
         let confirmed = register.confirm_forgetting(requested, &looking.who.name, now).await;
         match confirmed.map_err(|error| self.0.read_failed(error))? {
@@ -120,8 +120,8 @@ async fn list(
         after = (last.requested_at, last.request_id);
         let wanted = |forgetting: &Forgetting| !waiting_only || forgetting.confirmed.is_none();
         let page: Vec<_> = page.into_iter().filter(wanted).collect();
-        let persons = page.iter().map(|forgetting| forgetting.person).collect();
-        ledger.lookups.note(looking, "list".to_owned(), persons).await?;
+        let persons: Vec<_> = page.iter().map(|forgetting| forgetting.person).collect();
+        ledger.lookups.note(looking, "list", &persons)?;
         for forgetting in page {
             let item = ListForgettingsResponse { forgetting: Some(tell(forgetting)) };
             if items.send(Ok(item)).await.is_err() {

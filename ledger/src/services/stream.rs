@@ -114,7 +114,7 @@ impl Pending {
                 let reply = reply.await.unwrap_or(Err(Refused::Internal));
                 let outcome = reply.map_err(Failure::from);
                 let noted = match only_looked(validate_only, outcome.as_ref()) {
-                    true => ledger.look(&by, Some(person.id)).await,
+                    true => ledger.look(&by, Some(person.id)),
                     false => Ok(()),
                 };
                 noted.and(outcome).and_then(|answer| {
@@ -323,7 +323,7 @@ impl Reporting {
         let persons = lines.iter().flatten().filter_map(|(_, found)| Some(&found.as_ref()?.0));
         plan.load(persons).await?;
         let looked = lines.iter().flatten().map(|(_, found)| found.as_ref());
-        self.note(looked).await?;
+        self.note(looked)?;
         for line in lines {
             let pending = match line {
                 Err(failure) => Pending::Refused(failure),
@@ -355,7 +355,7 @@ impl Reporting {
         }
         let found = self.find(items.iter().flatten().map(|(acting, _)| &acting.parsed)).await;
         if let Ok(found) = &found {
-            self.note(found.iter().map(Option::as_ref).filter(Option::is_none)).await?;
+            self.note(found.iter().map(Option::as_ref).filter(Option::is_none))?;
         }
         let mut found = found.map(Vec::into_iter);
         for item in items {
@@ -405,13 +405,13 @@ impl Reporting {
     }
 
     /// Notes a chunk's look-ups, of somebody or of nobody (W4).
-    async fn note<'a>(
+    fn note<'a>(
         &self,
         found: impl Iterator<Item = Option<&'a (Person, Option<FrikortTag>)>>,
     ) -> Result<(), Failure> {
         let id = |found: Option<&(Person, _)>| found.map_or(NOBODY, |(person, _)| person.id);
-        let persons = found.map(id).collect();
-        self.ledger.lookups.note(&self.caller.looking, String::new(), persons).await
+        let persons: Vec<_> = found.map(id).collect();
+        self.ledger.lookups.note(&self.caller.looking, "", &persons)
     }
 
     /// What comes next, unless the process stops.

@@ -324,7 +324,7 @@ impl Visitations {
         named: &Named,
     ) -> Result<Option<(Person, Option<FrikortTag>)>, Failure> {
         let found = self.0.find(named).await?;
-        self.0.look(looking, found.as_ref().map(|(person, _)| person.id)).await?;
+        self.0.look(looking, found.as_ref().map(|(person, _)| person.id))?;
         Ok(found)
     }
 

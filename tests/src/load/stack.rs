@@ -104,6 +104,7 @@ impl Stack {
                 let key_file = self.dir.join("signing.key");
                 ledger.arg("--create-signing-key").arg("--signing-key-file").arg(key_file);
             }
+            ledger.arg("--lookup-journal").arg(self.dir.join("lookups"));
             ledger.arg("--keys-file").arg(self.dir.join("keys")).env("DATABASE_URL", url)
         })?;
         self.ledger.insert(ledger).serving(self.ledger_at).await?;
@@ -137,6 +138,7 @@ impl Stack {
                 "--listen",
                 &self.projector_at.to_string(),
             ]);
+            projector.arg("--lookup-journal").arg(self.dir.join("lookups"));
             projector.arg("--keys-file").arg(self.dir.join("keys")).env("DATABASE_URL", url)
         })?);
         Ok(())

@@ -144,6 +144,7 @@ fn without_being_told_who_may_call_nothing_starts() {
         for (settings, told) in [
             (&[][..], "who may call?"),
             (&[("FRIKORT_CALLERS", "x")], "go together"),
+            (&[("FRIKORT_INSECURE_ON_LOOPBACK", "true")], "where are look-ups noted?"),
             (
                 &[("FRIKORT_CALLERS", "x"), ("FRIKORT_INSECURE_ON_LOOPBACK", "true")],
                 "goes with no certificate",
@@ -156,7 +157,7 @@ fn without_being_told_who_may_call_nothing_starts() {
         let anywhere = format!("FRIKORT_{name}_LISTEN");
         let mut command = std::process::Command::new(program(&name.to_lowercase()).unwrap());
         command.args(["serve", "--insecure-on-loopback"]).env(anywhere, "0.0.0.0:0");
-        command.env("DATABASE_URL", "postgresql://x/x");
+        command.env("DATABASE_URL", "postgresql://x/x").env("FRIKORT_LOOKUP_JOURNAL", "nowhere");
         command.env("FRIKORT_KEYS", format!("find={0} seal={0}", "ab".repeat(32)));
         let output = command.output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();

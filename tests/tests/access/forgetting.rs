@@ -302,6 +302,7 @@ async fn it_takes_two_operators_and_each_step_is_noted() {
     let waiting = two.list_forgettings(waiting).await.unwrap().into_inner();
     assert_eq!(waiting.count().await, 0);
 
+    secured.until_noted().await;
     let noted: Vec<(String, String, bool)> = sqlx::query_as(
         "SELECT caller, method, person_id = $1::uuid FROM access.entry
          WHERE method LIKE 'RegisterService/%' ORDER BY at, lookup_id",

@@ -22,7 +22,7 @@ use frikort_tests::{
     client::Ledger,
     database::Database,
     pki::{self, Authority, CALLERS, Pair},
-    process::{Kind, Service},
+    process::{self, Kind, Service},
 };
 use tempfile::TempDir;
 use tonic::{Request, transport::Channel};
@@ -65,6 +65,18 @@ impl Secured {
         let (ledger, projector) =
             (start(Kind::Ledger).await.unwrap(), start(Kind::Projector).await.unwrap());
         Self { ledger, projector, database, authority, dir, settings }
+    }
+
+    /// Starts another projector in the place of one that has ended.
+    async fn start_projector(&mut self) {
+        let (settings, dir) = (self.settings.clone(), self.dir.path());
+        let started = Service::start_with(Kind::Projector, &self.database, dir, settings);
+        self.projector = started.await.unwrap();
+    }
+
+    /// Waits until all look-ups that were noted are in the access log.
+    async fn until_noted(&self) {
+        process::until_noted(self.dir.path()).await.unwrap();
     }
 
     /// A connection that shows this certificate.

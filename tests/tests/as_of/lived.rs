@@ -42,7 +42,7 @@ impl Then {
         source.create().unwrap();
         let settings = Settings {
             listen,
-            access: Access::insecure_on_loopback(),
+            access: Access::insecure_on_loopback(keys.with_extension("lookups")),
             database_url: database.url("frikort_ledger").into(),
             keys: source.start(true).await.unwrap(),
             signer: None,

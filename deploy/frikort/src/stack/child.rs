@@ -73,12 +73,14 @@ pub(super) struct Child {
     process: Process,
 }
 
-/// Where a service finds its keys and certificates.
+/// Where a service finds its keys and certificates, and notes look-ups.
 struct Files {
     register: PathBuf,
     signing: PathBuf,
     /// What the ledger writes, so that the projector can check what was signed.
     verifiers: PathBuf,
+    /// Look-ups on their way to the access log, of both.
+    lookups: PathBuf,
     tls: PathBuf,
 }
 
@@ -96,6 +98,7 @@ impl Child {
             register: place.keys(),
             signing: place.signing_key(),
             verifiers: place.verifier_keys(),
+            lookups: place.lookups(),
             tls: place.tls(),
         };
         let log = place.log(role.name);
@@ -194,6 +197,7 @@ fn spawn(role: &Role, files: &Files, log: &Path) -> anyhow::Result<Process> {
         .env("FRIKORT_KEYS_FILE", &files.register)
         .env("FRIKORT_SIGNING_KEY_FILE", &files.signing)
         .env("FRIKORT_VERIFIER_KEYS_FILE", &files.verifiers)
+        .env("FRIKORT_LOOKUP_JOURNAL", &files.lookups)
         .env("FRIKORT_TLS_CERTIFICATE", files.tls.join("server.crt"))
         .env("FRIKORT_TLS_KEY", files.tls.join("server.key"))
         .env("FRIKORT_TLS_CLIENT_CA", files.tls.join("ca.crt"))

@@ -61,6 +61,11 @@ impl Place {
         self.dir.join("signing.key.verifiers")
     }
 
+    /// Look-ups on their way to the access log.
+    pub(super) fn lookups(&self) -> PathBuf {
+        self.dir.join("lookups")
+    }
+
     /// Certificates, and who may call.
     pub(super) fn tls(&self) -> PathBuf {
         self.dir.join("tls")

@@ -1,0 +1,209 @@
+//! A look-up as the journal holds it: a line of JSON, ended by a line feed.
+//!
+//! What must stay out: files, the database, and whether somebody may look.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use frikort_domain::PersonId;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::access_log::{Alike, Rows};
+
+/// The look-ups of one call.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Note<'a> {
+    /// Microseconds since 1970: as fine as the table has it.
+    at: i64,
+    #[serde(borrow)]
+    caller: Cow<'a, str>,
+    #[serde(borrow)]
+    role: Cow<'a, str>,
+    #[serde(borrow)]
+    purpose: Cow<'a, str>,
+    #[serde(borrow)]
+    method: Cow<'a, str>,
+    #[serde(borrow)]
+    asked: Cow<'a, str>,
+    persons: Cow<'a, [PersonId]>,
+}
+
+impl<'a> Note<'a> {
+    /// `None` where the table could not have it: of nobody, of no time that there is, or with a text
+    /// that holds a NUL.
+    pub(crate) fn new(
+        at: OffsetDateTime,
+        alike: &Alike<'a>,
+        persons: &'a [PersonId],
+    ) -> Option<Self> {
+        let at = i64::try_from(at.unix_timestamp_nanos() / 1000).ok()?;
+        let [caller, role, purpose, method, asked] =
+            [alike.caller, alike.role, alike.purpose, alike.method, alike.asked].map(Cow::Borrowed);
+        let persons = Cow::Borrowed(persons);
+        Some(Self { at, caller, role, purpose, method, asked, persons }).filter(Self::is_sound)
+    }
+
+    fn is_sound(&self) -> bool {
+        !self.persons.is_empty()
+            && self.time().is_some()
+            && self.alike().texts().iter().all(|text| !text.contains('\0'))
+    }
+
+    fn time(&self) -> Option<OffsetDateTime> {
+        let nanoseconds = u64::try_from(self.at).ok().map(|at| i128::from(at) * 1000)?;
+        OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()
+    }
+
+    fn alike(&self) -> Alike<'_> {
+        let Self { caller, role, purpose, method, asked, .. } = self;
+        Alike { caller, role, purpose, method, asked }
+    }
+
+    /// As a line, with its end.
+    pub(crate) fn line(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut line = Vec::with_capacity(256 + 40 * self.persons.len());
+        serde_json::to_writer(&mut line, self)?;
+        line.push(b'\n');
+        Ok(line)
+    }
+}
+
+/// The notes of whole lines, and how many lines are none. What comes after the last line's end was
+/// never written whole, so nobody was answered for it.
+pub(crate) fn read(lines: &[u8]) -> (Vec<Note<'_>>, usize) {
+    let end = lines.iter().rposition(|byte| *byte == b'\n').unwrap_or_default();
+    let (mut notes, mut unreadable) = (Vec::new(), 0);
+    for line in lines[..end].split(|byte| *byte == b'\n').filter(|_| end > 0) {
+        match serde_json::from_slice(line).ok().filter(Note::is_sound) {
+            Some(note) => notes.push(note),
+            None => unreadable += 1,
+        }
+    }
+    (notes, unreadable)
+}
+
+/// One row for what is alike in all but person and time. The same notes of the same segment make the
+/// same rows, under the same names.
+pub(crate) fn rows(segment: Uuid, notes: &[Note<'_>]) -> Rows {
+    let mut kinds: Vec<(Alike<'_>, Vec<&Note<'_>>)> = Vec::new();
+    let mut places = HashMap::new();
+    for note in notes {
+        let place = *places.entry(note.alike()).or_insert_with(|| {
+            kinds.push((note.alike(), Vec::new()));
+            kinds.len() - 1
+        });
+        kinds[place].1.push(note);
+    }
+    let mut rows = Rows::default();
+    for (number, (alike, notes)) in (0..).zip(kinds) {
+        let row = Uuid::from_u128(segment.as_u128().wrapping_add(number));
+        let times = |note: &&Note<'_>| note.time().unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let each = notes
+            .iter()
+            .flat_map(|note| note.persons.iter().map(move |person| (times(note), *person)));
+        rows.add(row, &alike, each);
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use time::{Duration, macros::datetime};
+
+    use super::*;
+
+    const AT: OffsetDateTime = datetime!(2026-05-01 12:00:00.123456 UTC);
+
+    const ALIKE: Alike<'_> = Alike {
+        caller: "Skat",
+        role: "tax",
+        purpose: "AARSOPGOERELSE",
+        method: "AllowanceService/GetAllowance",
+        asked: "year 2026",
+    };
+
+    fn person(number: u128) -> PersonId {
+        PersonId(Uuid::from_u128(number))
+    }
+
+    fn lines(notes: &[Note<'_>]) -> Vec<u8> {
+        notes.iter().flat_map(|note| note.line().unwrap()).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read_whatever_the_texts_say() {
+        let persons = [person(1), person(2)];
+        let odd = "\"Løn\"\n\r\t{}\u{7f}\u{2028}😀\\";
+        let alike = Alike { caller: odd, asked: "", ..ALIKE };
+        let notes = [
+            Note::new(AT, &ALIKE, &persons).unwrap(),
+            Note::new(AT + Duration::SECOND, &alike, &persons[..1]).unwrap(),
+        ];
+        assert_eq!(lines(&notes).iter().filter(|byte| **byte == b'\n').count(), 2);
+        assert_eq!(read(&lines(&notes)), (notes.to_vec(), 0));
+        assert_eq!(notes[0].time(), Some(AT));
+    }
+
+    #[test]
+    fn a_line_that_was_not_written_whole_is_no_note_and_those_before_it_are() {
+        let persons = [person(1)];
+        let notes = vec![Note::new(AT, &ALIKE, &persons).unwrap(); 3];
+        let (all, one) = (lines(&notes), notes[0].line().unwrap().len());
+        for end in 0..=all.len() {
+            assert_eq!(read(&all[..end]), (notes[..end / one].to_vec(), 0), "{end}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_look_up_is_counted_and_the_others_are_read() {
+        let note = Note::new(AT, &ALIKE, &[person(1)]).unwrap().line().unwrap();
+        let text = str::from_utf8(&note).unwrap();
+        let mut all = note.clone();
+        for (of, instead) in [
+            ("\"Skat\"", "\"Ska\\u0000\""),
+            ("\"at\":1", "\"at\":-1"),
+            ("\"at\":1", "\"at\":10000000000"),
+            ("[\"00000000-0000-0000-0000-000000000001\"]", "[]"),
+            ("\"tax\"", "7"),
+            ("\"asked\"", "\"answered\""),
+            (text.trim_end(), ""),
+            (text.trim_end(), "\0\0\0\0"),
+        ] {
+            assert!(text.contains(of));
+            all.extend(text.replacen(of, instead, 1).into_bytes());
+        }
+        all.extend(&note);
+        let (notes, unreadable) = read(&all);
+        assert_eq!((notes.len(), unreadable), (2, 8));
+    }
+
+    #[test]
+    fn what_the_table_could_not_have_is_no_note() {
+        let persons = [person(1)];
+        assert!(Note::new(AT, &ALIKE, &[]).is_none());
+        assert!(Note::new(AT, &Alike { caller: "a\0", ..ALIKE }, &persons).is_none());
+        assert!(Note::new(datetime!(1969-12-31 23:59 UTC), &ALIKE, &persons).is_none());
+    }
+
+    #[test]
+    fn one_row_for_what_is_alike_and_the_same_rows_each_time() {
+        let persons = [person(1), person(2)];
+        let other = Alike { asked: "year 2025", ..ALIKE };
+        let notes = [
+            Note::new(AT, &ALIKE, &persons).unwrap(),
+            Note::new(AT, &other, &persons).unwrap(),
+            Note::new(AT + Duration::SECOND, &ALIKE, &persons[..1]).unwrap(),
+        ];
+        let segment = Uuid::from_u128(7);
+        let mut expected = Rows::default();
+        let first = [(AT, person(1)), (AT, person(2)), (AT + Duration::SECOND, person(1))];
+        expected.add(Uuid::from_u128(7), &ALIKE, first.into_iter());
+        let second = [(AT, person(1)), (AT, person(2))];
+        expected.add(Uuid::from_u128(8), &other, second.into_iter());
+        for _ in 0..2 {
+            assert_eq!(rows(segment, &notes), expected);
+        }
+    }
+}
