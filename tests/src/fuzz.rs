@@ -30,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     ("keys", settings::keys),
     ("ledger_request", wire::ledger),
     ("limits", access::limits),
+    ("lookups", access::lookups),
     ("note", proofs::note),
     ("page_token", wire::page_token),
     ("projector_request", wire::projector),

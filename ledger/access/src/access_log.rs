@@ -91,6 +91,11 @@ impl Rows {
         self.lasts.push(last);
     }
 
+    /// How many persons' look-ups they are.
+    pub(crate) fn persons(&self) -> usize {
+        self.persons.len()
+    }
+
     /// Writes all of them with one statement and one commit; once, however often it is done.
     pub(crate) async fn write(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
         let last = self.times.iter().max().copied();

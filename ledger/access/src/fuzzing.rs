@@ -8,13 +8,28 @@ use axum::http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use frikort_process::{clock::Clock, config, serve};
 use frikort_proto::error::Failure;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::{
     Caller, Directory, Role,
     keys::Keys,
     limits::{LimitArgs, Settings},
+    note,
     token::Tokens,
 };
+
+/// The look-ups of a file of the journal, written again; how many persons' and how many calls' they are;
+/// and how many lines are none.
+///
+/// # Panics
+/// If a note that was read cannot be written.
+pub fn lookups(lines: &[u8]) -> (Vec<u8>, [usize; 2], usize) {
+    let (notes, unreadable) = note::read(lines);
+    let again = notes.iter().flat_map(|note| note.line().expect("a note"));
+    let again = again.collect();
+    let persons = note::rows(Uuid::max(), &notes).persons();
+    (again, [persons, notes.len()], unreadable)
+}
 
 /// Name (`kid`) and algorithm of each key of a set that is taken.
 pub fn token_keys(text: &[u8]) -> anyhow::Result<Vec<(Option<String>, String)>> {

@@ -73,9 +73,9 @@ impl<'a> Note<'a> {
 /// The notes of whole lines, and how many lines are none. What comes after the last line's end was
 /// never written whole, so nobody was answered for it.
 pub(crate) fn read(lines: &[u8]) -> (Vec<Note<'_>>, usize) {
-    let end = lines.iter().rposition(|byte| *byte == b'\n').unwrap_or_default();
     let (mut notes, mut unreadable) = (Vec::new(), 0);
-    for line in lines[..end].split(|byte| *byte == b'\n').filter(|_| end > 0) {
+    let whole = lines.split_inclusive(|byte| *byte == b'\n');
+    for line in whole.filter_map(|line| line.strip_suffix(b"\n")) {
         match serde_json::from_slice(line).ok().filter(Note::is_sound) {
             Some(note) => notes.push(note),
             None => unreadable += 1,
