@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   call ──look-up──▶ journal ──▶ answer
-//!                        └──every 10 ms, all of them──▶ one INSERT, one commit
+//!                        └──every 20 ms, all of them──▶ one INSERT, one commit
 //! ```
 //!
 //! No note, no answer: a call answers when its note is in the journal, which outlives the process
@@ -42,7 +42,7 @@ use crate::{
 const WAITING: usize = 50_000;
 
 /// How long notes are gathered for one commit.
-const GATHER: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(20);
 
 /// How long the database may take for a commit.
 const PATIENCE: Duration = Duration::from_secs(5);
