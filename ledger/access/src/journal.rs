@@ -86,6 +86,12 @@ impl Journal {
         left.collect()
     }
 
+    /// Makes it a file that can neither be written to nor cut.
+    #[cfg(test)]
+    pub(crate) fn break_off(&mut self) {
+        self.file.file = File::open(&self.file.path).unwrap();
+    }
+
     /// Removes the open file if it holds nothing. There is none to write to then.
     pub(crate) fn end(&mut self) {
         if self.is_empty() {
@@ -195,11 +201,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(dir.path()).unwrap();
         journal.add(b"one\n").unwrap();
-        // A file that can neither be written to nor cut.
-        let sound =
-            std::mem::replace(&mut journal.file.file, File::open(&journal.file.path).unwrap());
+        journal.break_off();
         journal.add(b"two\n").unwrap_err();
-        journal.file.file = sound;
         journal.add(b"three\n").unwrap_err();
         let torn = journal.begin_another().unwrap();
         journal.add(b"four\n").unwrap();

@@ -1,28 +1,30 @@
 //! The access log: who looked whom up, when, by which method and what for (W4).
 //!
 //! ```text
-//!   call ──look-up──▶ journal ──▶ answer
-//!                        └──every 20 ms, all of them──▶ one INSERT, one commit
+//!   call ──look-up──▶ its lane ──all of them──▶ journal ──▶ answers
+//!                                                └──every 20 ms──▶ one INSERT, one commit
 //! ```
 //!
-//! No note, no answer: a call answers when its note is in the journal, which outlives the process
-//! (`journal.rs`); one writer a process brings it to the table. When the table does not take it,
-//! nobody is answered until it does. What must stay out: what was answered, and whether somebody may
+//! No note, no answer: what a lane notes is in the journal, which outlives the process (`journal.rs`),
+//! before its connections send more; one writer a process brings it to the table. When either does not
+//! take it, nobody is answered until it does. What must stay out: what was answered, and whether somebody may
 //! look.
 
 use std::{
+    cell::RefCell,
     error::Error,
+    mem,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use anyhow::Context;
 use frikort_domain::PersonId;
-use frikort_process::clock::Clock;
+use frikort_process::{clock::Clock, lane};
 use frikort_proto::{error::Failure, v1::ErrorReason};
 use sqlx::PgPool;
 use tokio::{
@@ -66,19 +68,26 @@ pub struct Lookups {
 #[derive(Debug)]
 struct Notes {
     waiting: Mutex<Waiting>,
+    /// How many persons' look-ups have come since the writer took the last ones, about.
+    persons: AtomicUsize,
     /// Says that some wait, or that there will be no more.
     come: Notify,
-    /// The table has not taken the last ones.
+    /// The journal, or the table, has not taken the last ones.
     is_stuck: AtomicBool,
+    /// Nobody notes any more.
+    is_closed: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Waiting {
     journal: Journal,
-    /// How many persons' look-ups are in the journal's open file.
-    persons: usize,
-    /// Nobody notes any more.
-    is_closed: bool,
+    /// What the journal has not taken. Nobody was answered for it.
+    unwritten: Vec<u8>,
+}
+
+thread_local! {
+    /// What this lane writes to the journal before its connections send more.
+    static HELD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Lookups {
@@ -88,12 +97,7 @@ impl Lookups {
         let opened = Journal::open(journal).and_then(|opened| Ok((opened.left()?, opened)));
         let (left, journal) =
             opened.with_context(|| format!("no journal of look-ups in {}", journal.display()))?;
-        let waiting = Waiting { journal, persons: 0, is_closed: false };
-        let notes = Arc::new(Notes {
-            waiting: Mutex::new(waiting),
-            come: Notify::new(),
-            is_stuck: AtomicBool::new(false),
-        });
+        let notes = Arc::new(Notes::begin(journal));
         let (writes, written) = watch::channel(());
         let lookups = Self { notes: notes.clone(), clock, written };
         tokio::spawn(async move {
@@ -119,7 +123,7 @@ impl Lookups {
     /// Takes no more notes, and brings those there are to the table. What it does not take now stays
     /// in the journal, for the next process.
     pub async fn close(mut self) {
-        self.notes.lock().is_closed = true;
+        self.notes.is_closed.store(true, Ordering::Relaxed);
         self.notes.come.notify_one();
         // The writer says nothing, and ends.
         while self.written.changed().await.is_ok() {}
@@ -131,38 +135,83 @@ fn cannot_be_noted() -> Failure {
     Failure::new(ErrorReason::StoreUnavailable, why)
 }
 
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.journal.is_empty() && self.unwritten.is_empty()
+    }
+}
+
 impl Notes {
+    fn begin(journal: Journal) -> Self {
+        Self {
+            waiting: Mutex::new(Waiting { journal, unwritten: Vec::new() }),
+            persons: AtomicUsize::new(0),
+            come: Notify::new(),
+            is_stuck: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a call's note to the journal.
-    fn add(&self, line: &[u8], persons: usize) -> Result<(), Failure> {
-        let mut waiting = self.lock();
-        if waiting.is_closed || self.is_stuck.load(Ordering::Relaxed) {
+    /// Adds a call's note: on a lane to what that writes to the journal before any answer leaves, elsewhere
+    /// to the journal.
+    fn add(self: &Arc<Self>, line: &[u8], persons: usize) -> Result<(), Failure> {
+        if self.is_closed() || self.is_stuck.load(Ordering::Relaxed) {
             return Err(cannot_be_noted());
         }
-        if waiting.persons >= WAITING {
+        if self.persons.fetch_add(persons, Ordering::Relaxed) >= WAITING {
+            self.persons.fetch_sub(persons, Ordering::Relaxed);
             let full = "too many look-ups wait to be noted; repeat";
             return Err(Failure::new(ErrorReason::Overloaded, full));
         }
-        let is_first = waiting.journal.is_empty();
-        waiting.journal.add(line).map_err(|error| {
-            tracing::warn!(%error, "a look-up cannot be written to the journal");
-            cannot_be_noted()
-        })?;
-        waiting.persons += persons;
+        if !lane::is_here() {
+            return if self.write(line) { Ok(()) } else { Err(cannot_be_noted()) };
+        }
+        let is_first = HELD.with_borrow_mut(|held| {
+            held.extend(line);
+            held.len() == line.len()
+        });
+        if is_first {
+            let notes = self.clone();
+            lane::before_sending(move || {
+                HELD.with_borrow_mut(|held| {
+                    let is_written = notes.write(held);
+                    held.clear();
+                    is_written
+                })
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes notes to the journal. Those that it does not take are tried again, and meanwhile nobody is
+    /// answered.
+    fn write(&self, lines: &[u8]) -> bool {
+        let mut waiting = self.lock();
+        let is_first = waiting.is_empty();
+        let written = waiting.journal.add(lines);
+        if let Err(error) = &written {
+            waiting.unwritten.extend(lines);
+            self.stick(error);
+        }
         drop(waiting);
         if is_first {
             self.come.notify_one();
         }
-        Ok(())
+        written.is_ok()
     }
 
     /// Brings to the table what is left, and then what comes, until there will be no more.
     async fn write_all(&self, pool: &PgPool, left: Vec<Segment>) {
         for segment in left {
-            if !self.lock().is_closed {
+            if !self.is_closed() {
                 self.bring(pool, &segment).await;
             }
         }
@@ -182,32 +231,39 @@ impl Notes {
 
     /// What is in the journal, and whether nothing comes after it.
     fn take(&self) -> (Option<Segment>, bool) {
+        let is_closed = self.is_closed();
         let mut waiting = self.lock();
-        if waiting.journal.is_empty() {
-            return (None, waiting.is_closed);
+        if waiting.is_empty() {
+            return (None, is_closed);
         }
         let segment = waiting.journal.begin_another();
-        let segment = segment.inspect_err(|error| {
-            self.stick(error);
-            self.come.notify_one();
-        });
-        if segment.is_ok() {
-            waiting.persons = 0;
+        let unwritten = mem::take(&mut waiting.unwritten);
+        let written = waiting.journal.add(&unwritten);
+        if written.is_err() {
+            waiting.unwritten = unwritten;
         }
-        (segment.ok(), waiting.is_closed)
+        if let Some(error) = segment.as_ref().err().or(written.as_ref().err()) {
+            self.stick(error);
+        }
+        if !waiting.is_empty() {
+            self.come.notify_one();
+        }
+        self.persons.store(0, Ordering::Relaxed);
+        (segment.ok(), is_closed)
     }
 
     /// Brings notes to the table, however often that must be tried; once, when the process stops.
     async fn bring(&self, pool: &PgPool, segment: &Segment) {
         while let Err(error) = write(pool, segment).await {
             self.stick(&*error);
-            if self.lock().is_closed {
+            if self.is_closed() {
                 tracing::warn!("look-ups stay in the journal, for the next process");
                 return;
             }
             sleep(AGAIN).await;
         }
-        if self.is_stuck.swap(false, Ordering::Relaxed) {
+        let is_all_written = self.lock().unwritten.is_empty();
+        if is_all_written && self.is_stuck.swap(false, Ordering::Relaxed) {
             tracing::info!("look-ups can be noted again");
         }
     }
@@ -242,18 +298,18 @@ mod tests {
 
     use super::*;
 
+    fn begin() -> (tempfile::TempDir, Arc<Notes>) {
+        let dir = tempfile::tempdir().unwrap();
+        let notes = Arc::new(Notes::begin(Journal::open(dir.path()).unwrap()));
+        (dir, notes)
+    }
+
     /// A note of two persons, added to notes that no writer takes.
     fn adding(changed: impl FnOnce(&Notes)) -> Result<(), Failure> {
-        let dir = tempfile::tempdir().unwrap();
-        let waiting = Mutex::new(Waiting {
-            journal: Journal::open(dir.path()).unwrap(),
-            persons: 0,
-            is_closed: false,
-        });
-        let notes = Notes { waiting, come: Notify::new(), is_stuck: AtomicBool::new(false) };
+        let (_dir, notes) = begin();
         changed(&notes);
         let added = notes.add(b"note\n", 2);
-        assert_eq!(notes.lock().journal.is_empty(), added.is_err());
+        assert_eq!(notes.lock().is_empty(), added.is_err());
         added
     }
 
@@ -261,12 +317,26 @@ mod tests {
     fn where_there_can_be_no_note_nobody_is_answered() {
         let refused = |changed: fn(&Notes)| adding(changed).unwrap_err().reason;
         assert!(adding(|_| {}).is_ok());
-        assert!(adding(|notes| notes.lock().persons = WAITING - 1).is_ok());
-        let is_full = refused(|notes| notes.lock().persons = WAITING);
+        assert!(adding(|notes| notes.persons.store(WAITING - 1, Ordering::Relaxed)).is_ok());
+        let is_full = refused(|notes| notes.persons.store(WAITING, Ordering::Relaxed));
         assert_eq!(is_full, ErrorReason::Overloaded);
-        let is_closed = refused(|notes| notes.lock().is_closed = true);
+        let is_closed = refused(|notes| notes.is_closed.store(true, Ordering::Relaxed));
         assert_eq!(is_closed, ErrorReason::StoreUnavailable);
         let is_stuck = refused(|notes| notes.stick(&fmt::Error));
         assert_eq!(is_stuck, ErrorReason::StoreUnavailable);
+    }
+
+    #[test]
+    fn what_the_journal_does_not_take_is_refused_and_tried_again() {
+        let (_dir, notes) = begin();
+        notes.add(b"one\n", 1).unwrap();
+        notes.lock().journal.break_off();
+        assert_eq!(notes.add(b"two\n", 1).unwrap_err().reason, ErrorReason::StoreUnavailable);
+        assert_eq!(notes.add(b"three\n", 1).unwrap_err().reason, ErrorReason::StoreUnavailable);
+        let (first, _) = notes.take();
+        let (second, _) = notes.take();
+        let read = |segment: Option<Segment>| segment.unwrap().read().unwrap();
+        assert_eq!((read(first), read(second)), (b"one\n".to_vec(), b"two\n".to_vec()));
+        assert!(notes.take().0.is_none());
     }
 }

@@ -4,9 +4,13 @@
 //! another thread when nothing else is left to do: either way each answer would be written to its
 //! socket by itself. On a lane, what is woken together runs in order, and the connection after it
 //! writes all of it at once. So whoever answers many calls of a lane hands it one errand that
-//! wakes them.
+//! wakes them. And what must be done before an answer leaves, and costs for many what it costs for
+//! one, is done before the connection writes.
 
-use std::{cell::OnceCell, thread};
+use std::{
+    cell::{OnceCell, RefCell},
+    mem, thread,
+};
 
 use tokio::{
     runtime::Builder,
@@ -21,6 +25,14 @@ type Errand = Box<dyn FnOnce() + Send>;
 
 thread_local! {
     static CURRENT: OnceCell<Lane> = const { OnceCell::new() };
+    static DUE: RefCell<Due> = const { RefCell::new(Due { first: Vec::new(), failures: 0 }) };
+}
+
+/// What is due before this lane's connections send more.
+struct Due {
+    first: Vec<Box<dyn FnOnce() -> bool>>,
+    /// How often it failed.
+    failures: u64,
 }
 
 /// The way to a lane.
@@ -53,7 +65,9 @@ impl Lane {
                     errand();
                 }
             });
-            let _ = end.send(runtime.block_on(run()));
+            let ended = runtime.block_on(run());
+            settle();
+            let _ = end.send(ended);
         })?;
         Ok(ended)
     }
@@ -67,6 +81,38 @@ impl Lane {
     fn run(&self, errand: impl FnOnce() + Send + 'static) {
         let _ = self.errands.send(Box::new(errand));
     }
+}
+
+/// Whether this thread is a lane.
+pub fn is_here() -> bool {
+    CURRENT.with(|current| current.get().is_some())
+}
+
+/// Has something done before any connection of this lane sends more, when what is ready has run. If it
+/// fails, which it says with `false`, what those connections hold must not leave: they are cut off. On a
+/// thread that is no lane nobody does it.
+pub fn before_sending(first: impl FnOnce() -> bool + 'static) {
+    let is_alone = DUE.with_borrow_mut(|due| {
+        due.first.push(Box::new(first));
+        due.first.len() == 1
+    });
+    if is_alone && is_here() {
+        // Also when no connection sends any more.
+        tokio::spawn(async {
+            settle();
+        });
+    }
+}
+
+/// Does what is due; says how often that has failed on this lane. Whoever has seen fewer failures may
+/// send nothing.
+pub(crate) fn settle() -> u64 {
+    let first = DUE.with_borrow_mut(|due| mem::take(&mut due.first));
+    let failed = first.into_iter().map(|first| first()).filter(|is_done| !is_done).count();
+    DUE.with_borrow_mut(|due| {
+        due.failures += failed as u64;
+        due.failures
+    })
 }
 
 /// Where an answer goes: to somebody who waits on a lane, or elsewhere.

@@ -38,7 +38,7 @@ use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
 
-use crate::{clock::Clock, door::Place, renewed};
+use crate::{clock::Clock, door::Place, lane, renewed};
 
 /// How long a caller may take to agree on a connection.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -264,6 +264,8 @@ pub(crate) struct Connection {
     read: usize,
     /// Whether others have their turn now.
     waits: Arc<AtomicBool>,
+    /// What its lane had failed to do in time before there was this connection.
+    failures: u64,
 }
 
 struct Stranger {
@@ -306,7 +308,16 @@ impl Connection {
             stranger,
             read: 0,
             waits: Arc::default(),
+            failures: lane::settle(),
         }
+    }
+
+    /// Does what is due before it sends; fails when that does, or it has to go.
+    fn may_send(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if lane::settle() != self.failures {
+            return Err(io::Error::other("what was due before its answers has failed"));
+        }
+        self.may_stay(cx)
     }
 
     /// Fails when it has to go.
@@ -397,7 +408,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.may_stay(cx)?;
+        self.may_send(cx)?;
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
@@ -406,7 +417,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.may_stay(cx)?;
+        self.may_send(cx)?;
         Pin::new(&mut self.io).poll_write_vectored(cx, slices)
     }
 
