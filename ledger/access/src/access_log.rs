@@ -3,10 +3,18 @@
 //! A row is what one commit noted of look-ups that are alike in all but person and time (see the
 //! migration). What must stay out: when a look-up is noted, and who may read of it.
 
+use std::collections::HashMap;
+
 use frikort_domain::PersonId;
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+use crate::note::{Alike, Note};
+
+/// Persons of a row at most: so many are in their page as they are, and more would be compressed, which
+/// costs more than it saves.
+const PERSONS: usize = 256;
 
 /// A row: look-ups that are alike in all but person and time.
 #[derive(Clone, Debug)]
@@ -47,25 +55,33 @@ pub(crate) struct Rows {
     persons: Vec<Uuid>,
 }
 
-/// What the look-ups of one row have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Alike<'a> {
-    pub(crate) caller: &'a str,
-    pub(crate) role: &'a str,
-    pub(crate) purpose: &'a str,
-    pub(crate) method: &'a str,
-    pub(crate) asked: &'a str,
-}
-
-impl<'a> Alike<'a> {
-    pub(crate) fn texts(&self) -> [&'a str; 5] {
-        [self.caller, self.role, self.purpose, self.method, self.asked]
-    }
-}
-
 impl Rows {
+    /// One row for what is alike in all but person and time; more where those are many. The same notes of
+    /// the same segment make the same rows, under the same names: a version that divides them otherwise
+    /// would note twice what another has noted and not removed.
+    pub(crate) fn of(segment: Uuid, notes: &[Note<'_>]) -> Self {
+        let mut kinds: Vec<(Alike<'_>, Vec<_>)> = Vec::new();
+        let mut places = HashMap::new();
+        for note in notes {
+            let place = *places.entry(note.alike()).or_insert_with(|| {
+                kinds.push((note.alike(), Vec::new()));
+                kinds.len() - 1
+            });
+            let at = note.time().unwrap_or(OffsetDateTime::UNIX_EPOCH);
+            kinds[place].1.extend(note.persons().iter().map(|person| (at, *person)));
+        }
+        let parts = kinds.iter().flat_map(|(alike, each)| {
+            each.chunks(PERSONS).map(move |each| (alike, each.iter().copied()))
+        });
+        let mut rows = Self::default();
+        for (number, (alike, each)) in (0..).zip(parts) {
+            rows.add(Uuid::from_u128(segment.as_u128().wrapping_add(number)), alike, each);
+        }
+        rows
+    }
+
     /// Adds a row; one of no look-ups is none.
-    pub(crate) fn add(
+    fn add(
         &mut self,
         id: Uuid,
         alike: &Alike<'_>,
@@ -151,4 +167,56 @@ pub async fn noted_after(
 
 fn place(index: usize) -> i32 {
     i32::try_from(index).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use time::{Duration, macros::datetime};
+
+    use super::*;
+
+    const AT: OffsetDateTime = datetime!(2026-05-01 12:00:00.123456 UTC);
+
+    const ALIKE: Alike<'_> = Alike {
+        caller: "Skat",
+        role: "tax",
+        purpose: "AARSOPGOERELSE",
+        method: "AllowanceService/GetAllowance",
+        asked: "year 2026",
+    };
+
+    fn person(number: u128) -> PersonId {
+        PersonId(Uuid::from_u128(number))
+    }
+
+    #[test]
+    fn one_row_for_what_is_alike_and_the_same_rows_each_time() {
+        let persons = [person(1), person(2)];
+        let other = Alike { asked: "year 2025", ..ALIKE };
+        let notes = [
+            Note::new(AT, &ALIKE, &persons).unwrap(),
+            Note::new(AT, &other, &persons).unwrap(),
+            Note::new(AT + Duration::SECOND, &ALIKE, &persons[..1]).unwrap(),
+        ];
+        let mut expected = Rows::default();
+        let first = [(AT, person(1)), (AT, person(2)), (AT + Duration::SECOND, person(1))];
+        expected.add(Uuid::from_u128(7), &ALIKE, first.into_iter());
+        let second = [(AT, person(1)), (AT, person(2))];
+        expected.add(Uuid::from_u128(8), &other, second.into_iter());
+        for _ in 0..2 {
+            assert_eq!(Rows::of(Uuid::from_u128(7), &notes), expected);
+        }
+    }
+
+    #[test]
+    fn many_are_several_rows() {
+        let persons: Vec<_> = (1..=600).map(person).collect();
+        let notes = [Note::new(AT, &ALIKE, &persons).unwrap()];
+        let mut expected = Rows::default();
+        for (number, part) in (7..).zip([&persons[..256], &persons[256..512], &persons[512..]]) {
+            let each = part.iter().map(|person| (AT, *person));
+            expected.add(Uuid::from_u128(number), &ALIKE, each);
+        }
+        assert_eq!(Rows::of(Uuid::from_u128(7), &notes), expected);
+    }
 }

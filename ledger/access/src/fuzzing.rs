@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     Caller, Directory, Role,
+    access_log::Rows,
     keys::Keys,
     limits::{LimitArgs, Settings},
     note,
@@ -27,7 +28,7 @@ pub fn lookups(lines: &[u8]) -> (Vec<u8>, [usize; 2], usize) {
     let (notes, unreadable) = note::read(lines);
     let again = notes.iter().flat_map(|note| note.line().expect("a note"));
     let again = again.collect();
-    let persons = note::rows(Uuid::max(), &notes).persons();
+    let persons = Rows::of(Uuid::max(), &notes).persons();
     (again, [persons, notes.len()], unreadable)
 }
 

@@ -11,7 +11,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -29,9 +29,7 @@ const UNREADABLE: &str = "unreadable";
 pub(crate) struct Journal {
     dir: PathBuf,
     file: Segment,
-    /// What the file holds, in bytes.
-    length: u64,
-    /// Something that is no note follows them.
+    /// Nothing may be added to the file: notes in part follow the others, or there are to be no more.
     is_torn: bool,
 }
 
@@ -41,6 +39,8 @@ pub(crate) struct Segment {
     pub(crate) id: Uuid,
     path: PathBuf,
     file: File,
+    /// How many bytes of notes it holds. Those of another process's are all there are.
+    length: u64,
 }
 
 impl Journal {
@@ -48,11 +48,11 @@ impl Journal {
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let file = Segment::create(dir)?;
-        Ok(Self { dir: dir.to_owned(), file, length: 0, is_torn: false })
+        Ok(Self { dir: dir.to_owned(), file, is_torn: false })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.length == 0 && !self.is_torn
+        self.file.length == 0
     }
 
     /// Adds whole lines; all of them or, with an error, none.
@@ -61,17 +61,17 @@ impl Journal {
             return Err(io::Error::other("an earlier note was written in part"));
         }
         if let Err(error) = self.file.file.write_all(lines) {
-            self.is_torn = self.file.file.set_len(self.length).is_err();
+            self.is_torn = self.file.file.set_len(self.file.length).is_err();
             return Err(error);
         }
-        self.length += lines.len() as u64;
+        self.file.length += lines.len() as u64;
         Ok(())
     }
 
     /// Begins another file, and gives this one.
     pub(crate) fn begin_another(&mut self) -> io::Result<Segment> {
         let next = Segment::create(&self.dir)?;
-        (self.length, self.is_torn) = (0, false);
+        self.is_torn = false;
         Ok(std::mem::replace(&mut self.file, next))
     }
 
@@ -92,8 +92,9 @@ impl Journal {
         self.file.file = File::open(&self.file.path).unwrap();
     }
 
-    /// Removes the open file if it holds nothing. There is none to write to then.
+    /// Takes no more, and removes the open file if it holds nothing.
     pub(crate) fn end(&mut self) {
+        self.is_torn = true;
         if self.is_empty() {
             // Else whoever comes next finds that it is empty.
             let _ = self.file.remove();
@@ -109,9 +110,12 @@ impl Segment {
         let file =
             OpenOptions::new().create_new(true).read(true).append(true).mode(0o600).open(&new)?;
         // Before it has the name by which another process would take it over.
-        file.try_lock()?;
-        fs::rename(new, &path)?;
-        Ok(Self { id, path, file })
+        let locked = file.try_lock().map_err(io::Error::from);
+        if let Err(error) = locked.and_then(|()| fs::rename(&new, &path)) {
+            fs::remove_file(new)?;
+            return Err(error);
+        }
+        Ok(Self { id, path, file, length: 0 })
     }
 
     /// `None` where it is no file with notes, or another process's, or gone.
@@ -126,19 +130,28 @@ impl Segment {
             Err(error) => return Err(error),
         };
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self { id, path, file })),
+            // Whose it was may have removed it just now.
+            Ok(()) if !path.exists() => Ok(None),
+            Ok(()) => Ok(Some(Self { id, path, file, length: u64::MAX })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
-    /// All that it holds.
+    /// All notes that it holds, also when somebody has removed it.
     pub(crate) fn read(&self) -> io::Result<Vec<u8>> {
-        fs::read(&self.path)
+        let (mut file, mut lines) = (&self.file, Vec::new());
+        file.seek(SeekFrom::Start(0))?;
+        file.take(self.length).read_to_end(&mut lines)?;
+        Ok(lines)
     }
 
+    /// Removes it, if nobody has.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        fs::remove_file(&self.path)
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Keeps it for somebody to look into.
@@ -188,6 +201,21 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_removes_is_read_all_the_same_and_is_nobody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = Journal::open(dir.path()).unwrap();
+        first.add(b"one\n").unwrap();
+        let segment = first.begin_another().unwrap();
+        let path = segment.path.clone();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(texts(&[segment]), ["one\n"]);
+        assert!(Segment::take_over(path).unwrap().is_none());
+        first.end();
+        first.add(b"two\n").unwrap_err();
+        assert_eq!(files(dir.path()), 0);
+    }
+
+    #[test]
     fn nobody_else_may_read_it() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("made");
@@ -201,6 +229,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(dir.path()).unwrap();
         journal.add(b"one\n").unwrap();
+        // It is only read from then on; something stands after the notes.
+        fs::write(&journal.file.path, "one\ntwo").unwrap();
         journal.break_off();
         journal.add(b"two\n").unwrap_err();
         journal.add(b"three\n").unwrap_err();

@@ -35,9 +35,9 @@ use uuid::Uuid;
 
 use crate::{
     Looking,
-    access_log::Alike,
+    access_log::Rows,
     journal::{Journal, Segment},
-    note::{self, Note},
+    note::{self, Alike, Note},
 };
 
 /// Persons whose look-ups may be in the journal alone, about; a call's own are never divided.
@@ -156,6 +156,10 @@ impl Notes {
         self.is_closed.load(Ordering::Relaxed)
     }
 
+    fn is_stuck(&self) -> bool {
+        self.is_stuck.load(Ordering::Relaxed)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -163,11 +167,11 @@ impl Notes {
     /// Adds a call's note: on a lane to what that writes to the journal before any answer leaves, elsewhere
     /// to the journal.
     fn add(self: &Arc<Self>, line: &[u8], persons: usize) -> Result<(), Failure> {
-        if self.is_closed() || self.is_stuck.load(Ordering::Relaxed) {
+        if self.is_closed() || self.is_stuck() {
             return Err(cannot_be_noted());
         }
-        if self.persons.fetch_add(persons, Ordering::Relaxed) >= WAITING {
-            self.persons.fetch_sub(persons, Ordering::Relaxed);
+        let and_these = |waiting| (waiting < WAITING).then_some(waiting + persons);
+        if self.persons.fetch_update(Ordering::Relaxed, Ordering::Relaxed, and_these).is_err() {
             let full = "too many look-ups wait to be noted; repeat";
             return Err(Failure::new(ErrorReason::Overloaded, full));
         }
@@ -180,13 +184,7 @@ impl Notes {
         });
         if is_first {
             let notes = self.clone();
-            lane::before_sending(move || {
-                HELD.with_borrow_mut(|held| {
-                    let is_written = notes.write(held);
-                    held.clear();
-                    is_written
-                })
-            });
+            lane::before_sending(move || notes.write(&HELD.take()));
         }
         Ok(())
     }
@@ -216,12 +214,17 @@ impl Notes {
             }
         }
         loop {
-            self.come.notified().await;
+            // What waits when it is stuck is brought before anybody is answered again: notes of one file
+            // are of about one time.
+            if !self.is_stuck() {
+                self.come.notified().await;
+            }
             sleep(GATHER).await;
             let (segment, is_closed) = self.take();
             if let Some(segment) = segment {
                 self.bring(pool, &segment).await;
             }
+            self.go_on();
             if is_closed {
                 break;
             }
@@ -232,6 +235,7 @@ impl Notes {
     /// What is in the journal, and whether nothing comes after it.
     fn take(&self) -> (Option<Segment>, bool) {
         let is_closed = self.is_closed();
+        self.persons.store(0, Ordering::Relaxed);
         let mut waiting = self.lock();
         if waiting.is_empty() {
             return (None, is_closed);
@@ -248,7 +252,6 @@ impl Notes {
         if !waiting.is_empty() {
             self.come.notify_one();
         }
-        self.persons.store(0, Ordering::Relaxed);
         (segment.ok(), is_closed)
     }
 
@@ -262,13 +265,17 @@ impl Notes {
             }
             sleep(AGAIN).await;
         }
-        let is_all_written = self.lock().unwritten.is_empty();
-        if is_all_written && self.is_stuck.swap(false, Ordering::Relaxed) {
+    }
+
+    /// Answers again, if nothing waits any more.
+    fn go_on(&self) {
+        let waiting = self.lock();
+        if waiting.is_empty() && self.is_stuck.swap(false, Ordering::Relaxed) {
             tracing::info!("look-ups can be noted again");
         }
     }
 
-    /// Nobody is answered until the table takes notes again.
+    /// Nobody is answered until what waits is in the table.
     fn stick(&self, error: &(dyn Error + 'static)) {
         if !self.is_stuck.swap(true, Ordering::Relaxed) {
             tracing::warn!(error, "look-ups cannot be noted");
@@ -281,7 +288,7 @@ async fn write(pool: &PgPool, segment: &Segment) -> anyhow::Result<()> {
     let lines = segment.read().context("the journal cannot be read")?;
     let (notes, unreadable) = note::read(&lines);
     if !notes.is_empty() {
-        let rows = note::rows(segment.id, &notes);
+        let rows = Rows::of(segment.id, &notes);
         timeout(PATIENCE, rows.write(pool)).await.context("the database is slow")??;
     }
     if unreadable > 0 {

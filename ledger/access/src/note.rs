@@ -2,18 +2,11 @@
 //!
 //! What must stay out: files, the database, and whether somebody may look.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::borrow::Cow;
 
 use frikort_domain::PersonId;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use uuid::Uuid;
-
-use crate::access_log::{Alike, Rows};
-
-/// Persons of a row at most: so many are in their page as they are, and more would be compressed, which
-/// costs more than it saves.
-const PERSONS: usize = 256;
 
 /// The look-ups of one call: a list on its line, since names would be most of it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -35,6 +28,22 @@ struct Texts<'a>(
     #[serde(borrow)] Cow<'a, str>,
 );
 
+/// What look-ups may have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Alike<'a> {
+    pub(crate) caller: &'a str,
+    pub(crate) role: &'a str,
+    pub(crate) purpose: &'a str,
+    pub(crate) method: &'a str,
+    pub(crate) asked: &'a str,
+}
+
+impl<'a> Alike<'a> {
+    pub(crate) fn texts(&self) -> [&'a str; 5] {
+        [self.caller, self.role, self.purpose, self.method, self.asked]
+    }
+}
+
 impl<'a> Note<'a> {
     /// `None` where the table could not have it: of nobody, of no time that there is, or with a text
     /// that holds a NUL.
@@ -55,17 +64,17 @@ impl<'a> Note<'a> {
             && self.alike().texts().iter().all(|text| !text.contains('\0'))
     }
 
-    fn time(&self) -> Option<OffsetDateTime> {
+    pub(crate) fn time(&self) -> Option<OffsetDateTime> {
         let nanoseconds = u64::try_from(self.0).ok().map(|at| i128::from(at) * 1000)?;
         OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()
     }
 
-    fn alike(&self) -> Alike<'_> {
+    pub(crate) fn alike(&self) -> Alike<'_> {
         let Texts(caller, role, purpose, method, asked) = &self.1;
         Alike { caller, role, purpose, method, asked }
     }
 
-    fn persons(&self) -> &[PersonId] {
+    pub(crate) fn persons(&self) -> &[PersonId] {
         &self.2
     }
 
@@ -79,7 +88,7 @@ impl<'a> Note<'a> {
 }
 
 /// The notes of whole lines, and how many lines are none. What comes after the last line's end was
-/// never written whole, so nobody was answered for it.
+/// not written whole, and nobody is answered for what was not.
 pub(crate) fn read(lines: &[u8]) -> (Vec<Note<'_>>, usize) {
     let (mut notes, mut unreadable) = (Vec::new(), 0);
     let whole = lines.split_inclusive(|byte| *byte == b'\n');
@@ -92,32 +101,10 @@ pub(crate) fn read(lines: &[u8]) -> (Vec<Note<'_>>, usize) {
     (notes, unreadable)
 }
 
-/// One row for what is alike in all but person and time; more where those are many. The same notes of
-/// the same segment make the same rows, under the same names.
-pub(crate) fn rows(segment: Uuid, notes: &[Note<'_>]) -> Rows {
-    let mut kinds: Vec<(Alike<'_>, Vec<_>)> = Vec::new();
-    let mut places = HashMap::new();
-    for note in notes {
-        let place = *places.entry(note.alike()).or_insert_with(|| {
-            kinds.push((note.alike(), Vec::new()));
-            kinds.len() - 1
-        });
-        let at = note.time().unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        kinds[place].1.extend(note.persons().iter().map(|person| (at, *person)));
-    }
-    let parts = kinds.iter().flat_map(|(alike, each)| {
-        each.chunks(PERSONS).map(move |each| (alike, each.iter().copied()))
-    });
-    let mut rows = Rows::default();
-    for (number, (alike, each)) in (0..).zip(parts) {
-        rows.add(Uuid::from_u128(segment.as_u128().wrapping_add(number)), alike, each);
-    }
-    rows
-}
-
 #[cfg(test)]
 mod tests {
     use time::{Duration, macros::datetime};
+    use uuid::Uuid;
 
     use super::*;
 
@@ -192,36 +179,5 @@ mod tests {
         assert!(Note::new(AT, &ALIKE, &[]).is_none());
         assert!(Note::new(AT, &Alike { caller: "a\0", ..ALIKE }, &persons).is_none());
         assert!(Note::new(datetime!(1969-12-31 23:59 UTC), &ALIKE, &persons).is_none());
-    }
-
-    #[test]
-    fn one_row_for_what_is_alike_and_the_same_rows_each_time() {
-        let persons = [person(1), person(2)];
-        let other = Alike { asked: "year 2025", ..ALIKE };
-        let notes = [
-            Note::new(AT, &ALIKE, &persons).unwrap(),
-            Note::new(AT, &other, &persons).unwrap(),
-            Note::new(AT + Duration::SECOND, &ALIKE, &persons[..1]).unwrap(),
-        ];
-        let mut expected = Rows::default();
-        let first = [(AT, person(1)), (AT, person(2)), (AT + Duration::SECOND, person(1))];
-        expected.add(Uuid::from_u128(7), &ALIKE, first.into_iter());
-        let second = [(AT, person(1)), (AT, person(2))];
-        expected.add(Uuid::from_u128(8), &other, second.into_iter());
-        for _ in 0..2 {
-            assert_eq!(rows(Uuid::from_u128(7), &notes), expected);
-        }
-    }
-
-    #[test]
-    fn many_are_several_rows() {
-        let persons: Vec<_> = (1..=600).map(person).collect();
-        let notes = [Note::new(AT, &ALIKE, &persons).unwrap()];
-        let mut expected = Rows::default();
-        for (number, part) in (7..).zip([&persons[..256], &persons[256..512], &persons[512..]]) {
-            let each = part.iter().map(|person| (AT, *person));
-            expected.add(Uuid::from_u128(number), &ALIKE, each);
-        }
-        assert_eq!(rows(Uuid::from_u128(7), &notes), expected);
     }
 }

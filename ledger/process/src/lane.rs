@@ -89,14 +89,17 @@ pub fn is_here() -> bool {
 }
 
 /// Has something done before any connection of this lane sends more, when what is ready has run. If it
-/// fails, which it says with `false`, what those connections hold must not leave: they are cut off. On a
-/// thread that is no lane nobody does it.
+/// fails, which it says with `false`, what those connections hold must not leave: they are cut off.
+///
+/// # Panics
+/// On a thread that is no lane.
 pub fn before_sending(first: impl FnOnce() -> bool + 'static) {
     let is_alone = DUE.with_borrow_mut(|due| {
         due.first.push(Box::new(first));
         due.first.len() == 1
     });
-    if is_alone && is_here() {
+    assert!(is_here(), "only a lane's connections wait");
+    if is_alone {
         // Also when no connection sends any more.
         tokio::spawn(async {
             settle();

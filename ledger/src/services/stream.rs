@@ -75,7 +75,7 @@ pub(super) fn report_payments(
     let reporting = Reporting { ledger, caller, results, patience: None };
     tokio::spawn(reporting.take_in(items));
     let mut totals = RunTotals::default();
-    // Several at a time, so that those that are noted share a commit.
+    // Several at a time, since each may wait for its answer.
     let results = ReceiverStream::new(pending)
         .map(move |pending| pending.result(looked.clone(), by.clone()))
         .buffered(CHUNK);

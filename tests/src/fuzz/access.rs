@@ -184,6 +184,16 @@ fn object(text: &str) -> Value {
     serde_json::from_str(&String::from_utf8_lossy(&decoded(text))).expect("JSON")
 }
 
+/// Each line of a journal is a look-up or none, and one that is read is written and read again as it is.
+pub(super) fn lookups(data: &[u8]) {
+    let (again, read, unreadable) = access::lookups(data);
+    let lines = data.iter().filter(|byte| **byte == b'\n').count();
+    let [persons, calls] = read;
+    assert_eq!(calls + unreadable, lines);
+    assert!(persons >= calls, "a look-up of nobody");
+    assert_eq!(access::lookups(&again), (again.clone(), read, 0));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,14 +212,4 @@ mod tests {
         assert_eq!(subject(signed(header, late.as_bytes()).as_bytes()), None);
         assert_eq!(subject(signed(br#"{"alg":"RS256"}"#, good.as_bytes()).as_bytes()), None);
     }
-}
-
-/// Each line of a journal is a look-up or none, and one that is read is written and read again as it is.
-pub(super) fn lookups(data: &[u8]) {
-    let (again, read, unreadable) = access::lookups(data);
-    let lines = data.iter().filter(|byte| **byte == b'\n').count();
-    let [persons, calls] = read;
-    assert_eq!(calls + unreadable, lines);
-    assert!(persons >= calls, "a look-up of nobody");
-    assert_eq!(access::lookups(&again), (again.clone(), read, 0));
 }
