@@ -149,7 +149,6 @@ impl Args {
                 "tls-certificate, tls-key, tls-client-ca and callers go together: all of them"
             ),
         };
-        let lookup_journal = lookup_journal?;
         let seconds = |given: Option<u64>, usual| given.map_or(usual, Duration::from_secs);
         let times = Times {
             every: seconds(self.token_keys_every, TIMES.every),
@@ -166,7 +165,7 @@ impl Args {
         let tls =
             Some(Tls::start(Files { certificate, key, client_ca, client_crl }, clock.clone())?);
         let known = Known::Directory(directory(callers, tokens.is_some())?, tokens);
-        Ok(Access { tls, known, limits, clock, lookup_journal })
+        Ok(Access { tls, known, limits, clock, lookup_journal: lookup_journal? })
     }
 }
 
