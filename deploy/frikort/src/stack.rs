@@ -50,7 +50,8 @@ In the data directory: postgres/ (the cluster), register.keys (the keys of the i
 back it up apart from the database), signing.key (the key that signs checkpoints of the history, \
 and beside it the last one of each partition), tls/ (certificates of the services and of one caller \
 a role, made at the first start; callers.toml says who may do what), profiles.toml (by which the \
-other commands find all this; `--profile employer` is the employer), log/ (what the services say).
+other commands find all this; `--profile employer` is the employer), lookups/ (look-ups on their way \
+to the access log), log/ (what the services say).
 
 Ctrl-C stops everything; what was accepted is finished first.";
 
