@@ -171,23 +171,10 @@ fn place(index: usize) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use time::{Duration, macros::datetime};
+    use time::Duration;
 
     use super::*;
-
-    const AT: OffsetDateTime = datetime!(2026-05-01 12:00:00.123456 UTC);
-
-    const ALIKE: Alike<'_> = Alike {
-        caller: "Skat",
-        role: "tax",
-        purpose: "AARSOPGOERELSE",
-        method: "AllowanceService/GetAllowance",
-        asked: "year 2026",
-    };
-
-    fn person(number: u128) -> PersonId {
-        PersonId(Uuid::from_u128(number))
-    }
+    use crate::note::tests::{ALIKE, AT, person};
 
     #[test]
     fn one_row_for_what_is_alike_and_the_same_rows_each_time() {

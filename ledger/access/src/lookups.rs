@@ -249,9 +249,6 @@ impl Notes {
         if let Some(error) = segment.as_ref().err().or(written.as_ref().err()) {
             self.stick(error);
         }
-        if !waiting.is_empty() {
-            self.come.notify_one();
-        }
         (segment.ok(), is_closed)
     }
 

@@ -102,15 +102,15 @@ pub(crate) fn read(lines: &[u8]) -> (Vec<Note<'_>>, usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use time::{Duration, macros::datetime};
     use uuid::Uuid;
 
     use super::*;
 
-    const AT: OffsetDateTime = datetime!(2026-05-01 12:00:00.123456 UTC);
+    pub(crate) const AT: OffsetDateTime = datetime!(2026-05-01 12:00:00.123456 UTC);
 
-    const ALIKE: Alike<'_> = Alike {
+    pub(crate) const ALIKE: Alike<'_> = Alike {
         caller: "Skat",
         role: "tax",
         purpose: "AARSOPGOERELSE",
@@ -118,7 +118,7 @@ mod tests {
         asked: "year 2026",
     };
 
-    fn person(number: u128) -> PersonId {
+    pub(crate) fn person(number: u128) -> PersonId {
         PersonId(Uuid::from_u128(number))
     }
 
