@@ -293,11 +293,13 @@ impl<'a> Walk<'a> {
                 missing((position, position), notes);
             }
             self.tree.push(position, leaf, &page.tiles, notes);
-            while let Some((_, note)) = checkpoints.next_if(|(size, _)| *size == position) {
-                self.hold(position, note, notes);
-            }
+            // First what the table's owner cannot have changed: where one of these agrees, the
+            // table's own of the same size is found here, and not somewhere before.
             for signed in self.kept.remove(&position).iter().flatten() {
                 self.tree.hold(signed, notes);
+            }
+            while let Some((_, note)) = checkpoints.next_if(|(size, _)| *size == position) {
+                self.hold(position, note, notes);
             }
             notes.end_runs(position);
         }
