@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    Caller, Directory, Role,
+    Caller, Directory, Misses, Role,
     access_log::Rows,
     keys::Keys,
     limits::{LimitArgs, Settings},
@@ -73,9 +73,10 @@ pub fn limits(
 ) -> anyhow::Result<(serve::Limits, Vec<Result<(), Failure>>)> {
     let limits = LimitArgs::default().limits(config::parse::<Settings>(text)?);
     let share = limits.of("somebody");
+    let guesses = Misses::of(role, &share);
     let calls = misses.iter().map(|misses| {
-        share.missed(*misses);
-        share.call(role).map(drop)
+        guesses.count(*misses);
+        share.call().and_then(|_under_way| guesses.allowed())
     });
     let calls = calls.collect();
     Ok((limits.connections(), calls))

@@ -190,8 +190,9 @@ impl Counted {
                 "the caller has as many connections as it may have; use those, or close one";
             return Err(Failure::new(ErrorReason::Overloaded, message));
         }
-        let under_way = share.call(caller.role)?;
-        let misses = Misses::of(caller, share);
+        let under_way = share.call().inspect_err(|_| peer.pause())?;
+        let misses = Misses::of(caller.role, share);
+        misses.allowed()?;
         Ok(Self { begun: Instant::now(), misses, under_way, judge: None })
     }
 

@@ -24,7 +24,7 @@ use frikort_proto::{error::Failure, v1::ErrorReason};
 use serde::Deserialize;
 use tonic::Extensions;
 
-use crate::{Caller, Role};
+use crate::Role;
 
 /// Calls of one caller that may be under way.
 const UNDER_WAY: usize = 4096;
@@ -214,7 +214,7 @@ impl Limits {
 impl Share {
     /// Counts a call, which is under way until what this gives is dropped; or says why there may be
     /// none now.
-    pub(crate) fn call(self: &Arc<Self>, role: Role) -> Result<UnderWay, Failure> {
+    pub(crate) fn call(self: &Arc<Self>) -> Result<UnderWay, Failure> {
         let now = Instant::now();
         let inner = &self.limits.0;
         let mut had = self.had();
@@ -237,16 +237,14 @@ impl Share {
             inner.refused_calls.fetch_add(1, Ordering::Relaxed);
             return Err(failure);
         }
-        if counts_misses(role) {
-            self.may_guess(&mut had, now)?;
-        }
         had.calls.take(1);
         had.under_way += 1;
         Ok(UnderWay(self.clone()))
     }
 
-    fn may_guess(&self, had: &mut Had, now: Instant) -> Result<(), Failure> {
+    fn may_guess(&self) -> Result<(), Failure> {
         let Some(rate) = self.limits.0.misses else { return Ok(()) };
+        let (now, mut had) = (Instant::now(), self.had());
         let Err(wait) = had.misses.has_one(rate, now) else { return Ok(()) };
         self.limits.0.refused_guesses.fetch_add(1, Ordering::Relaxed);
         if had.told.is_none_or(|told| now - told >= ALARM_PAUSE) {
@@ -259,11 +257,6 @@ impl Share {
         }
         let message = "the caller was answered too often that nobody is there";
         Err(Failure::new(ErrorReason::Overloaded, message).after(wait))
-    }
-
-    pub(crate) fn missed(&self, number: u32) {
-        // What is owed beyond an empty bucket is waited for.
-        self.had().misses.take(number);
     }
 
     fn had(&self) -> MutexGuard<'_, Had> {
@@ -287,9 +280,9 @@ impl Drop for UnderWay {
 pub struct Misses(Option<Arc<Share>>);
 
 impl Misses {
-    /// For a call of this caller.
-    pub(crate) fn of(caller: &Caller, share: &Arc<Share>) -> Self {
-        Self(counts_misses(caller.role).then(|| share.clone()))
+    /// For a call of a caller in this role.
+    pub(crate) fn of(role: Role, share: &Arc<Share>) -> Self {
+        Self(counts_misses(role).then(|| share.clone()))
     }
 
     /// Those of the caller whom the guard has let through.
@@ -299,13 +292,13 @@ impl Misses {
 
     /// Whether the caller may go on.
     pub fn allowed(&self) -> Result<(), Failure> {
-        let Some(share) = &self.0 else { return Ok(()) };
-        share.may_guess(&mut share.had(), Instant::now())
+        self.0.as_ref().map_or(Ok(()), |share| share.may_guess())
     }
 
     /// The caller was answered so often that nobody is there.
     pub fn count(&self, number: u32) {
-        self.0.iter().for_each(|share| share.missed(number));
+        // What is owed beyond an empty bucket is waited for.
+        self.0.iter().for_each(|share| share.had().misses.take(number));
     }
 }
 
@@ -330,13 +323,13 @@ mod tests {
     fn too_many_calls_are_refused_by_caller() {
         let limits = limits(3, 0);
         let (one, other) = (limits.of("one"), limits.of("other"));
-        let calls: Vec<_> = (0..4).map(|_| one.call(Role::Operator)).collect();
+        let calls: Vec<_> = (0..4).map(|_| one.call()).collect();
         assert!(calls[..3].iter().all(Result::is_ok));
         let refused = calls[3].as_ref().unwrap_err();
         assert_eq!(refused.reason, ErrorReason::Overloaded);
         assert!(refused.retry_delay().unwrap() <= Duration::from_secs(1));
-        assert!(other.call(Role::Operator).is_ok());
-        assert!(limits.of("one").call(Role::Operator).is_err(), "by name");
+        assert!(other.call().is_ok());
+        assert!(limits.of("one").call().is_err(), "by name");
         assert_eq!(one.had().under_way, 3);
         drop(calls);
         assert_eq!(one.had().under_way, 0);
@@ -347,7 +340,7 @@ mod tests {
     fn calls_under_way_are_bounded() {
         let limits = limits(0, 0);
         let share = limits.of("one");
-        let calls: Vec<_> = (0..=UNDER_WAY).filter_map(|_| share.call(Role::Tax).ok()).collect();
+        let calls: Vec<_> = (0..=UNDER_WAY).filter_map(|_| share.call().ok()).collect();
         assert_eq!(calls.len(), UNDER_WAY);
     }
 
@@ -355,12 +348,12 @@ mod tests {
     fn who_guesses_is_refused_and_a_municipality_is_not() {
         let limits = limits(0, 2);
         for role in Role::ALL {
-            let share = limits.of(role.name());
-            share.missed(5);
-            let call = share.call(role);
+            let misses = Misses::of(role, &limits.of(role.name()));
+            misses.count(5);
+            let allowed = misses.allowed();
             let counts = matches!(role, Role::Employer | Role::Benefit | Role::Tax);
-            assert_eq!(call.is_err(), counts, "{role:?}");
-            let Err(refused) = call else { continue };
+            assert_eq!(allowed.is_err(), counts, "{role:?}");
+            let Err(refused) = allowed else { continue };
             // Four are owed, one a second.
             let wait = refused.retry_delay().unwrap();
             assert!((3..=4).contains(&wait.as_secs()), "{wait:?}");

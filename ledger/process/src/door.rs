@@ -102,6 +102,8 @@ pub(crate) struct Place {
     has_asked: AtomicBool,
     refused: AtomicU32,
     open: Mutex<Bucket>,
+    /// Whether it has asked for more than its caller may have, since it was last asked.
+    asks_too_much: AtomicBool,
     go: CancellationToken,
 }
 
@@ -138,9 +140,16 @@ impl Door {
             inside.strangers.insert(number, (address, go.clone()));
         }
         drop(inside);
-        let (has_asked, refused) = (AtomicBool::new(false), AtomicU32::new(0));
-        let (inner, open) = (self.0.clone(), Mutex::new(Bucket::full(OPEN, Instant::now())));
-        Some(Arc::new(Place { inner, number, caller, has_asked, refused, open, go }))
+        Some(Arc::new(Place {
+            inner: self.0.clone(),
+            number,
+            caller,
+            has_asked: AtomicBool::new(false),
+            refused: AtomicU32::new(0),
+            open: Mutex::new(Bucket::full(OPEN, Instant::now())),
+            asks_too_much: AtomicBool::new(false),
+            go,
+        }))
     }
 }
 
@@ -243,6 +252,17 @@ impl Place {
     pub(crate) fn ask_openly(&self) -> Result<(), Duration> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.take_one(OPEN, Instant::now())
+    }
+
+    /// A call has been refused since its caller has had too many.
+    pub(crate) fn ask_too_much(&self) {
+        self.asks_too_much.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was so since this was asked before.
+    pub(crate) fn has_asked_too_much(&self) -> bool {
+        self.asks_too_much.load(Ordering::Relaxed)
+            && self.asks_too_much.swap(false, Ordering::Relaxed)
     }
 
     /// Whether it was sent away.

@@ -6,9 +6,11 @@
 pub mod bucket;
 pub mod clock;
 pub mod config;
+mod connection;
 pub mod database;
 mod door;
 pub mod feed;
+mod frames;
 pub mod lane;
 pub mod renewed;
 pub mod secret;

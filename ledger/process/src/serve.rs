@@ -37,10 +37,11 @@ use tower::Layer;
 
 pub use crate::door::Limits;
 use crate::{
+    connection::Connection,
     door::{Door, Place, STRANGERS},
     lane::Lane,
     stop::DRAIN,
-    tls::{Connection, Peer, Tls},
+    tls::{Peer, Tls},
 };
 
 /// The largest message that is read, in bytes.

@@ -6,14 +6,11 @@
 //! out: who the holder of a certificate is, and what the holder may do.
 
 use std::{
-    io::IoSlice,
     path::{Path, PathBuf},
-    pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
@@ -28,31 +25,21 @@ use rustls::{
     version::TLS13,
 };
 use tokio::{
-    io::{self, AsyncRead, AsyncWrite, ReadBuf},
+    io,
     net::TcpStream,
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_util::either::Either;
-use tonic::transport::server::Connected;
 use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
 
-use crate::{clock::Clock, door::Place, lane, renewed};
+use crate::{clock::Clock, door::Place, renewed};
 
 /// How long a caller may take to agree on a connection.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether a list of revocations should be newer.
 const OVERDUE: Duration = Duration::from_mins(10);
-
-/// What is read of a connection, in bytes, before the others of its lane have their turn: some ten
-/// calls, whose headers may have less than a hundred.
-const TURN: usize = 1024;
-
-/// What a stranger may send: bytes at once, and a second.
-const BYTES_AT_ONCE: f64 = 256.0 * 1024.0;
-const BYTES_PER_SECOND: f64 = 16.0 * 1024.0;
 
 /// Where the certificates lie, all PEM.
 #[derive(Clone, Debug)]
@@ -98,14 +85,14 @@ impl Tls {
         Ok(Self(read?))
     }
 
-    async fn accept(&self, io: TcpStream, place: Arc<Place>) -> io::Result<Connection> {
+    /// Agrees with a caller, within a time; gives the certificate too that was shown.
+    pub(crate) async fn agree(
+        &self,
+        io: TcpStream,
+    ) -> io::Result<(TlsStream<TcpStream>, Option<Arc<Shown>>)> {
         let secured = self.0.borrow().clone();
         let acceptor = TlsAcceptor::from(secured.config.clone());
-        let agreed = timeout(HANDSHAKE, acceptor.accept(io));
-        let stream = tokio::select! {
-            agreed = agreed => agreed??,
-            why = place.clone().until_it_has_to_go() => return Err(overstayed(why)),
-        };
+        let stream = timeout(HANDSHAKE, acceptor.accept(io)).await??;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::split_first);
         let shown = shown.map(|(certificate, intermediates)| {
             Arc::new(Shown {
@@ -115,7 +102,7 @@ impl Tls {
                 judged: AtomicU64::new(judged(secured.number, true)),
             })
         });
-        Ok(Connection::new(Either::Right(Box::new(stream)), shown, place))
+        Ok((stream, shown))
     }
 }
 
@@ -227,7 +214,7 @@ fn judged(number: u64, is_genuine: bool) -> u64 {
 pub struct Peer {
     /// The certificate that was shown and verified; `None` without one.
     pub certificate: Option<Arc<Shown>>,
-    place: Option<Arc<Place>>,
+    pub(crate) place: Option<Arc<Place>>,
 }
 
 impl Peer {
@@ -242,6 +229,12 @@ impl Peer {
         self.place.iter().for_each(|place| place.refuse());
     }
 
+    /// A call is refused since its caller has had too many: the connection's next ones wait a while
+    /// before they are read.
+    pub fn pause(&self) {
+        self.place.iter().for_each(|place| place.ask_too_much());
+    }
+
     /// Counts one of what everybody may ask, known or not; else tells how long until the connection may
     /// have another.
     pub fn ask_openly(&self) -> Result<(), Duration> {
@@ -251,185 +244,5 @@ impl Peer {
     /// A request has come.
     pub(crate) fn ask(&self) {
         self.place.iter().for_each(|place| place.ask());
-    }
-}
-
-/// One connection, secured or not.
-pub(crate) struct Connection {
-    io: Either<TcpStream, Box<TlsStream<TcpStream>>>,
-    peer: Peer,
-    /// As long as it is a stranger's.
-    stranger: Option<Box<Stranger>>,
-    /// Bytes read since others had their turn.
-    read: usize,
-    /// Whether others have their turn now.
-    waits: Arc<AtomicBool>,
-    /// What its lane had failed to do in time before there was this connection.
-    failures: u64,
-}
-
-struct Stranger {
-    place: Arc<Place>,
-    has_to_go: Pin<Box<dyn Future<Output = &'static str> + Send>>,
-    /// Bytes that it may still send now.
-    left: f64,
-    at: Instant,
-}
-
-impl Connection {
-    /// Agrees with the caller on a connection, within a time.
-    pub(crate) async fn accept(
-        (io, place): (std::net::TcpStream, Arc<Place>),
-        tls: Option<Tls>,
-    ) -> io::Result<Self> {
-        let io = TcpStream::from_std(io)?;
-        match tls {
-            Some(tls) => tls.accept(io, place).await,
-            None => Ok(Self::new(Either::Left(io), None, place)),
-        }
-    }
-
-    fn new(
-        io: Either<TcpStream, Box<TlsStream<TcpStream>>>,
-        certificate: Option<Arc<Shown>>,
-        place: Arc<Place>,
-    ) -> Self {
-        let stranger = (!place.is_known()).then(|| {
-            Box::new(Stranger {
-                place: place.clone(),
-                has_to_go: Box::pin(place.clone().until_it_has_to_go()),
-                left: BYTES_AT_ONCE,
-                at: Instant::now(),
-            })
-        });
-        Self {
-            io,
-            peer: Peer { certificate, place: Some(place) },
-            stranger,
-            read: 0,
-            waits: Arc::default(),
-            failures: lane::settle(),
-        }
-    }
-
-    /// Does what is due before it sends; fails when that does, or it has to go.
-    fn may_send(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if lane::settle() != self.failures {
-            return Err(io::Error::other("what was due before its answers has failed"));
-        }
-        self.may_stay(cx)
-    }
-
-    /// Fails when it has to go.
-    fn may_stay(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.peer.place.as_ref().is_some_and(|place| place.has_to_go()) {
-            return Err(overstayed("others need its place, or its calls were refused too often"));
-        }
-        let Some(stranger) = &mut self.stranger else { return Ok(()) };
-        if stranger.place.is_known() {
-            self.stranger = None;
-            return Ok(());
-        }
-        match stranger.has_to_go.as_mut().poll(cx) {
-            Poll::Ready(why) => Err(overstayed(why)),
-            Poll::Pending => Ok(()),
-        }
-    }
-
-    /// Reads nothing until what waits on this lane now has run: HTTP/2 would take one call, and read on,
-    /// for as long as there is something to read.
-    fn wait_for_others(&self, cx: &Context<'_>) {
-        self.waits.store(true, Ordering::Relaxed);
-        let (waits, reader) = (self.waits.clone(), cx.waker().clone());
-        tokio::spawn(async move {
-            waits.store(false, Ordering::Relaxed);
-            reader.wake();
-        });
-    }
-
-    /// Counts what was read.
-    fn count(&mut self, bytes: usize) -> io::Result<()> {
-        self.read += bytes;
-        let Some(stranger) = &mut self.stranger else { return Ok(()) };
-        let now = Instant::now();
-        let since = (now - stranger.at).as_secs_f64();
-        let left = (stranger.left + since * BYTES_PER_SECOND).min(BYTES_AT_ONCE);
-        stranger.left = left - f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
-        stranger.at = now;
-        if stranger.left < 0.0 { Err(overstayed("a stranger sends too much")) } else { Ok(()) }
-    }
-}
-
-fn overstayed(why: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, why)
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.may_stay(cx)?;
-        if let Either::Left(io) = &mut self.io {
-            // Whoever calls is believed.
-            return Pin::new(io).poll_read(cx, buffer);
-        }
-        if self.read >= TURN {
-            self.read = 0;
-            self.wait_for_others(cx);
-        }
-        if self.waits.load(Ordering::Relaxed) {
-            return Poll::Pending;
-        }
-        let room = buffer.remaining().min(TURN);
-        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
-        let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, &mut part) else {
-            self.read = 0;
-            return Poll::Pending;
-        };
-        let bytes = part.filled().len();
-        buffer.advance(bytes);
-        Poll::Ready(read.and_then(|()| self.count(bytes)))
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.may_send(cx)?;
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.may_send(cx)?;
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -89,7 +89,8 @@ async fn a_caller_has_so_many_calls() {
     eprintln!("    {answered} answered, {refused} refused in {time:?}");
     let most = 2000.0 + 400.0 * (time.as_secs_f64() + 0.1);
     assert!(f64::from(answered) <= most, "{answered} answered in {time:?}");
-    assert!(refused > 0, "nothing was refused");
+    // Its connection is not read at once again: who sends on and on is not refused on and on.
+    assert!((1..1000).contains(&refused), "{refused} refused");
 }
 
 /// Calls that are begun and never ended: so many for one caller, on however many connections.
