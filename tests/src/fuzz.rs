@@ -25,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     ("csv_visitations", import::visitations),
     ("cvr", values::cvr),
     ("date", values::date),
+    ("frames", wire::frames),
     ("history", records::history),
     ("identifiers", values::identifiers),
     ("keys", settings::keys),

@@ -108,7 +108,7 @@ impl Connection {
             peer: Peer { certificate, place: Some(place) },
             stranger,
             read: 0,
-            frames: Frames::new(),
+            frames: Frames::default(),
             idle: Bucket::full(IDLE_FRAMES, now),
             pause: Duration::ZERO,
             waits: Arc::default(),

@@ -20,7 +20,7 @@ const MESSAGE_HEADER: usize = 5;
 
 /// Where in its frames a connection is.
 #[derive(Debug)]
-pub(crate) enum Frames {
+pub enum Frames {
     /// So much of the preface has come.
     Preface(usize),
     /// So much of the next frame's header has come.
@@ -31,15 +31,17 @@ pub(crate) enum Frames {
     Other,
 }
 
-impl Frames {
+impl Default for Frames {
     /// Of a connection that begins.
-    pub(crate) fn new() -> Self {
+    fn default() -> Self {
         Self::Preface(0)
     }
+}
 
+impl Frames {
     /// Takes what comes next; gives how many frames began in it that carry neither a call nor a part
     /// of a message, nor end one.
-    pub(crate) fn idle_in(&mut self, mut bytes: &[u8]) -> u32 {
+    pub fn idle_in(&mut self, mut bytes: &[u8]) -> u32 {
         let mut idle = 0;
         while !bytes.is_empty() {
             match self {
@@ -117,7 +119,7 @@ mod tests {
         ];
         let bytes = [PREFACE.to_vec(), frames.concat()].concat();
         for step in 1..=bytes.len() {
-            let mut frames = Frames::new();
+            let mut frames = Frames::default();
             let idle: u32 = bytes.chunks(step).map(|part| frames.idle_in(part)).sum();
             assert_eq!(idle, 5, "{step} bytes at a time");
         }
@@ -127,7 +129,7 @@ mod tests {
     fn what_is_not_http2_has_no_frames() {
         for text in ["GET / HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nMS\r\n\r\n"] {
             let bytes = [text.as_bytes(), &frame(PING, 0, 8)].concat();
-            let mut frames = Frames::new();
+            let mut frames = Frames::default();
             assert_eq!(bytes.chunks(5).map(|part| frames.idle_in(part)).sum::<u32>(), 0);
         }
     }

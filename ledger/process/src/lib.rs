@@ -10,7 +10,7 @@ mod connection;
 pub mod database;
 mod door;
 pub mod feed;
-mod frames;
+pub mod frames;
 pub mod lane;
 pub mod renewed;
 pub mod secret;

@@ -1,7 +1,9 @@
 //! Requests as they come in: any message is a command, or a refusal that names what is wrong and
-//! repeats no CPR number. The first byte says which type of request the rest is.
+//! repeats no CPR number. The first byte says which type of request the rest is. And the frames that they
+//! come in.
 
 use frikort_ledger::fuzzing as services;
+use frikort_process::frames::Frames;
 use frikort_projector::fuzzing as queries;
 use frikort_proto::{error::Failure, v1::ErrorReason};
 use frikort_register::{Named, Who};
@@ -44,6 +46,16 @@ pub(super) fn page_token(data: &[u8]) {
         }
         Err(failure) => refused(data, &failure),
     }
+}
+
+/// The first byte says how the rest is cut.
+pub(super) fn frames(data: &[u8]) {
+    let Some((step, bytes)) = data.split_first() else { return };
+    let whole = Frames::default().idle_in(bytes);
+    let mut frames = Frames::default();
+    let cut: u32 = bytes.chunks(usize::from(*step).max(1)).map(|cut| frames.idle_in(cut)).sum();
+    assert_eq!(whole, cut, "frames are the same wherever they are cut");
+    assert!(whole as usize * 9 <= bytes.len(), "each has a header");
 }
 
 fn refused(request: &[u8], failure: &Failure) {
