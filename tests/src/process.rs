@@ -38,6 +38,13 @@ const LOG: &str = "FRIKORT_TEST_LOG";
 /// What they log without it.
 const USUAL_LOG: &str = "debug,h2=info,hyper=info,tower=info";
 
+/// Whether they log what they log without it. Where they log more, how long something takes says nothing:
+/// at `trace`, each frame of HTTP/2 is some lines.
+#[must_use]
+pub fn logs_as_usual() -> bool {
+    env::var_os(LOG).is_none()
+}
+
 /// Where they note look-ups, beside their logs: a directory of all services of one directory.
 pub const LOOKUPS: &str = "lookups";
 
