@@ -102,7 +102,7 @@ pub(crate) struct Place {
     has_asked: AtomicBool,
     refused: AtomicU32,
     open: Mutex<Bucket>,
-    /// Whether it has asked for more than its caller may have, since it was last asked.
+    /// A call of it was refused since its caller has had too many, and nobody has looked since.
     asks_too_much: AtomicBool,
     go: CancellationToken,
 }
@@ -259,10 +259,9 @@ impl Place {
         self.asks_too_much.store(true, Ordering::Relaxed);
     }
 
-    /// Whether that was so since this was asked before.
+    /// Whether that has happened since somebody looked.
     pub(crate) fn has_asked_too_much(&self) -> bool {
-        self.asks_too_much.load(Ordering::Relaxed)
-            && self.asks_too_much.swap(false, Ordering::Relaxed)
+        self.asks_too_much.swap(false, Ordering::Relaxed)
     }
 
     /// Whether it was sent away.

@@ -39,6 +39,9 @@ impl Default for Frames {
 }
 
 impl Frames {
+    /// Where a frame ends.
+    const NEXT: Self = Self::Header([0; HEADER], 0);
+
     /// Takes what comes next; gives how many frames began in it that carry neither a call nor a part
     /// of a message, nor end one.
     pub fn idle_in(&mut self, mut bytes: &[u8]) -> u32 {
@@ -51,7 +54,7 @@ impl Frames {
                     *self = match *come + now.len() {
                         until if PREFACE[*come..until] != *now => Self::Other,
                         until if until < PREFACE.len() => Self::Preface(until),
-                        _ => Self::Header([0; HEADER], 0),
+                        _ => Self::NEXT,
                     };
                 }
                 Self::Header(header, come) => {
@@ -66,7 +69,7 @@ impl Frames {
                     let length = u32::from_be_bytes([0, high, middle, low]) as usize;
                     idle += u32::from(is_idle(kind, flags, length));
                     *self = match length {
-                        0 => Self::Header([0; HEADER], 0),
+                        0 => Self::NEXT,
                         length => Self::Payload(length),
                     };
                 }
@@ -75,7 +78,7 @@ impl Frames {
                     bytes = &bytes[now..];
                     *left -= now;
                     if *left == 0 {
-                        *self = Self::Header([0; HEADER], 0);
+                        *self = Self::NEXT;
                     }
                 }
                 Self::Other => return idle,

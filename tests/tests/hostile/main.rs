@@ -46,8 +46,8 @@ use tokio::{
 /// Attacks that run beside each other would be measured together.
 static TURN: Mutex<()> = Mutex::const_new(());
 
-/// A build without optimization, where all that the ledger does takes ten times as long, is judged by
-/// this where it is more than twice the usual time.
+/// A build without optimization, where all that the ledger does takes far longer, is judged by this where
+/// it is more than twice the usual time.
 const FLOOR: Duration = match cfg!(debug_assertions) {
     true => Duration::from_millis(10),
     false => Duration::ZERO,
