@@ -67,8 +67,13 @@ fn rejected(rejection: Rejection) -> Failure {
         Rejection::RevisionMismatch { revision } => {
             failure(ErrorReason::RevisionMismatch).with("revision", revision)
         }
-        Rejection::CardAlreadyActive { effective_from } => failure(ErrorReason::CardAlreadyActive)
-            .with("effective_from", format_date(effective_from)),
+        Rejection::CardAlreadyActive { effective_from } => {
+            let failure = failure(ErrorReason::CardAlreadyActive);
+            match effective_from {
+                Some(day) => failure.with("effective_from", format_date(day)),
+                None => failure,
+            }
+        }
         Rejection::NoActiveCard => failure(ErrorReason::NoActiveCard),
         Rejection::CardNotDeactivated { effective_from } => {
             failure(ErrorReason::CardNotDeactivated)

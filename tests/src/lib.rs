@@ -7,6 +7,7 @@ pub mod audit;
 pub mod chance;
 pub mod client;
 pub mod database;
+pub mod decisions;
 pub mod files;
 pub mod fuzz;
 pub mod load;

@@ -147,8 +147,8 @@ pub enum Rejection {
     /// C6.
     #[error("the person has a card that is active on that day")]
     CardAlreadyActive {
-        /// The first day of the active period.
-        effective_from: Date,
+        /// The first day of the active period, for the municipality whose card it is alone (W3).
+        effective_from: Option<Date>,
     },
     /// There is no active card to deactivate.
     #[error("the card is not active")]
@@ -165,7 +165,7 @@ pub enum Rejection {
     /// C5.
     #[error("the deactivation was reversed before")]
     DecisionAlreadyReversed,
-    /// C7.
+    /// C7; for a municipality that was responsible once. To any other the card is none (W3).
     #[error("another municipality is responsible for the person")]
     NotResponsible,
 }

@@ -449,6 +449,15 @@ impl Visitation {
         self.frikort_tags().any(|tag| frikort.is_none_or(|named| named == tag))
     }
 
+    /// Whether the card is, or was once, this municipality's to decide about (C7).
+    pub(crate) fn was_responsible(&self, municipality: MunicipalityCode) -> bool {
+        self.0.iter().any(|recorded| match &recorded.content {
+            Content::Granted(grant) => grant.municipality == municipality,
+            Content::Transferred(transfer) => transfer.to == municipality,
+            _ => false,
+        })
+    }
+
     /// The Frikort-IDs that the person was given, as tags.
     pub(crate) fn frikort_tags(&self) -> impl Iterator<Item = FrikortTag> {
         self.0.iter().filter_map(|recorded| match &recorded.content {

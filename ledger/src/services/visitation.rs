@@ -8,7 +8,7 @@ use frikort_proto::{
     error::Failure,
     v1::{
         self, ChangeCprNumberRequest, ChangeCprNumberResponse, DeactivateCardRequest,
-        DeactivateCardResponse, GetCardRequest, GetCardResponse, GrantCardRequest,
+        DeactivateCardResponse, ErrorReason, GetCardRequest, GetCardResponse, GrantCardRequest,
         GrantCardResponse, ReactivateCardRequest, ReactivateCardResponse, RecordControlRequest,
         RecordControlResponse, ReissueCardRequest, ReissueCardResponse, RejectApplicationRequest,
         RejectApplicationResponse, ReverseDecisionRequest, ReverseDecisionResponse,
@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     fail::internal,
-    ledger::{Acting, Caller, Ledger, Told, nobody},
+    ledger::{Acting, By, Caller, Ledger, Told, nobody},
     parse::{self, Grant, NewNumber, Parsed, Reissue},
     render,
     sequencer::{Answer, Ask, Body},
@@ -229,9 +229,7 @@ impl Visitations {
         };
         let born = self.birth_date(&named, person.id).await?;
         let tag = self.0.register.frikort_tag(&person, grant.frikort_id);
-        let ask = Ask::Command(person.id, grant.finish(tag, born));
-        let answer = self.0.ask(person.partition, ask, validate_only, by).await?;
-        Ok(Told::new(&person, answer))
+        self.first(&looking, &person, grant.finish(tag, born), validate_only, by).await
     }
 
     /// A rejection finds the person, or enters a new one, as a grant does.
@@ -242,9 +240,42 @@ impl Visitations {
             Entered::Person(person) => person,
             Entered::WouldBe(answer) => return Ok(Told::nobody(answer)),
         };
-        let ask = Ask::Command(person.id, command);
-        let answer = self.0.ask(person.partition, ask, validate_only, by).await?;
-        Ok(Told::new(&person, answer))
+        self.first(&looking, &person, command, validate_only, by).await
+    }
+
+    /// What comes of a grant or a rejection. A try leaves nothing behind, so it tells whoever may not
+    /// see the card that there is, if any, what it would tell of somebody new (W3).
+    async fn first(
+        &self,
+        looking: &Looking,
+        person: &Person,
+        command: Command,
+        validate_only: bool,
+        by: By,
+    ) -> Result<Told, Failure> {
+        let ask = Ask::Command(person.id, command.clone());
+        let answer = self.0.ask(person.partition, ask, validate_only, by.clone()).await?;
+        if validate_only && !answer.replayed && !self.may_see_card(looking, person, by).await? {
+            return Ok(Told::nobody(self.0.decide_unknown(&command)?));
+        }
+        Ok(Told::new(person, answer))
+    }
+
+    /// Whether the person has, or had, a card, and the caller acts for whose it is (W2).
+    async fn may_see_card(
+        &self,
+        looking: &Looking,
+        person: &Person,
+        by: By,
+    ) -> Result<bool, Failure> {
+        match self.0.ask(person.partition, Ask::Card(person.id, None), true, by).await {
+            Ok(Answer { body: Body::Case(card, _), .. }) => {
+                Ok(looking.who.acts_for_municipality(card.municipality, "person").is_ok())
+            }
+            Ok(_) => Err(internal()),
+            Err(failure) if failure.reason == ErrorReason::NoCard => Ok(false),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// The person named; one who is new is entered, unless the decision `as_first` about somebody
@@ -287,6 +318,9 @@ impl Visitations {
 
     /// Records the change, then lets the new number lead to the person. Whoever is cut off between
     /// the two repeats the call, is answered as before, and the number is entered then.
+    ///
+    /// Whose the new number is, is looked up when all else allows the change, and not for a try:
+    /// otherwise the method would tell, of any number, whether it is in the register (W3).
     async fn change_number(
         &self,
         acting: Acting<NewNumber>,
@@ -298,8 +332,16 @@ impl Visitations {
             return Ok(Told::nobody(self.0.decide_unknown(&of_nobody)?));
         };
         let cpr = change.cpr.clone();
+        let number = self.0.register.number_tag(&person, &cpr);
+        let command = change.finish(frikort, number);
+        let ask = |command| Ask::Command(person.id, command);
+        let tried = self.0.ask(person.partition, ask(command.clone()), true, by.clone()).await?;
+        if validate_only {
+            return Ok(Told::new(&person, tried));
+        }
         let check = |holder: Option<Person>| match holder {
             Some(holder) if holder.id != person.id => {
+                self.0.look(&looking, Some(holder.id))?;
                 let taken = "is another person's in the register".to_owned();
                 Err(Failure::invalid(vec![("new_cpr_number".to_owned(), taken)]))
             }
@@ -307,13 +349,9 @@ impl Visitations {
         };
         let holder = self.0.register.find_cpr(&cpr).await;
         check(holder.map_err(|error| self.0.read_failed(error))?)?;
-        let number = self.0.register.number_tag(&person, &cpr);
-        let ask = Ask::Command(person.id, change.finish(frikort, number));
-        let answer = self.0.ask(person.partition, ask, validate_only, by).await?;
-        if !validate_only {
-            let holder = self.0.register.enter_number(&person, &cpr).await;
-            check(holder.map_err(|error| self.0.read_failed(error))?)?;
-        }
+        let answer = self.0.ask(person.partition, ask(command), false, by).await?;
+        let holder = self.0.register.enter_number(&person, &cpr).await;
+        check(holder.map_err(|error| self.0.read_failed(error))?)?;
         Ok(Told::new(&person, answer))
     }
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Allowance, Answer, Card, CardAnswer, Command, Decision, Facts, Kind, Payment, PaymentAnswer,
-    PaymentKey, Refusal, card::is_reversed, payment::settle,
+    Allowance, Answer, Card, CardAnswer, Command, Decision, Facts, Kind, Municipality, Payment,
+    PaymentAnswer, PaymentKey, Refusal, card::is_reversed, payment::settle,
 };
 
 /// What came of a person so far.
@@ -161,7 +161,7 @@ impl Person {
 
     fn visitation(&mut self, new: &Decision, position: i64) -> Result<Answer, Refusal> {
         let card = self.card();
-        if card.is_none() && !new.needs_no_card() {
+        if !new.needs_no_card() && !self.was_responsible(new.municipality) {
             return Err(Refusal::new("NO_CARD"));
         }
         if let Some(answer) = self.replay_decision(new) {
@@ -171,7 +171,7 @@ impl Person {
             if !new.needs_no_card() && card.municipality != new.municipality {
                 return Err(Refusal::new("NOT_RESPONSIBLE"));
             }
-            self.check_decision(card, &new.kind)?;
+            self.check_decision(card, new)?;
         }
         let answer = match &new.kind {
             Kind::Reject { .. } => Answer::Noted { position, replayed: false },
@@ -194,12 +194,23 @@ impl Person {
         self.payments.iter().filter(after).map(Payment::standing).collect()
     }
 
-    fn check_decision(&self, card: &Card, kind: &Kind) -> Result<(), Refusal> {
+    /// W3: whoever never was has no part in the card.
+    fn was_responsible(&self, municipality: Municipality) -> bool {
+        self.decisions().any(|decision| match decision.kind {
+            Kind::Grant { .. } => decision.municipality == municipality,
+            Kind::Transfer { to } => to == municipality,
+            _ => false,
+        })
+    }
+
+    fn check_decision(&self, card: &Card, new: &Decision) -> Result<(), Refusal> {
         let refused_if = |reason, met: Option<super::Day>| match met {
+            // W3: since when is for the one whose card it is.
+            Some(_) if card.municipality != new.municipality => Err(Refusal::new(reason)),
             Some(first) => Err(Refusal::new(reason).with("effective_from", first)),
             None => Ok(()),
         };
-        match kind {
+        match &new.kind {
             Kind::Grant { from, .. } => refused_if("CARD_ALREADY_ACTIVE", card.meets(*from)),
             Kind::Reject { .. } => refused_if("CARD_ALREADY_ACTIVE", card.open_since()),
             Kind::Reactivate { from } => refused_if("CARD_NOT_DEACTIVATED", card.meets(*from)),

@@ -27,9 +27,6 @@ use frikort_tests::{
 use tempfile::TempDir;
 use tonic::{Request, transport::Channel};
 
-/// The municipality of the caller `municipality`.
-const TOWN: &str = "101";
-
 /// A request that says what it is for.
 fn purpose<T>(mut request: Request<T>, purpose: &'static str) -> Request<T> {
     request.metadata_mut().insert(frikort_access::PURPOSE, purpose.parse().unwrap());

@@ -4,12 +4,16 @@
 use frikort_proto::{
     error::Failure,
     v1::{
-        ErrorReason, GetCardRequest, ListDueControlsRequest, ListPaymentsRequest,
+        ChangeCprNumberRequest, ErrorReason, GetCardRequest, GrantCardRequest,
+        ListDueControlsRequest, ListPaymentsRequest, RejectApplicationRequest,
         ReportPaymentsRequest, overview_service_client::OverviewServiceClient,
         report_payments_response::Result as Became,
     },
 };
-use frikort_tests::client::{by_cpr, cancel, correct, facts, grant, new_cpr, report};
+use frikort_tests::{
+    client::{by_cpr, cancel, correct, date, facts, grant, new_cpr, report},
+    decisions::{control, deactivate, reactivate, reissue, reject, renumber, reverse, transfer},
+};
 use futures::stream;
 use tonic::Status;
 
@@ -117,6 +121,132 @@ async fn c7_w2_a_municipality_decides_for_itself_and_sees_its_own() {
     assert_eq!(reason(&of_theirs), ErrorReason::NoCard);
     assert_eq!(told(&of_theirs), told(&of_nobody));
     assert_eq!(told(&of_theirs), told(&by_their_id.unwrap_err()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c7_w3_a_decision_about_anothers_citizen_is_answered_as_about_nobody() {
+    let secured = Secured::start().await;
+    let [active, inactive, rejected, nobody] = [(); 4].map(|()| new_cpr());
+    let mut ours = secured.as_caller("municipality").await;
+    ours.grant(&active).await.unwrap();
+    ours.grant(&inactive).await.unwrap();
+    ours.visitations.deactivate_card(deactivate(&inactive, "S-2")).await.unwrap();
+    ours.visitations.reject_application(reject(&rejected, "S-1")).await.unwrap();
+    let mut theirs = secured.as_caller("neighbour").await.visitations;
+    let before = secured.events().await;
+    let asked = [&active, &inactive, &rejected, &nobody];
+    // Each as the neighbour, tried and meant.
+    macro_rules! alike {
+        ($method:ident, $request:expr) => {{
+            let mut answers = Vec::new();
+            for (cpr, validate_only) in asked.iter().flat_map(|cpr| [(cpr, true), (cpr, false)]) {
+                let mut request = $request(cpr);
+                request.municipality_code = "147".to_owned();
+                request.validate_only = validate_only;
+                let refused = theirs.$method(request).await.unwrap_err();
+                assert_eq!(reason(&refused), ErrorReason::NoCard);
+                answers.push(told(&refused));
+            }
+            assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+        }};
+    }
+    alike!(deactivate_card, |cpr: &str| deactivate(cpr, "X-1"));
+    alike!(reactivate_card, |cpr: &str| reactivate(cpr, "X-1"));
+    alike!(reverse_decision, |cpr: &str| reverse(cpr, "X-1", "S-2"));
+    alike!(reissue_card, |cpr: &str| reissue(cpr, "X-1", "54321"));
+    alike!(transfer_card, |cpr: &str| transfer(cpr, "X-1", "151"));
+    alike!(record_control, |cpr: &str| control(cpr, "X-1"));
+    // Also where the new number is somebody's.
+    alike!(change_cpr_number, |cpr: &str| {
+        renumber(cpr, "X-1", if cpr == active { &inactive } else { &active })
+    });
+    assert_eq!(secured.events().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w3_a_grant_that_is_only_tried_tells_nothing_of_a_card_that_was_anothers() {
+    let secured = Secured::start().await;
+    let [active, inactive, rejected, nobody] = [(); 4].map(|()| new_cpr());
+    let mut ours = secured.as_caller("municipality").await;
+    ours.grant(&active).await.unwrap();
+    let id = ours.grant(&inactive).await.unwrap();
+    ours.visitations.deactivate_card(deactivate(&inactive, "S-2")).await.unwrap();
+    ours.visitations.reject_application(reject(&rejected, "S-1")).await.unwrap();
+    let anew = |cpr: &str, municipality: &str| GrantCardRequest {
+        municipality_code: municipality.to_owned(),
+        reference: "X-1".to_owned(),
+        effective_date: Some(date(2022, 9, 1)),
+        validate_only: true,
+        ..grant(cpr)
+    };
+    let mut theirs = secured.as_caller("neighbour").await.visitations;
+    let of_nobody = theirs.grant_card(anew(&nobody, "147")).await.unwrap().into_inner();
+    for cpr in [&inactive, &rejected] {
+        let tried = theirs.grant_card(anew(cpr, "147")).await.unwrap().into_inner();
+        assert_eq!(tried, of_nobody);
+    }
+    let no = |cpr: &str, municipality: &str| RejectApplicationRequest {
+        municipality_code: municipality.to_owned(),
+        validate_only: true,
+        ..reject(cpr, "X-1")
+    };
+    let of_nobody = theirs.reject_application(no(&nobody, "147")).await.unwrap().into_inner();
+    for cpr in [&inactive, &rejected] {
+        let tried = theirs.reject_application(no(cpr, "147")).await.unwrap().into_inner();
+        assert_eq!(tried, of_nobody);
+    }
+    // Whose card it is sees all of it, before and after.
+    let tried = ours.visitations.grant_card(anew(&inactive, "101")).await.unwrap().into_inner();
+    let card = tried.card.unwrap();
+    assert_eq!((&card.person_id, card.active_periods.len()), (&id, 2));
+
+    // C6: that there is an active card is told, and nothing of it.
+    let elsewhere = [
+        theirs.grant_card(anew(&active, "147")).await.unwrap_err(),
+        theirs.reject_application(no(&active, "147")).await.unwrap_err(),
+    ];
+    for status in elsewhere {
+        let refused = Failure::from_status(&status).unwrap();
+        assert_eq!(refused.reason, ErrorReason::CardAlreadyActive);
+        assert!(refused.metadata.is_empty(), "{refused:?}");
+    }
+    // A grant makes it theirs, with its history.
+    let meant = GrantCardRequest { validate_only: false, ..anew(&inactive, "147") };
+    let card = theirs.grant_card(meant).await.unwrap().into_inner().card.unwrap();
+    assert_eq!((&card.person_id, card.active_periods.len()), (&id, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w3_w4_whose_a_new_number_is_is_not_told_for_a_try_and_is_noted() {
+    let secured = Secured::start().await;
+    let (own, taken) = (new_cpr(), new_cpr());
+    secured.as_caller("municipality").await.grant(&taken).await.unwrap();
+    let mut theirs = secured.as_caller("neighbour").await.visitations;
+    let here = GrantCardRequest { municipality_code: "147".to_owned(), ..grant(&own) };
+    theirs.grant_card(here).await.unwrap();
+    let change = |new: &str, validate_only| ChangeCprNumberRequest {
+        municipality_code: "147".to_owned(),
+        validate_only,
+        ..renumber(&own, "X-1", new)
+    };
+    let tried = theirs.change_cpr_number(change(&taken, true)).await.unwrap().into_inner();
+    let free = theirs.change_cpr_number(change(&new_cpr(), true)).await.unwrap().into_inner();
+    assert_eq!(tried, free);
+
+    let pool = secured.database.pool().await.unwrap();
+    secured.until_noted().await;
+    let events = secured.events().await;
+    let persons = "SELECT count(DISTINCT person_id) FROM access.entry
+                   WHERE method = 'VisitationService/ChangeCprNumber'";
+    let count = async || sqlx::query_scalar::<_, i64>(persons).fetch_one(&pool).await.unwrap();
+    assert_eq!(count().await, 1);
+    let refused = theirs.change_cpr_number(change(&taken, false)).await.unwrap_err();
+    let refused = Failure::from_status(&refused).unwrap();
+    assert_eq!(refused.reason, ErrorReason::InvalidField);
+    assert_eq!(refused.fields[0].0, "new_cpr_number");
+    secured.until_noted().await;
+    assert_eq!(count().await, 2, "whose number it is was looked up");
+    assert_eq!(secured.events().await, events);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,13 +8,12 @@ use frikort_proto::v1::{
 };
 use frikort_tests::{
     client::{by_cpr, date, grant, new_cpr, report},
+    decisions::{control, deactivate, reactivate, reissue, reject, renumber, reverse, transfer},
     stack::Stack,
 };
 use tonic::Code::{AlreadyExists, FailedPrecondition, NotFound};
 
-use super::status::{
-    Refused, control, deactivate, paid_on, reactivate, refused, reject, reverse, transfer,
-};
+use super::status::{Refused, paid_on, refused};
 
 /// The day that CARD_ALREADY_ACTIVE and CARD_NOT_DEACTIVATED name.
 const SINCE: &[(&str, &str)] = &[("effective_from", "2022-01-01")];
@@ -58,7 +57,7 @@ async fn a_refused_deactivation_says_why_and_records_nothing() {
     for (what, request, expected) in [
         ("nobody's card", deactivate(&nobody, "S-2"), refused(NotFound, "NO_CARD")),
         ("the grant's reference", deactivate(&cpr, "S-1"), reused(&["reference"])),
-        ("another municipality", of_other, refused(FailedPrecondition, "NOT_RESPONSIBLE")),
+        ("another municipality", of_other, refused(NotFound, "NO_CARD")),
     ] {
         expected.check(what, visitations.deactivate_card(request).await);
     }
@@ -100,7 +99,7 @@ async fn a_refused_reactivation_says_why_and_records_nothing() {
     for (what, request, expected) in [
         ("nobody's card", reactivate(&nobody, "S-3"), refused(NotFound, "NO_CARD")),
         ("another decision's reference", reactivate(&cpr, "S-2"), reused(&["reference"])),
-        ("another municipality", of_other, refused(FailedPrecondition, "NOT_RESPONSIBLE")),
+        ("another municipality", of_other, refused(NotFound, "NO_CARD")),
         ("from the last active day", within, active),
     ] {
         expected.check(what, visitations.reactivate_card(request).await);
@@ -154,7 +153,7 @@ async fn a_refused_transfer_or_control_says_why_and_records_nothing() {
     for (what, request, expected) in [
         ("nobody's card", transfer(&nobody, "S-2", "151"), refused(NotFound, "NO_CARD")),
         ("the grant's reference", transfer(&cpr, "S-1", "151"), reused(&["reference"])),
-        ("another municipality", of_other, refused(FailedPrecondition, "NOT_RESPONSIBLE")),
+        ("another municipality", of_other, refused(NotFound, "NO_CARD")),
     ] {
         expected.check(what, visitations.transfer_card(request).await);
     }
@@ -162,7 +161,7 @@ async fn a_refused_transfer_or_control_says_why_and_records_nothing() {
     for (what, request, expected) in [
         ("nobody's card", control(&nobody, "S-2"), refused(NotFound, "NO_CARD")),
         ("the grant's reference", control(&cpr, "S-1"), reused(&["reference"])),
-        ("another municipality", of_other, refused(FailedPrecondition, "NOT_RESPONSIBLE")),
+        ("another municipality", of_other, refused(NotFound, "NO_CARD")),
     ] {
         expected.check(what, visitations.record_control(request).await);
     }
@@ -207,14 +206,7 @@ async fn n5_a_new_number_leads_to_the_same_person() {
     let (old, new) = (new_cpr(), new_cpr());
     let person_id = ledger.grant(&old).await.unwrap();
     ledger.payments.report_payment(report(&old, "before", 1_960_000)).await.unwrap();
-    let request = ChangeCprNumberRequest {
-        person: by_cpr(&old),
-        municipality_code: "101".to_owned(),
-        reference: "S-2".to_owned(),
-        decision_date: Some(date(2022, 6, 1)),
-        new_cpr_number: new.clone(),
-        validate_only: false,
-    };
+    let request = renumber(&old, "S-2", &new);
 
     // Until then, and after a dry run, the new number is nobody's.
     let before = stack.recorded().await.unwrap();
@@ -225,7 +217,7 @@ async fn n5_a_new_number_leads_to_the_same_person() {
     refused(NotFound, "NO_CARD").check("a dry run", answer);
     let elsewhere =
         ChangeCprNumberRequest { municipality_code: "147".to_owned(), ..request.clone() };
-    refused(FailedPrecondition, "NOT_RESPONSIBLE")
+    refused(NotFound, "NO_CARD")
         .check("another municipality", ledger.visitations.change_cpr_number(elsewhere).await);
     assert_eq!(stack.recorded().await.unwrap(), before);
 
@@ -381,14 +373,7 @@ async fn n4_a_reissued_frikort_id_names_the_holder_at_the_ledger_and_the_project
         let frikort_id = frikort_id.to_owned();
         by_cpr(&cpr).map(|person| PersonRef { frikort_id, ..person })
     };
-    let request = ReissueCardRequest {
-        person: named("12345"),
-        municipality_code: "101".to_owned(),
-        reference: "S-2".to_owned(),
-        decision_date: Some(date(2022, 6, 1)),
-        frikort_id: "54321".to_owned(),
-        validate_only: false,
-    };
+    let request = ReissueCardRequest { person: named("12345"), ..reissue(&cpr, "S-2", "54321") };
     let before = stack.recorded().await.unwrap();
     for (what, request, expected) in [
         (
@@ -401,7 +386,7 @@ async fn n4_a_reissued_frikort_id_names_the_holder_at_the_ledger_and_the_project
         refused(NotFound, expected).check(what, ledger.visitations.reissue_card(request).await);
     }
     let elsewhere = ReissueCardRequest { municipality_code: "147".to_owned(), ..request.clone() };
-    refused(FailedPrecondition, "NOT_RESPONSIBLE")
+    refused(NotFound, "NO_CARD")
         .check("another municipality", ledger.visitations.reissue_card(elsewhere).await);
     let dry = ReissueCardRequest { validate_only: true, ..request.clone() };
     ledger.visitations.reissue_card(dry).await.unwrap();

@@ -12,12 +12,13 @@ use frikort_proto::{
 };
 use frikort_tests::{
     client::{Ledger, date, grant, new_cpr, report},
+    decisions::{deactivate, reactivate},
     stack::Stack,
 };
 
 use super::{
     payments::{closed_card, refused_reports},
-    status::{cancel, correct, deactivate, reactivate},
+    status::{cancel, correct},
 };
 
 /// Takes out where it was recorded: of a dry run the head as it stands, else the event.

@@ -12,12 +12,13 @@ use frikort_proto::{
 };
 use frikort_tests::{
     client::{Ledger, by_cpr, new_cpr, report},
+    decisions::{deactivate, reactivate},
     stack::Stack,
 };
 use futures::future::join_all;
 use tonic::{Code, Request, Status};
 
-use super::status::{cancel, correct, deactivate, reactivate};
+use super::status::{cancel, correct};
 
 /// A stack with a holder of card 12345 who has one payment, "used".
 struct Ground {

@@ -6,11 +6,12 @@ use frikort_proto::v1::{
 };
 use frikort_tests::{
     client::{Ledger, date, facts, new_cpr, report},
+    decisions::deactivate,
     stack::Stack,
 };
 use tonic::Code::{AlreadyExists, FailedPrecondition, NotFound};
 
-use super::status::{Refused, cancel, correct, deactivate, paid_on, refused};
+use super::status::{Refused, cancel, correct, paid_on, refused};
 
 /// Reports that are refused when "used" is on record with 500,00 kr., each with its reason.
 pub(crate) fn refused_reports(cpr: &str) -> Vec<(ReportPaymentRequest, Refused<'static>)> {

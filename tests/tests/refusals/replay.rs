@@ -8,10 +8,11 @@ use frikort_proto::v1::{
 };
 use frikort_tests::{
     client::{Ledger, date, grant, report},
+    decisions::{deactivate, reactivate},
     stack::Stack,
 };
 
-use super::status::{cancel, correct, deactivate, paid_on, reactivate};
+use super::status::{cancel, correct, paid_on};
 
 /// One answer of every write.
 #[derive(Debug, PartialEq)]

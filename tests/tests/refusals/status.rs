@@ -5,9 +5,8 @@ use std::{collections::HashMap, fmt::Debug};
 use frikort_proto::{
     error::DOMAIN,
     v1::{
-        CancelPaymentRequest, CancelReason, CorrectPaymentRequest, DeactivateCardRequest,
-        PaymentFacts, ReactivateCardRequest, RecordControlRequest, RejectApplicationRequest,
-        ReportPaymentRequest, ReverseDecisionRequest, TransferCardRequest,
+        CancelPaymentRequest, CancelReason, CorrectPaymentRequest, PaymentFacts,
+        ReportPaymentRequest,
     },
 };
 use frikort_tests::client::{CVR, by_cpr, date, facts, report};
@@ -94,82 +93,6 @@ pub(crate) fn cancel(cpr: &str, reference: &str, expected_revision: i32) -> Canc
         reference: reference.to_owned(),
         expected_revision,
         reason: CancelReason::NotPaid.into(),
-        validate_only: false,
-    }
-}
-
-/// A deactivation on 2022-06-01.
-pub(crate) fn deactivate(cpr: &str, reference: &str) -> DeactivateCardRequest {
-    DeactivateCardRequest {
-        person: by_cpr(cpr),
-        municipality_code: "101".to_owned(),
-        reference: reference.to_owned(),
-        decision_date: Some(date(2022, 6, 1)),
-        effective_date: None,
-        validate_only: false,
-        criteria: Vec::new(),
-    }
-}
-
-/// A reactivation from 2022-07-01.
-pub(crate) fn reactivate(cpr: &str, reference: &str) -> ReactivateCardRequest {
-    ReactivateCardRequest {
-        person: by_cpr(cpr),
-        municipality_code: "101".to_owned(),
-        reference: reference.to_owned(),
-        decision_date: Some(date(2022, 7, 1)),
-        effective_date: Some(date(2022, 7, 1)),
-        validate_only: false,
-    }
-}
-
-/// Handed over to another municipality on 2022-08-01.
-pub(crate) fn transfer(cpr: &str, reference: &str, to: &str) -> TransferCardRequest {
-    TransferCardRequest {
-        person: by_cpr(cpr),
-        municipality_code: "101".to_owned(),
-        reference: reference.to_owned(),
-        decision_date: Some(date(2022, 8, 1)),
-        to_municipality_code: to.to_owned(),
-        validate_only: false,
-    }
-}
-
-/// An application of 2022-05-01, rejected on 2022-06-01.
-pub(crate) fn reject(cpr: &str, reference: &str) -> RejectApplicationRequest {
-    RejectApplicationRequest {
-        person: by_cpr(cpr),
-        municipality_code: "101".to_owned(),
-        reference: reference.to_owned(),
-        application_date: Some(date(2022, 5, 1)),
-        decision_date: Some(date(2022, 6, 1)),
-        criteria: Vec::new(),
-        validate_only: false,
-    }
-}
-
-/// A reversal on 2022-10-01 of what had been decided under `reversed`.
-pub(crate) fn reverse(cpr: &str, reference: &str, reversed: &str) -> ReverseDecisionRequest {
-    ReverseDecisionRequest {
-        person: by_cpr(cpr),
-        municipality_code: "101".to_owned(),
-        reference: reference.to_owned(),
-        decision_date: Some(date(2022, 10, 1)),
-        reversed_reference: reversed.to_owned(),
-        reversed_municipality_code: String::new(),
-        validate_only: false,
-    }
-}
-
-/// A control on 2022-09-01.
-pub(crate) fn control(cpr: &str, reference: &str) -> RecordControlRequest {
-    RecordControlRequest {
-        person: by_cpr(cpr),
-        municipality_code: "101".to_owned(),
-        reference: reference.to_owned(),
-        control_date: Some(date(2022, 9, 1)),
-        dispensation: false,
-        criteria: Vec::new(),
         validate_only: false,
     }
 }

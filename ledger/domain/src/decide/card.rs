@@ -1,11 +1,13 @@
 //! Decisions about a card. What must stay out: payments and their shares, except that a
 //! deactivation lists the payments that lie after it (C3).
 
+use time::Date;
+
 use super::{Decision, Rejection, known_card};
 use crate::{
     Account, ApplicationRejected, Card, CardDeactivated, CardGranted, CardReactivated,
     CardReissued, CardTransferred, ControlRecorded, CprNumberChanged, DeactivationOutcome,
-    DecisionReversed, Event, FrikortTag, ReversalOutcome,
+    DecisionReversed, Event, FrikortTag, MunicipalityCode, ReversalOutcome,
     payment::PaymentState,
     visitation::{
         CardStatus, ChangeCprNumber, Content, DeactivateCard, GrantCard, ReactivateCard,
@@ -29,11 +31,8 @@ pub(super) fn grant(account: &Account, command: &GrantCard) -> Result<Decision, 
     if comes_of_age(command.born).is_none_or(|day| command.effective_from < day) {
         return Err(Rejection::UnderAge);
     }
-    if let Some(effective_from) =
-        account.card().and_then(|card| card.overlapping(command.effective_from))
-    {
-        return Err(Rejection::CardAlreadyActive { effective_from });
-    }
+    let active = |card: &Card| card.overlapping(command.effective_from);
+    check_none_active(account, command.key.municipality, active)?;
     Ok(Decision::Record(Event::CardGranted(data)))
 }
 
@@ -52,9 +51,24 @@ pub(super) fn reject(
     if let Some(before) = account.visitation.replay(&Content::Rejected(data.clone())) {
         return before.map(Decision::ReplayCard);
     }
-    match account.card().and_then(|card| card.open_since()) {
-        Some(effective_from) => Err(Rejection::CardAlreadyActive { effective_from }),
-        None => Ok(Decision::Record(Event::ApplicationRejected(data))),
+    check_none_active(account, command.key.municipality, Card::open_since)?;
+    Ok(Decision::Record(Event::ApplicationRejected(data)))
+}
+
+/// C6. A municipality that is not responsible must learn that there is a card, to ask for it to be
+/// handed over; it learns no more (W3).
+fn check_none_active(
+    account: &Account,
+    municipality: MunicipalityCode,
+    active_since: impl FnOnce(&Card) -> Option<Date>,
+) -> Result<(), Rejection> {
+    let Some(card) = account.card() else { return Ok(()) };
+    match active_since(&card) {
+        None => Ok(()),
+        Some(day) => {
+            let effective_from = (card.municipality == municipality).then_some(day);
+            Err(Rejection::CardAlreadyActive { effective_from })
+        }
     }
 }
 
@@ -175,8 +189,9 @@ pub(super) fn renumber(
     })
 }
 
-/// A decision about a card that was granted: what is on record is answered as it was (C11), and
-/// what is new is for the responsible municipality alone (C7).
+/// A decision about a card that was granted: to a municipality that was never responsible there is
+/// none (W3), what is on record is answered as it was (C11), and what is new is for the responsible
+/// municipality alone (C7).
 fn about_card(
     account: &Account,
     frikort: Option<FrikortTag>,
@@ -184,6 +199,10 @@ fn about_card(
     record: impl FnOnce(&Card) -> Result<Event, Rejection>,
 ) -> Result<Decision, Rejection> {
     let card = known_card(account, frikort)?;
+    // Before the reference: one that was used for a rejected application would else tell of a card.
+    if !account.visitation.was_responsible(content.municipality()) {
+        return Err(Rejection::NoCard);
+    }
     if let Some(before) = account.visitation.replay(content) {
         return before.map(Decision::ReplayCard);
     }

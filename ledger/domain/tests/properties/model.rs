@@ -1,7 +1,7 @@
 //! A second, deliberately plain account of the rules: days in a row of booleans, allowance handed
 //! out øre by øre. Slow, and with nothing in common with the program but the rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use time::{Date, Duration, macros::date};
 
@@ -62,6 +62,8 @@ pub(crate) struct Model {
     /// Whether the card is active, day by day.
     active: Vec<bool>,
     pub(crate) municipality: Option<usize>,
+    /// Those whose card it is, or was.
+    were_responsible: BTreeSet<usize>,
     deactivated: bool,
     /// Year, in force from, limit.
     pub(crate) limits: Vec<(i32, usize, u32)>,
@@ -79,6 +81,7 @@ impl Model {
         Self {
             active: vec![false; DAYS],
             municipality: None,
+            were_responsible: BTreeSet::new(),
             deactivated: true,
             limits: Vec::new(),
             today: 0,
@@ -270,6 +273,7 @@ impl Model {
         }
         self.active[from..].fill(true);
         self.municipality = Some(municipality);
+        self.were_responsible.insert(municipality);
         self.deactivated = false;
         Expected::Recorded
     }
@@ -305,11 +309,10 @@ impl Model {
     }
 
     fn not_responsible(&self, municipality: usize) -> Option<Expected> {
-        match self.municipality {
-            None => Some(refused("no card")),
-            Some(responsible) if responsible != municipality => Some(refused("not responsible")),
-            Some(_) => None,
+        if !self.were_responsible.contains(&municipality) {
+            return Some(refused("no card"));
         }
+        (self.municipality != Some(municipality)).then(|| refused("not responsible"))
     }
 
     /// P4: alike in all but the reference.
