@@ -229,7 +229,7 @@ impl Visitations {
         };
         let born = self.birth_date(&named, person.id).await?;
         let tag = self.0.register.frikort_tag(&person, grant.frikort_id);
-        self.first(&looking, &person, grant.finish(tag, born), validate_only, by).await
+        self.decide_first(&looking, &person, grant.finish(tag, born), validate_only, by).await
     }
 
     /// A rejection finds the person, or enters a new one, as a grant does.
@@ -240,12 +240,12 @@ impl Visitations {
             Entered::Person(person) => person,
             Entered::WouldBe(answer) => return Ok(Told::nobody(answer)),
         };
-        self.first(&looking, &person, command, validate_only, by).await
+        self.decide_first(&looking, &person, command, validate_only, by).await
     }
 
     /// What comes of a grant or a rejection. A try leaves nothing behind, so it tells whoever may not
     /// see the card that there is, if any, what it would tell of somebody new (W3).
-    async fn first(
+    async fn decide_first(
         &self,
         looking: &Looking,
         person: &Person,
