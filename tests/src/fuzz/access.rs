@@ -8,6 +8,7 @@ use frikort_access::{Caller, Directory, Role, fuzzing as access};
 use frikort_domain::contains_cpr;
 use frikort_proto::v1::ErrorReason;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, macros::datetime};
 
@@ -136,18 +137,18 @@ pub(super) fn token(data: &[u8]) {
         UnparsedPublicKey::new(&ED25519, public).verify(message.as_bytes(), &decoded(signature));
     assert!(verified.is_ok(), "it is the issuer's signature");
     let (header, claims) = message.split_once('.').expect("header and claims");
-    let (header, claims) = (object(header), object(claims));
-    assert_eq!(header["alg"], "EdDSA", "the algorithm is that of the key");
-    assert!(header["crit"].is_null(), "what is critical and unknown is refused");
-    assert_eq!(claims["sub"], subject.as_str());
-    assert_eq!(claims["iss"], ISSUER);
+    let (header, claims): (Header, Claims) = (read(header), read(claims));
+    assert_eq!(header.alg, "EdDSA", "the algorithm is that of the key");
+    assert!(header.crit.is_null(), "what is critical and unknown is refused");
+    assert_eq!(claims.sub, subject.as_str());
+    assert_eq!(claims.iss, ISSUER);
     let is_ours = |audience: &Value| audience == AUDIENCE;
-    let audience = &claims["aud"];
-    assert!(is_ours(audience) || audience.as_array().is_some_and(|of| of.iter().any(is_ours)));
+    let audience = claims.aud;
+    assert!(is_ours(&audience) || audience.as_array().is_some_and(|of| of.iter().any(is_ours)));
     #[expect(clippy::cast_precision_loss, reason = "a second of this century is exact")]
     let now = NOW.unix_timestamp() as f64;
-    assert!(claims["exp"].as_f64().is_some_and(|until| now < until + SKEW), "it has expired");
-    let from = &claims["nbf"];
+    assert!(claims.exp.as_f64().is_some_and(|until| now < until + SKEW), "it has expired");
+    let from = claims.nbf;
     assert!(
         from.is_null() || from.as_f64().is_some_and(|from| from - SKEW <= now),
         "not valid yet"
@@ -179,8 +180,28 @@ fn decoded(text: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(text).expect("base64")
 }
 
-/// What nobody reads of a token that is signed may be no UTF-8: it is passed over unseen.
-fn object(text: &str) -> Value {
+/// What of a token's header counts.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Header {
+    alg: Value,
+    crit: Value,
+}
+
+/// What of its claims counts.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Claims {
+    sub: Value,
+    iss: Value,
+    aud: Value,
+    exp: Value,
+    nbf: Value,
+}
+
+/// What nobody reads of a token that is signed may be no UTF-8, or a number that nothing holds: it is
+/// passed over unseen.
+fn read<T: DeserializeOwned>(text: &str) -> T {
     serde_json::from_str(&String::from_utf8_lossy(&decoded(text))).expect("JSON")
 }
 
