@@ -15,6 +15,7 @@
 mod account;
 mod allocation;
 mod amount;
+mod card;
 mod civil;
 mod decide;
 mod digits;
@@ -31,6 +32,7 @@ mod visitation;
 pub use account::{Account, Contradiction};
 pub use allocation::{Slot, settle};
 pub use amount::{Amount, AmountError, Hours};
+pub use card::{Card, CardStatus, control_due};
 pub use civil::{Period, attribution_date, copenhagen_date, format_date, parse_date};
 pub use decide::{Command, Decision, Rejection, decide};
 pub use event::{
@@ -54,9 +56,9 @@ pub use redecide::redecide;
 pub use replay::{LimitHistory, Replay, Unsound};
 pub use upcast::{Step, Upcasts};
 pub use visitation::{
-    Card, CardAnswer, CardStatus, ChangeCprNumber, Criteria, Criterion, DeactivateCard,
-    DecisionKey, GrantCard, ReactivateCard, RecordControl, RecordedDecision, ReissueCard,
-    RejectApplication, ReverseDecision, TransferCard, control_due,
+    CardAnswer, ChangeCprNumber, Criteria, Criterion, DeactivateCard, DecisionKey, GrantCard,
+    ReactivateCard, RecordControl, RecordedDecision, ReissueCard, RejectApplication,
+    ReverseDecision, TransferCard,
 };
 
 /// The first day of the scheme (Y4; LOV 689 af 8/6/2018): nothing is dated before it.

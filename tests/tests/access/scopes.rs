@@ -123,15 +123,22 @@ async fn c7_w2_a_municipality_decides_for_itself_and_sees_its_own() {
     assert_eq!(told(&of_theirs), told(&by_their_id.unwrap_err()));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn c7_w3_a_decision_about_anothers_citizen_is_answered_as_about_nobody() {
-    let secured = Secured::start().await;
+/// Of the municipality 101 somebody whose card is active, somebody whose card is not (with the id), and
+/// somebody whose application was rejected; and nobody.
+async fn citizens(secured: &Secured) -> ([String; 4], String) {
     let [active, inactive, rejected, nobody] = [(); 4].map(|()| new_cpr());
     let mut ours = secured.as_caller("municipality").await;
     ours.grant(&active).await.unwrap();
-    ours.grant(&inactive).await.unwrap();
+    let id = ours.grant(&inactive).await.unwrap();
     ours.visitations.deactivate_card(deactivate(&inactive, "S-2")).await.unwrap();
     ours.visitations.reject_application(reject(&rejected, "S-1")).await.unwrap();
+    ([active, inactive, rejected, nobody], id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c7_w3_a_decision_about_anothers_citizen_is_answered_as_about_nobody() {
+    let secured = Secured::start().await;
+    let ([active, inactive, rejected, nobody], _) = citizens(&secured).await;
     let mut theirs = secured.as_caller("neighbour").await.visitations;
     let before = secured.events().await;
     let asked = [&active, &inactive, &rejected, &nobody];
@@ -166,12 +173,8 @@ async fn c7_w3_a_decision_about_anothers_citizen_is_answered_as_about_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn w3_a_grant_that_is_only_tried_tells_nothing_of_a_card_that_was_anothers() {
     let secured = Secured::start().await;
-    let [active, inactive, rejected, nobody] = [(); 4].map(|()| new_cpr());
+    let ([active, inactive, rejected, nobody], id) = citizens(&secured).await;
     let mut ours = secured.as_caller("municipality").await;
-    ours.grant(&active).await.unwrap();
-    let id = ours.grant(&inactive).await.unwrap();
-    ours.visitations.deactivate_card(deactivate(&inactive, "S-2")).await.unwrap();
-    ours.visitations.reject_application(reject(&rejected, "S-1")).await.unwrap();
     let anew = |cpr: &str, municipality: &str| GrantCardRequest {
         municipality_code: municipality.to_owned(),
         reference: "X-1".to_owned(),

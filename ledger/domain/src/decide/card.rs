@@ -8,10 +8,11 @@ use crate::{
     Account, ApplicationRejected, Card, CardDeactivated, CardGranted, CardReactivated,
     CardReissued, CardTransferred, ControlRecorded, CprNumberChanged, DeactivationOutcome,
     DecisionReversed, Event, FrikortTag, MunicipalityCode, ReversalOutcome,
+    card::{CardStatus, comes_of_age},
     payment::PaymentState,
     visitation::{
-        CardStatus, ChangeCprNumber, Content, DeactivateCard, GrantCard, ReactivateCard,
-        RecordControl, ReissueCard, RejectApplication, ReverseDecision, TransferCard, comes_of_age,
+        ChangeCprNumber, Content, DeactivateCard, GrantCard, ReactivateCard, RecordControl,
+        ReissueCard, RejectApplication, ReverseDecision, TransferCard,
     },
 };
 
@@ -62,11 +63,11 @@ fn check_none_active(
     municipality: MunicipalityCode,
     active_since: impl FnOnce(&Card) -> Option<Date>,
 ) -> Result<(), Rejection> {
-    let Some(card) = account.card() else { return Ok(()) };
-    match active_since(&card) {
+    let active = account.card().and_then(|card| Some((card.municipality, active_since(&card)?)));
+    match active {
         None => Ok(()),
-        Some(day) => {
-            let effective_from = (card.municipality == municipality).then_some(day);
+        Some((responsible, day)) => {
+            let effective_from = (responsible == municipality).then_some(day);
             Err(Rejection::CardAlreadyActive { effective_from })
         }
     }
