@@ -1,5 +1,6 @@
 //! The command `ledger`.
 
+mod accept_history;
 mod register_keys;
 
 use std::{io::Write, net::SocketAddr, path::PathBuf};
@@ -14,6 +15,7 @@ use frikort_process::{
 use frikort_register::Source;
 use serde::Deserialize;
 
+pub use accept_history::AcceptHistoryArgs;
 pub use register_keys::{
     DropArgs, FileArgs, KeyArgs, RegisterKeysCommand, RetagArgs, RowsArgs, SourceArgs,
 };
@@ -34,6 +36,9 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Create or update the database schema. Safe to repeat.
     Migrate(MigrateArgs),
+    /// Accept that acknowledged events are lost, after a database was put back to an earlier state, so
+    /// that the ledger goes on with the history that is there. Prints what is lost.
+    AcceptHistory(AcceptHistoryArgs),
     /// Make, rotate or show the key that signs checkpoints of the history.
     #[command(subcommand)]
     SigningKey(SigningKeyCommand),
@@ -151,6 +156,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
             let pool = frikort_event_store::pool(options, 1);
             Ok(frikort_event_store::migrate(&pool, args.partitions).await?)
         }
+        Command::AcceptHistory(args) => accept_history::run(args).await,
         Command::SigningKey(command) => signing_key(command),
         Command::RegisterKeys(command) => register_keys::run(command).await,
     }

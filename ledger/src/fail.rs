@@ -1,9 +1,14 @@
 //! From what the rules and the sequencer refuse to what a caller sees: one exhaustive match each.
 
+use std::time::Duration;
+
 use frikort_domain::{Rejection, format_date};
 use frikort_proto::{error::Failure, v1::ErrorReason};
 
 use crate::sequencer::Refused;
+
+/// How long to wait for an operator's decision before a call is repeated.
+const HISTORY_RETRY_DELAY: Duration = Duration::from_secs(60);
 
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
@@ -13,6 +18,12 @@ impl From<Refused> for Failure {
                 Failure::new(ErrorReason::Overloaded, "too many requests are waiting; repeat")
             }
             Refused::StoreUnavailable => store_unavailable(),
+            Refused::HistoryChanged => Failure::new(
+                ErrorReason::HistoryChanged,
+                "recorded payments are missing from the database; nothing is recorded until an \
+                 operator has decided; repeat the call later",
+            )
+            .after(HISTORY_RETRY_DELAY),
             Refused::ShuttingDown => {
                 Failure::new(ErrorReason::ShuttingDown, "the server is stopping; repeat")
             }

@@ -8,7 +8,7 @@ use frikort_domain::{
     Account, Actor, Command, Decision, FrikortTag, LimitSchedule, PersonId, Rejection, Role,
     copenhagen_date, decide,
 };
-use frikort_event_store::{EventStore, Signal, StoreError};
+use frikort_event_store::{DatabaseSessions, EventStore, Signal, StoreError};
 use frikort_process::clock::Clock;
 use frikort_proto::{
     error::Failure,
@@ -30,6 +30,7 @@ use crate::{
 
 /// Everything that a call needs.
 pub(crate) struct Ledger {
+    pub(crate) sessions: DatabaseSessions,
     pub(crate) store: EventStore,
     pub(crate) register: Register,
     pub(crate) lookups: Lookups,
@@ -138,6 +139,7 @@ pub(crate) fn only_looked(validate_only: bool, outcome: Result<&Answer, &Failure
             failure.reason,
             ErrorReason::Overloaded
                 | ErrorReason::StoreUnavailable
+                | ErrorReason::HistoryChanged
                 | ErrorReason::ShuttingDown
                 | ErrorReason::Internal
         ),
@@ -210,7 +212,7 @@ impl Ledger {
         let found = self.find(named).await?;
         self.look(&caller.looking, found.as_ref().map(|(person, _)| person.id))?;
         let (person, frikort) = found.ok_or_else(nobody)?;
-        let ask = Ask::Card(person.id, frikort);
+        let ask = Ask::Card((&person).into(), frikort);
         let answer = self.ask(person.partition, ask, false, caller.asking()).await?;
         Ok((person, Told::new(&person, answer)))
     }
@@ -227,7 +229,7 @@ impl Ledger {
             return Ok(Told::nobody(self.decide_unknown(&command)?));
         };
         command.name_frikort(frikort);
-        let ask = Ask::Command(person.id, command);
+        let ask = Ask::Command((&person).into(), command);
         let outcome = self.ask(person.partition, ask, validate_only, by).await;
         if only_looked(validate_only, outcome.as_ref()) {
             self.look(&looking, Some(person.id))?;
@@ -266,6 +268,12 @@ impl Ledger {
         let error = error.into();
         tracing::warn!(error = &error as &dyn std::error::Error, "the tables cannot be read");
         match error {
+            StoreError::HistoryChanged { partition, position } => {
+                let lost = "the history that was being read is not the database's any more";
+                Failure::new(ErrorReason::ResumePositionLost, lost)
+                    .with("partition", partition)
+                    .with("position", position)
+            }
             StoreError::Unavailable(sqlx::Error::PoolTimedOut) if self.store.is_busy() => {
                 Refused::Overloaded.into()
             }

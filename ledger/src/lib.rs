@@ -15,6 +15,7 @@ pub mod cli;
 mod fail;
 #[doc(hidden)]
 pub mod fuzzing;
+mod history;
 mod ledger;
 mod limits;
 mod parse;
@@ -29,9 +30,10 @@ mod services;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use frikort_access::{Access, Guard, Lookups};
-use frikort_event_store::{Appender, EventStore, listen, notify};
-use frikort_process::{clock::Clock, database, secret::Secret, serve};
+use frikort_event_store::{Appender, DatabaseSessions, EventStore, listen, notify};
+use frikort_process::{clock::Clock, database, reachable::WhileReachable, secret::Secret, serve};
 use frikort_register::{InUse, Register};
+use futures::future::join_all;
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::{
     runtime::Builder,
@@ -86,23 +88,33 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let listener = serve::bind(settings.listen, settings.access.tls()).await?;
     let options = database::service(settings.database_url.expose(), "frikort-ledger")?;
-    let pool = frikort_event_store::pool(options.clone(), CONNECTIONS);
+    let sessions = DatabaseSessions::new(options.clone());
+    let pool = sessions.pool(CONNECTIONS);
     let store = EventStore::open_when_there(pool.clone()).await?;
     let partitions = store.partitions().await?;
 
     // What works beside the calls, and stops with them.
     let (mut tasks, mut beside) = (JoinSet::new(), JoinSet::new());
-    let logs = proof_logs(&partitions, &store, settings.signer, &mut beside)?;
+    beside.spawn(sessions.clone().monitor());
+    let logs = proof_logs(&partitions, &store, &sessions, settings.signer, &stop, &mut tasks)?;
     let mut proved: Vec<_> = logs.values().filter_map(Log::sound).collect();
     let (mut sequencers, mut sound) = (BTreeMap::new(), Vec::new());
     let cached_payments = settings.cached_payments / partitions.len().max(1);
     for partition in partitions {
-        let appender = Appender::new(options.clone(), partition);
+        let appender = Appender::new(sessions.clone(), partition);
         // Its own connection: it must not wait for one behind the callers' look-ups.
-        let own_store = EventStore::open(frikort_event_store::pool(options.clone(), 1)).await?;
-        let (sequencer, told) =
-            Sequencer::new(partition, own_store, appender, clock.clone(), cached_payments);
-        tasks.spawn(on_its_own_thread(partition, sequencer)?);
+        let own_store = EventStore::open(sessions.pool(1)).await?;
+        let evidence = logs[&partition].evidence();
+        let (sequencer, told) = Sequencer::new(
+            partition,
+            own_store,
+            appender,
+            clock.clone(),
+            evidence,
+            cached_payments,
+        );
+        let name = format!("sequencer-{partition}");
+        tasks.spawn(on_its_own_thread(name, sequencer.run())?);
         tokio::spawn(notify_of(options.clone(), partition, told.commits));
         let recalculation = Recalculation {
             partition,
@@ -115,14 +127,16 @@ pub async fn serve(
         sequencers.insert(partition, told.handle);
         sound.push(told.sound);
     }
-    let alone = || frikort_event_store::pool(options.clone(), ALONE);
+    let alone = || sessions.pool(ALONE);
     let lookups = Lookups::start(settings.access.lookup_journal(), alone(), clock.clone())?;
     let (signal, appended) = watch::channel(0);
-    let listening = tokio::spawn(listen(pool.clone(), signal));
+    let listening = tokio::spawn(listen(sessions.clone(), pool.clone(), signal));
 
-    let register = Register::start(pool, alone(), settings.keys);
+    let register = Register::start(sessions.clone(), pool, alone(), settings.keys);
     sound.push(register.sound());
+    sound.push(sessions.answers());
     let ledger = Ledger {
+        sessions: sessions.clone(),
         store,
         register,
         lookups: lookups.clone(),
@@ -143,7 +157,8 @@ pub async fn serve(
     tracing::info!(listen = %listener.local_addr()?, "the ledger listens");
     let (tls, limits) = (settings.access.tls().cloned(), settings.access.connections());
     let routes = routes.routes().into_axum_router().merge(services::files::routes(ledger.clone()));
-    let guarded = routes.layer(Guard::new(settings.access)).into();
+    let bounded = routes.layer(WhileReachable::new(sessions.answers(), fail::store_unavailable));
+    let guarded = bounded.layer(Guard::new(settings.access)).into();
     serve::serve(listener, tls, limits, guarded, stop).await?;
 
     // The last handle goes with the services; the sequencers finish their queues and end.
@@ -159,37 +174,49 @@ pub async fn serve(
     Ok(())
 }
 
-/// The proof logs; their followers are set to work, where this process signs.
+/// The proof logs; their followers are set to work on a thread of their own, where this process signs.
 fn proof_logs(
     partitions: &[i32],
     store: &EventStore,
+    sessions: &DatabaseSessions,
     signer: Option<Signer>,
-    beside: &mut JoinSet<()>,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<BTreeMap<i32, Log>> {
     let Some(signer) = signer else {
         let log = |partition: &i32| (*partition, Log::read_only(*partition, store.clone()));
         return Ok(partitions.iter().map(log).collect());
     };
     signer.write_verifiers(partitions)?;
-    let mut logs = BTreeMap::new();
+    let (mut logs, mut followers) = (BTreeMap::new(), Vec::new());
     for partition in partitions {
-        let (log, follow) = Log::signed(*partition, store.clone(), &signer)?;
-        beside.spawn(follow);
+        let appender = Appender::new(sessions.clone(), *partition);
+        let (log, follow) = Log::signed(appender, *partition, store.clone(), &signer)?;
+        followers.push(follow);
         logs.insert(*partition, log);
     }
+    let stopped = stop.clone().cancelled_owned();
+    let following = async {
+        tokio::select! {
+            _ = join_all(followers) => {}
+            () = stopped => {}
+        }
+    };
+    tasks.spawn(on_its_own_thread("signer".to_owned(), following)?);
     Ok(logs)
 }
 
-/// A sequencer works on a thread of its own: each of its steps is waited for by everybody, so it
-/// must not queue behind the tasks that serve callers. Ready when it has ended.
+/// Runs on a thread of its own: each step of a sequencer is waited for by everybody, so it must not
+/// queue behind the tasks that serve callers; and the warnings of a commit are counted by thread. Ready
+/// when it has ended.
 fn on_its_own_thread(
-    partition: i32,
-    sequencer: Sequencer,
+    name: String,
+    work: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<impl Future<Output = ()> + Send> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (end, ended) = oneshot::channel::<()>();
-    thread::Builder::new().name(format!("sequencer-{partition}")).spawn(move || {
-        runtime.block_on(sequencer.run());
+    thread::Builder::new().name(name).spawn(move || {
+        runtime.block_on(work);
         drop(end);
     })?;
     Ok(async { drop(ended.await) })

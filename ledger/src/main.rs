@@ -13,6 +13,6 @@ struct Cli {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    frikort_process::telemetry::start()?;
+    frikort_process::telemetry::start(frikort_event_store::warning_counter())?;
     frikort_ledger::cli::run(cli.command).await
 }

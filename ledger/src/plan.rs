@@ -11,6 +11,7 @@ use std::{
 };
 
 use frikort_domain::{Command, Decision, LimitSchedule, PersonId, ReportPayment, decide};
+use frikort_event_store::ServerRun;
 use frikort_process::lane::ReplyTo;
 use frikort_proto::error::Failure;
 use frikort_register::Person;
@@ -19,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     cache::Accounts,
-    fail::internal,
+    fail::{internal, store_unavailable},
     ledger::{By, Ledger},
     sequencer::{Answer, Ask, Body, Refused, Reply, Request, body},
 };
@@ -36,6 +37,8 @@ pub(crate) struct Plan {
     limits: BTreeMap<i32, LimitSchedule>,
     accounts: Accounts,
     persons: HashMap<PersonId, Planned>,
+    /// The server run that all copies must be of.
+    run: ServerRun,
     /// The lines that would be recorded.
     lines: Vec<Line>,
 }
@@ -61,6 +64,7 @@ impl Plan {
     pub(crate) fn new(ledger: Arc<Ledger>, by: By) -> Self {
         Self {
             today: ledger.today(),
+            run: ledger.sessions.server_run(),
             ledger,
             by,
             limits: BTreeMap::new(),
@@ -76,16 +80,17 @@ impl Plan {
         lines: impl Iterator<Item = &Person>,
     ) -> Result<(), Failure> {
         self.accounts.shrink();
-        let persons: BTreeMap<PersonId, i32> =
-            lines.map(|person| (person.id, person.partition)).collect();
+        let persons: BTreeMap<PersonId, Person> =
+            lines.map(|person| (person.id, *person)).collect();
         let mut copies = Vec::new();
         for person in self.accounts.missing(persons.keys().copied()) {
-            let partition = persons[&person];
+            let found = persons[&person];
+            let partition = found.partition;
             if !self.limits.contains_key(&partition) {
                 let limits = self.read_limits(partition).await?;
                 self.limits.insert(partition, limits);
             }
-            copies.push((person, partition, self.ask_copy(person, partition).await?));
+            copies.push((person, partition, self.ask_copy(&found).await?));
         }
         for (person, partition, copy) in copies {
             let copy = copy.await.unwrap_or(Err(Refused::Internal))?;
@@ -99,6 +104,10 @@ impl Plan {
             self.accounts.insert(person, *account);
             self.try_again(person, partition);
         }
+        // A plan of two histories is none.
+        if self.ledger.sessions.server_run() != self.run {
+            return Err(store_unavailable());
+        }
         Ok(())
     }
 
@@ -111,16 +120,12 @@ impl Plan {
     }
 
     /// Waits for room in the partition's queue, as every stream does.
-    async fn ask_copy(
-        &self,
-        person: PersonId,
-        partition: i32,
-    ) -> Result<oneshot::Receiver<Reply>, Failure> {
+    async fn ask_copy(&self, person: &Person) -> Result<oneshot::Receiver<Reply>, Failure> {
         let (reply, copy) = ReplyTo::here();
         let By { actor, trace_id } = self.by.clone();
-        let ask = Ask::Account(person);
+        let ask = Ask::Account(person.into());
         let request = Request { ask, validate_only: true, actor, trace_id, reply };
-        self.ledger.sequencer(partition)?.hand_in(request).await;
+        self.ledger.sequencer(person.partition)?.hand_in(request).await;
         Ok(copy)
     }
 

@@ -20,7 +20,7 @@ use std::{
 };
 
 use anyhow::Context;
-use frikort_event_store::{EventStore, StoreError};
+use frikort_event_store::{Appender, EventStore, StoreError};
 use frikort_process::secret;
 use frikort_proof::{
     Checkpoint, Hash, KeyName, NoteError, Receipt, VerifierKey, consistency_ranges,
@@ -34,6 +34,7 @@ use tokio::{
 pub use keys::{SigningKeys, SigningKeysError};
 
 use self::{follow::Follower, tiles::Tiles};
+use crate::history::SignedEvidence;
 
 /// A signed checkpoint.
 #[derive(Clone, Debug)]
@@ -98,6 +99,8 @@ pub(crate) struct Log {
     sound: Option<watch::Receiver<bool>>,
     /// Where it keeps the last checkpoint that it signed.
     file: Option<PathBuf>,
+    /// What was signed, and so must be in the history.
+    evidence: watch::Receiver<SignedEvidence>,
 }
 
 /// Where the signing keys and the last checkpoints are, and whose logs these are.
@@ -151,6 +154,7 @@ fn log_name(operator: &str, partition: i32) -> Result<KeyName, NoteError> {
 impl Log {
     /// The log of a partition, and the follower of its records, to be spawned.
     pub(crate) fn signed(
+        appender: Appender,
         partition: i32,
         store: EventStore,
         signer: &Signer,
@@ -159,7 +163,13 @@ impl Log {
         let (signing, is_signed) = watch::channel(Signing::Begins { last: 0 });
         let (sound, is_sound) = watch::channel(false);
         let file = memory::path(&signer.key_file, partition);
+        // From the start: what was signed must be in the history before anything is appended. A file
+        // that cannot be read is the follower's to report.
+        let kept = memory::read(&file, &verifiers).ok().flatten();
+        let evidence = watch::Sender::new(kept.as_ref().map(memory::evidence).unwrap_or_default());
+        let must_hold = evidence.subscribe();
         let follower = Follower {
+            appender,
             partition,
             store: store.clone(),
             keys: signer.keys.clone(),
@@ -168,15 +178,22 @@ impl Log {
             file: file.clone(),
             signing,
             sound,
+            evidence,
         };
         let (signing, sound, file) = (Some(is_signed), Some(is_sound), Some(file));
-        let log = Self { partition, store, verifiers, signing, sound, file };
+        let log = Self { partition, store, verifiers, signing, sound, file, evidence: must_hold };
         Ok((log, follower.run()))
     }
 
     /// The log of a partition that another process signs.
     pub(crate) fn read_only(partition: i32, store: EventStore) -> Self {
-        Self { partition, store, verifiers: Vec::new(), signing: None, sound: None, file: None }
+        let (verifiers, evidence) = (Vec::new(), watch::Sender::default().subscribe());
+        Self { partition, store, verifiers, signing: None, sound: None, file: None, evidence }
+    }
+
+    /// What was signed, and so must be in the history.
+    pub(crate) fn evidence(&self) -> watch::Receiver<SignedEvidence> {
+        self.evidence.clone()
     }
 
     /// Whether the history is what was signed, where this process knows that.

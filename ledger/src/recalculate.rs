@@ -212,7 +212,7 @@ impl Recalculation {
 
     async fn ask(&self, person: PersonId, year: i32) -> Result<(), Fault> {
         let actor = Actor { role: Role::Operator, organisation: "ledger".to_owned() };
-        let ask = Ask::Command(person, Command::Recalculate { year });
+        let ask = Ask::Command(person.into(), Command::Recalculate { year });
         let answer = self.sequencer.ask_in_turn(ask, actor).await.map_err(Fault::Refused)?;
         debug_assert!(matches!(answer.body, Body::Settled));
         Ok(())

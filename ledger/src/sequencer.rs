@@ -13,8 +13,12 @@
 //! It runs on a thread of its own: everybody waits for each of its steps, so it must not queue
 //! behind the tasks that serve callers.
 //!
-//! Start-up, another ledger's events and recovery after an error are one function:
-//! [`Sequencer::synchronize`]. What must stay out: gRPC, CPR numbers, rules about payments.
+//! Start-up, another ledger's events, recovery after an error and a history that has changed are one
+//! function: [`Sequencer::synchronize`]. Whatever is remembered here belongs to the history whose last
+//! event is at the remembered head, and is dropped when that event is not in the history any more. Where
+//! acknowledged or signed events are lost, nothing is appended until an operator accepts that (H1).
+//!
+//! Not here: gRPC, CPR numbers, rules about payments.
 
 mod draft;
 mod question;
@@ -23,7 +27,8 @@ use std::{thread, time::Duration};
 
 use frikort_domain::{Account, Contradiction, Event, Record, RecordError};
 use frikort_event_store::{
-    Appended, Appender, Batch, Direction, EventStore, Head, PARTITION_STREAM, StoreError,
+    Appended, Appender, Batch, Direction, EventStore, Head, PARTITION_STREAM, ServerRun, Standing,
+    StoreError,
 };
 use frikort_process::{clock::Clock, lane::answer_all};
 use tokio::{
@@ -31,7 +36,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{cache::Accounts, limits::Limits};
+use crate::{
+    cache::Accounts,
+    history::{Evidence, SignedEvidence},
+    limits::Limits,
+};
 use draft::Draft;
 pub(crate) use draft::body;
 pub(crate) use question::{Answer, Ask, Body, Handle, Refused, Reply, Request};
@@ -60,6 +69,12 @@ const CONTENTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before the database is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// Pause before it is looked whether an operator has accepted a loss.
+const INCIDENT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a fault that lasts is logged.
+const FAULT_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
 /// What stops a batch or the partition.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
@@ -71,12 +86,36 @@ enum Fault {
     Record(i64, #[source] RecordError),
     #[error(transparent)]
     Contradiction(#[from] Contradiction),
+    #[error(
+        "HISTORY CHANGED: acknowledged events are not in the history any more; nothing is appended \
+         until the right database is back, or an operator accepts the loss with `ledger \
+         accept-history`"
+    )]
+    HistoryChanged,
 }
 
 impl Fault {
-    /// Passing: the database will come back. Anything else is a contradiction.
+    /// Passing: the database will come back, or what is remembered is read anew. Anything else but a
+    /// changed history is a contradiction.
     fn is_passing(&self) -> bool {
-        matches!(self, Self::Timeout | Self::Store(StoreError::Unavailable(_)))
+        matches!(
+            self,
+            Self::Timeout
+                | Self::Store(
+                    StoreError::Unavailable(_)
+                        | StoreError::UncertainCommit
+                        | StoreError::HistoryChanged { .. }
+                )
+        )
+    }
+
+    /// What the callers of a batch get that met it.
+    fn refusal(&self) -> Refused {
+        match self {
+            Self::HistoryChanged => Refused::HistoryChanged,
+            passing if passing.is_passing() => Refused::StoreUnavailable,
+            _ => Refused::Internal,
+        }
     }
 }
 
@@ -86,9 +125,7 @@ pub(crate) struct Sequencer {
     store: EventStore,
     appender: Appender,
     clock: Clock,
-    queue: mpsc::Receiver<Request>,
-    /// Requests in the batch before.
-    last_batch: usize,
+    queue: Queue,
     accounts: Accounts,
     limits: Limits,
     /// Where the cached state stands.
@@ -97,12 +134,52 @@ pub(crate) struct Sequencer {
     synchronized: bool,
     /// A call of ours may still be under way somewhere; it must be shut out first.
     open_call: bool,
+    /// What the history must hold.
+    evidence: Evidence,
+    /// What was signed, as the signer reports it.
+    signed: watch::Receiver<SignedEvidence>,
+    /// The server run whose history was found to hold the evidence.
+    checked: Option<ServerRun>,
+    /// Up to where the history is covered by a commit of ours that was acknowledged cleanly.
+    covered: i64,
+    /// When the fault that lasts was logged last.
+    logged: Option<Instant>,
+    /// Pause before the partition is tried again.
+    retry_pause: Duration,
     /// Whether the partition can be written.
     sound: watch::Sender<bool>,
     /// Told after each commit.
     committed: watch::Sender<i64>,
     /// Told when a limit is on record.
     told_limits: watch::Sender<Limits>,
+}
+
+/// The requests that wait.
+struct Queue {
+    requests: mpsc::Receiver<Request>,
+    /// Requests in the batch before.
+    last_batch: usize,
+}
+
+impl Queue {
+    /// Takes the next batch, once there is one; false when there will be none any more.
+    async fn gather(&mut self, requests: &mut Vec<Request>) -> bool {
+        if self.requests.recv_many(requests, MAX_BATCH).await == 0 {
+            return false;
+        }
+        if requests.len() < self.last_batch / 4 {
+            // The thread's own pause: the runtime's timer is too coarse, and nothing else is to be
+            // done on this thread.
+            thread::sleep(GATHER);
+            while requests.len() < MAX_BATCH
+                && let Ok(request) = self.requests.try_recv()
+            {
+                requests.push(request);
+            }
+        }
+        self.last_batch = requests.len();
+        true
+    }
 }
 
 /// A sequencer's handle, and what the sequencer tells.
@@ -123,6 +200,7 @@ impl Sequencer {
         store: EventStore,
         appender: Appender,
         clock: Clock,
+        signed: watch::Receiver<SignedEvidence>,
         cached_payments: usize,
     ) -> (Self, Told) {
         let (handle, queue) = Handle::new();
@@ -134,14 +212,19 @@ impl Sequencer {
             store,
             appender,
             clock,
-            queue,
-            last_batch: 0,
+            queue: Queue { requests: queue, last_batch: 0 },
             accounts: Accounts::new(cached_payments),
             limits: Limits::default(),
-            head: Head { position: 0, fence: 0, recorded_at: None },
+            head: Head::EMPTY,
             synchronized: false,
             // A predecessor of this process may have left one.
             open_call: true,
+            evidence: Evidence::default(),
+            signed,
+            checked: None,
+            covered: 0,
+            logged: None,
+            retry_pause: RETRY_PAUSE,
             sound,
             committed,
             told_limits,
@@ -152,16 +235,29 @@ impl Sequencer {
     /// Runs until every [`Handle`] is dropped and the queue is empty.
     pub(crate) async fn run(mut self) {
         let mut requests = Vec::with_capacity(MAX_BATCH);
+        let mut reachability = self.appender.sessions().reachability();
         loop {
             if !self.synchronized {
                 let synchronized = self.synchronize().await;
                 self.note_health(&synchronized);
             }
             let open = if self.synchronized {
-                self.gather(&mut requests).await
+                // An idle partition finds out, too, that its history has changed.
+                tokio::select! {
+                    biased;
+                    open = self.queue.gather(&mut requests) => open,
+                    _ = reachability.changed() => {
+                        self.synchronized = false;
+                        continue;
+                    }
+                    _ = self.signed.changed() => {
+                        self.take_signed();
+                        continue;
+                    }
+                }
             } else {
                 // Try again soon, asked or not, so that health tells when it works again.
-                match timeout(RETRY_PAUSE, self.gather(&mut requests)).await {
+                match timeout(self.retry_pause, self.queue.gather(&mut requests)).await {
                     Ok(open) => open,
                     Err(_) => continue,
                 }
@@ -175,25 +271,6 @@ impl Sequencer {
                 self.process(&mut requests).await;
             }
         }
-    }
-
-    /// Takes the next batch, once there is one; false when there will be none any more.
-    async fn gather(&mut self, requests: &mut Vec<Request>) -> bool {
-        if self.queue.recv_many(requests, MAX_BATCH).await == 0 {
-            return false;
-        }
-        if requests.len() < self.last_batch / 4 {
-            // The thread's own pause: the runtime's timer is too coarse, and nothing else is to be
-            // done on this thread.
-            thread::sleep(GATHER);
-            while requests.len() < MAX_BATCH
-                && let Ok(request) = self.queue.try_recv()
-            {
-                requests.push(request);
-            }
-        }
-        self.last_batch = requests.len();
-        true
     }
 
     /// Decides and appends one batch, and answers everybody in it.
@@ -211,9 +288,9 @@ impl Sequencer {
                 Ok(None) if Instant::now() < deadline => {}
                 Ok(None) => break Refused::Overloaded,
                 Err(fault) => {
-                    let passing = fault.is_passing();
+                    let refusal = fault.refusal();
                     self.note_health(&Err(fault));
-                    break if passing { Refused::StoreUnavailable } else { Refused::Internal };
+                    break refusal;
                 }
             }
         };
@@ -230,13 +307,20 @@ impl Sequencer {
         self.load(requests).await?;
         let draft = self.decide_all(requests)?;
         if draft.events.is_empty() {
-            let head = in_time(self.appender.head()).await?;
-            self.synchronized = head == self.head;
+            let standing = in_time(self.appender.standing(self.head.position)).await?;
+            self.synchronized = standing.head == self.head && !standing.has_open_incident;
+            if self.synchronized && standing.is_synchronous && self.covered < self.head.position {
+                // What another ledger has appended may be missing on the standby.
+                in_time(self.appender.cover()).await?;
+                self.covered = self.head.position;
+            }
             return Ok(self.synchronized.then_some(draft.replies));
         }
         match self.append(&draft.events).await {
             Ok(Appended::Yes) => {
                 self.head = draft.events.head_after(self.head);
+                self.covered = self.head.position;
+                self.evidence.acknowledge(self.head);
                 self.committed.send_replace(self.head.position);
                 if draft.limits_before.is_some() {
                     self.tell_limits();
@@ -282,19 +366,39 @@ impl Sequencer {
         }
     }
 
-    /// Brings head, limits and cached accounts to where the partition stands.
+    /// Brings head, limits and cached accounts to where the partition is, if its history is the one
+    /// that they are of, and holds what was acknowledged and signed.
     async fn synchronize(&mut self) -> Result<(), Fault> {
-        let head = if self.open_call {
-            in_time(self.appender.raise_fence()).await?
+        let remembered = self.head.position;
+        let standing = if self.open_call {
+            in_time(self.appender.raise_fence(remembered)).await?
         } else {
-            in_time(self.appender.head()).await?
+            in_time(self.appender.standing(remembered)).await?
         };
+        if self.open_call {
+            self.covered = standing.head.position;
+        }
         self.open_call = false;
+        let run = self.appender.server_run();
+        if standing.remembered_hash != Some(self.head.event_hash) {
+            tracing::warn!(
+                partition = self.partition,
+                position = remembered,
+                head = standing.head.position,
+                "the history has changed: what is remembered of it is dropped"
+            );
+            self.drop_memory();
+        }
+        self.take_signed();
+        if self.checked != Some(run) || standing.has_open_incident {
+            self.check_evidence(&standing).await?;
+            self.checked = Some(run);
+        }
+        let head = standing.head;
         if self.head.position == 0 || head.position - self.head.position > 10 * PAGE {
             // At the start, or far behind: accounts are read when somebody asks for them.
-            self.check_head(head).await?;
             self.accounts.clear();
-            self.load_limits().await?;
+            self.load_limits(head).await?;
         } else {
             self.catch_up(head.position).await?;
         }
@@ -302,6 +406,78 @@ impl Sequencer {
         self.synchronized = true;
         self.tell_limits();
         Ok(())
+    }
+
+    /// What was signed meanwhile must be in the history too.
+    fn take_signed(&mut self) {
+        if self.signed.has_changed().unwrap_or(false) {
+            let signed = self.signed.borrow_and_update().clone();
+            // What grows on what was checked is not checked again.
+            if signed.changed != self.evidence.signed.changed
+                || self.evidence.signed.marks.is_empty()
+            {
+                self.checked = None;
+                self.synchronized = false;
+            }
+            self.evidence.signed = signed;
+        }
+    }
+
+    /// Makes sure that the history holds what was acknowledged and signed, or that an operator has
+    /// accepted the loss. Puts a loss on record, which stops every ledger.
+    async fn check_evidence(&mut self, standing: &Standing) -> Result<(), Fault> {
+        let mut is_lost = false;
+        for mark in self.evidence.newest() {
+            if in_time(self.appender.event_hash(mark.position)).await? == Some(mark.hash) {
+                continue;
+            }
+            let all = self.evidence.all();
+            let common = in_time(self.appender.last_common_position(&all)).await?;
+            let incident = self.evidence.incident(mark, common, standing.head);
+            let now = self.clock.now();
+            if in_time(self.appender.record_incident(&incident, now)).await? {
+                self.evidence.drop_accepted(mark);
+                tracing::warn!(
+                    partition = self.partition,
+                    first_lost_position = incident.first_lost_position,
+                    lost_events = incident.lost_events(),
+                    "an operator has accepted the loss; going on with the history that is there"
+                );
+                continue;
+            }
+            is_lost = true;
+            if self.is_logged_now() {
+                tracing::error!(
+                    partition = self.partition,
+                    first_lost_position = incident.first_lost_position,
+                    lost_events = incident.lost_events(),
+                    head = standing.head.position,
+                    "HISTORY CHANGED: acknowledged events are not in the history any more"
+                );
+            }
+        }
+        // Another ledger's evidence, or what stands again.
+        let may_be_open = is_lost || standing.has_open_incident;
+        if may_be_open && in_time(self.appender.withdraw_incidents(self.clock.now())).await? {
+            self.checked = None;
+            return Err(Fault::HistoryChanged);
+        }
+        Ok(())
+    }
+
+    /// Whether a fault that lasts is to be logged now.
+    fn is_logged_now(&self) -> bool {
+        self.logged.is_none_or(|logged| logged.elapsed() >= FAULT_LOG_INTERVAL)
+    }
+
+    /// Drops all that is remembered of the history.
+    fn drop_memory(&mut self) {
+        self.accounts.clear();
+        self.limits = Limits::default();
+        self.head = Head::EMPTY;
+        self.covered = 0;
+        self.checked = None;
+        self.synchronized = false;
     }
 
     fn tell_limits(&self) {
@@ -314,17 +490,7 @@ impl Sequencer {
         });
     }
 
-    /// The head must be the position of an event that is there; we would leave a gap behind one
-    /// that is not.
-    async fn check_head(&self, head: Head) -> Result<(), Fault> {
-        let last = in_time(self.store.read_all(self.partition, head.position, 1)).await?;
-        if head.position > 0 && last.first().map(|event| event.position) != Some(head.position) {
-            return Err(no_event_at(head.position));
-        }
-        Ok(())
-    }
-
-    async fn load_limits(&mut self) -> Result<(), Fault> {
+    async fn load_limits(&mut self, head: Head) -> Result<(), Fault> {
         self.limits = Limits::default();
         loop {
             let from = self.limits.version + 1;
@@ -340,7 +506,10 @@ impl Sequencer {
                 self.follow(&read(&stored.record, stored.position)?)?;
             }
             if events.is_empty() {
-                return Ok(());
+                // What was read is of the history that the head is of.
+                let (position, hash) = (head.position, head.event_hash);
+                let stands = self.store.require_event(self.partition, position, hash);
+                return in_time(stands).await;
             }
         }
     }
@@ -349,14 +518,14 @@ impl Sequencer {
     async fn catch_up(&mut self, until: i64) -> Result<(), Fault> {
         while self.head.position < until {
             let limit = PAGE.min(until - self.head.position);
-            let page = self.store.read_all(self.partition, self.head.position + 1, limit);
-            let events = in_time(page).await?;
+            let last = (self.head.position, self.head.event_hash);
+            let events = in_time(self.store.read_all_after(self.partition, last, limit)).await?;
             if events.is_empty() {
                 return Err(no_event_at(until));
             }
             for stored in events {
                 self.follow(&read(&stored.record, stored.position)?)?;
-                self.head.position = stored.position;
+                (self.head.position, self.head.event_hash) = (stored.position, stored.hash());
             }
         }
         Ok(())
@@ -391,8 +560,8 @@ impl Sequencer {
             return Ok(());
         }
         let ids: Vec<_> = missing.iter().map(|person| person.0).collect();
-        let streams = self.store.read_streams(self.partition, &ids, self.head.position);
-        let events = in_time(streams).await?;
+        let head = (self.head.position, self.head.event_hash);
+        let events = in_time(self.store.read_streams_at(self.partition, &ids, head)).await?;
         for person in missing {
             self.accounts.insert(person, Account::default());
         }
@@ -418,8 +587,8 @@ impl Sequencer {
         }
     }
 
-    /// Tells health and log when the partition stops or works again. After a contradiction
-    /// nothing cached is believed any more.
+    /// Tells health and log when the partition stops or works again, and every minute while a fault
+    /// lasts.
     fn note_health(&mut self, result: &Result<(), Fault>) {
         // Each batch comes here; only a change is told.
         let is_sound = result.is_ok();
@@ -427,6 +596,7 @@ impl Sequencer {
             != self.sound.send_if_modified(|sound| std::mem::replace(sound, is_sound) != is_sound);
         match result {
             Ok(()) if !was_sound => {
+                self.logged = None;
                 tracing::info!(
                     partition = self.partition,
                     position = self.head.position,
@@ -435,15 +605,27 @@ impl Sequencer {
             }
             Ok(()) => {}
             Err(fault) => {
-                let error = fault as &dyn std::error::Error;
-                if !fault.is_passing() {
-                    tracing::error!(partition = self.partition, error, "the partition stops");
-                    self.accounts.clear();
-                    self.head.position = 0;
-                } else if was_sound {
-                    tracing::warn!(partition = self.partition, error, "the partition is away");
+                if self.is_logged_now() {
+                    self.logged = Some(Instant::now());
+                    let (partition, error) = (self.partition, fault as &dyn std::error::Error);
+                    if fault.is_passing() {
+                        tracing::warn!(
+                            partition,
+                            error,
+                            "the partition cannot be written; retrying"
+                        );
+                    } else {
+                        tracing::error!(partition, error, "the partition stops");
+                    }
                 }
-                self.synchronized = false;
+                let is_incident = matches!(fault, Fault::HistoryChanged);
+                self.retry_pause = if is_incident { INCIDENT_PAUSE } else { RETRY_PAUSE };
+                if fault.is_passing() {
+                    self.synchronized = false;
+                } else {
+                    // After a contradiction nothing is believed that is remembered.
+                    self.drop_memory();
+                }
             }
         }
     }

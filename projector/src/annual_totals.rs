@@ -62,8 +62,11 @@ pub(crate) async fn start(
     let ListAnnualTotalsRequest { partition, min_position } = request;
     allowances.wait_for(partition, min_position, deadline).await?;
     let place = allowances.listings.0.take(who)?;
+    let run = allowances.sessions.server_run();
     let tx = tables::begin_snapshot(allowances.store.pool()).await;
     let tx = tx.map_err(|error| unread(&error))?;
+    // All pages are read in this session, and so are of one history.
+    allowances.require_history(run)?;
     let (items, stream) = mpsc::channel(AHEAD);
     let listing = list(tx, partition, items.clone(), place);
     tokio::spawn(feed(items, allowances.stop.clone(), listing));

@@ -7,7 +7,7 @@ use frikort_domain::{
     Amount, Contradiction, Event, Facts, FrikortTag, LimitEntry, MunicipalityCode, PaymentKey,
     PaymentOutcome, PersonId, Record, RecordError, SplitChange, YearTotals,
 };
-use frikort_event_store::StoredEvent;
+use frikort_event_store::{EventHash, StoredEvent};
 use time::{Date, OffsetDateTime};
 
 /// A record that cannot be folded: it stops its partition, and is never skipped.
@@ -24,6 +24,8 @@ pub(crate) enum Poison {
 pub(crate) struct Changes {
     pub(crate) position: i64,
     pub(crate) recorded_at: Option<OffsetDateTime>,
+    /// The hash of the last record.
+    pub(crate) event_hash: EventHash,
     pub(crate) totals: HashMap<(PersonId, i32), Total>,
     pub(crate) payments: HashMap<(PersonId, PaymentKey), PaymentChange>,
     pub(crate) cards: HashMap<PersonId, CardChange>,
@@ -93,6 +95,7 @@ impl Changes {
         for event in page {
             changes.fold(event.position, &event.record)?;
         }
+        changes.event_hash = page.last().map(StoredEvent::hash).unwrap_or_default();
         Ok(changes)
     }
 

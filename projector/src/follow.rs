@@ -6,14 +6,19 @@
 //! kill. Where another generation is served than the one that was folded, it goes on with that one,
 //! which stands where the other stood; one that a newer projector began it leaves alone.
 //!
-//! What must stay out: decisions; the projector never writes an event.
+//! A checkpoint whose event is not in the history is of a history that is gone: the generation is
+//! retired, and an empty one is folded in its place. Each new server run is a reason to look.
+//!
+//! Not here: decisions; the projector never writes an event.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use frikort_event_store::{EventStore, Signal, StoreError, Subscription};
+use frikort_event_store::{
+    DatabaseSessions, EventStore, ServerRun, Signal, StoreError, Subscription,
+};
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
@@ -48,6 +53,12 @@ enum Fault {
     #[error("poison: the partition stops here until it is looked at")]
     Poison(#[from] Poison),
     #[error(
+        "the projection at position {0} is of another history than the events: it is folded anew"
+    )]
+    OtherHistory(i64),
+    #[error("the database does not answer")]
+    Unreachable,
+    #[error(
         "a newer projector has begun the generation that is served (version {0}; this program \
          folds version {PROJECTION_VERSION}): run that one"
     )]
@@ -58,13 +69,14 @@ enum Fault {
 enum Left {
     /// Another projector has moved the checkpoint.
     Moved,
-    /// Another generation is served.
+    /// Another generation is served, or the sessions are with another server run.
     Switched,
 }
 
 /// One partition's follower.
 pub(crate) struct Follower {
     pub(crate) partition: i32,
+    pub(crate) sessions: DatabaseSessions,
     pub(crate) store: EventStore,
     pub(crate) state: Arc<State>,
     pub(crate) signal: Signal,
@@ -77,14 +89,14 @@ impl Follower {
     pub(crate) async fn run(self) {
         let mut logged = None;
         loop {
-            let result = match self.fold_on(&mut logged).await {
-                Ok(Left::Switched) => continue,
-                Ok(Left::Moved) => self.stand_by(true).await,
-                Err(fault @ Fault::Newer(_)) => {
-                    self.tell(&fault, &mut logged);
-                    self.stand_by(false).await
-                }
-                Err(fault) => Err(fault),
+            let followed = tokio::select! {
+                followed = self.fold_or_stand_by(&mut logged) => followed,
+                // What waits for the server is given up, with its connections.
+                () = self.sessions.unreachable() => Err(Fault::Unreachable),
+            };
+            let result = match followed {
+                Err(Fault::OtherHistory(_)) => self.begin_anew().await,
+                followed => followed,
             };
             if let Err(fault) = result {
                 // Not known any more to be what the tables hold.
@@ -93,6 +105,38 @@ impl Follower {
                 sleep(RETRY_PAUSE).await;
             }
         }
+    }
+
+    /// Follows until there is a reason to look from the start.
+    async fn fold_or_stand_by(&self, logged: &mut Option<String>) -> Result<(), Fault> {
+        match self.fold_on(logged).await {
+            Ok(Left::Switched) => Ok(()),
+            Ok(Left::Moved) => self.stand_by(true).await,
+            Err(fault @ Fault::Newer(_)) => {
+                self.tell(&fault, logged);
+                self.stand_by(false).await
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Begins an empty generation in the place of one that is of another history.
+    async fn begin_anew(&self) -> Result<(), Fault> {
+        self.state.doubt();
+        self.sound.send_replace(false);
+        let pool = self.store.pool();
+        let stale = tables::checkpoint(pool, self.partition).await?;
+        if tables::is_in_history(pool, self.partition, stale).await? {
+            return Ok(());
+        }
+        let head = self.store.head(self.partition).await?.position;
+        tracing::error!(
+            partition = self.partition,
+            position = stale.position,
+            head,
+            "HISTORY CHANGED: the projection is of events that are not in the history; folding anew"
+        );
+        Ok(tables::begin_anew(pool, self.partition, stale, head).await?)
     }
 
     /// Logs a fault, once while it lasts.
@@ -112,7 +156,7 @@ impl Follower {
         if version > PROJECTION_VERSION {
             return Err(Fault::Newer(version));
         }
-        let mut at = self.stand_at_checkpoint(true).await?;
+        let (mut at, run) = self.stand_at_checkpoint(true).await?;
         let mut events = Subscription::new(
             self.store.clone(),
             self.partition,
@@ -134,7 +178,7 @@ impl Follower {
                 events.wait().await;
                 if looked.elapsed() >= LOOK {
                     looked = Instant::now();
-                    if let Some(left) = self.has_left(at).await? {
+                    if let Some(left) = self.has_left(at, run).await? {
                         return Ok(left);
                     }
                 }
@@ -145,23 +189,30 @@ impl Follower {
             let (written, next) =
                 tokio::join!(tables::write(pool, self.partition, at, &changes), events.read());
             if written? == Written::CheckpointMoved {
-                return Ok(self.has_left(at).await?.unwrap_or(Left::Moved));
+                return Ok(self.has_left(at, run).await?.unwrap_or(Left::Moved));
             }
             self.state.advance(&changes);
             (at.position, at.recorded_at) = (changes.position, changes.recorded_at);
+            at.event_hash = changes.event_hash;
+            if self.sessions.server_run() != run {
+                return Ok(Left::Switched);
+            }
             progress.log(self, at.position).await?;
             page = next?;
         }
     }
 
     /// Whether the projection stands elsewhere than where this process has brought it.
-    async fn has_left(&self, at: Checkpoint) -> Result<Option<Left>, Fault> {
+    async fn has_left(&self, at: Checkpoint, run: ServerRun) -> Result<Option<Left>, Fault> {
+        if self.sessions.server_run() != run {
+            return Ok(Some(Left::Switched));
+        }
         let now = tables::checkpoint(self.store.pool(), self.partition).await?;
         let (partition, generation) = (self.partition, now.generation);
         Ok(if generation != at.generation {
             tracing::info!(partition, generation, "another generation is served");
             Some(Left::Switched)
-        } else if now.position != at.position {
+        } else if now != at {
             tracing::info!(partition, "another projector folds; standing by");
             Some(Left::Moved)
         } else {
@@ -172,14 +223,14 @@ impl Follower {
     /// Keeps answers current while another projector folds, until that one stays behind. Whether
     /// somebody folds may be known from the start; else it shows.
     async fn stand_by(&self, is_folded: bool) -> Result<(), Fault> {
-        let mut at = self.stand_at_checkpoint(false).await?;
+        let (mut at, mut run) = self.stand_at_checkpoint(false).await?;
         self.sound.send_replace(is_folded);
         let mut moved = Instant::now();
         loop {
             sleep(LOOK).await;
             let now = tables::checkpoint(self.store.pool(), self.partition).await?;
-            if now != at {
-                at = self.stand_at_checkpoint(false).await?;
+            if now != at || self.sessions.server_run() != run {
+                (at, run) = self.stand_at_checkpoint(false).await?;
             } else if self.store.head(self.partition).await?.position != at.position {
                 if moved.elapsed() >= TAKE_OVER {
                     tracing::info!(partition = self.partition, "nobody folds; taking over");
@@ -192,13 +243,19 @@ impl Follower {
         }
     }
 
-    async fn stand_at_checkpoint(&self, folding: bool) -> Result<Checkpoint, Fault> {
+    /// Takes over where the tables are, if that is in the history; and the server run that shows it.
+    async fn stand_at_checkpoint(&self, folding: bool) -> Result<(Checkpoint, ServerRun), Fault> {
         let mut tx = tables::begin_snapshot(self.store.pool()).await?;
+        let run = self.sessions.server_run();
         let checkpoint = tables::checkpoint(&mut *tx, self.partition).await?;
         let limits = tables::limits(&mut tx, self.partition).await?;
+        let stands = tables::is_in_history(&mut *tx, self.partition, checkpoint).await?;
         tx.commit().await?;
-        self.state.stand_at(checkpoint, limits, folding);
-        Ok(checkpoint)
+        if !stands {
+            return Err(Fault::OtherHistory(checkpoint.position));
+        }
+        self.state.stand_at(checkpoint, limits, folding, run);
+        Ok((checkpoint, run))
     }
 }
 

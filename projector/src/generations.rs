@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use frikort_event_store::EventHash;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use tokio::time::sleep;
@@ -41,6 +42,8 @@ pub(crate) struct Generation {
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) since: OffsetDateTime,
     #[serde(skip)]
+    event_hash: EventHash,
+    #[serde(skip)]
     builder: Option<Uuid>,
     #[serde(skip)]
     beat: i64,
@@ -50,8 +53,9 @@ pub(crate) struct Generation {
 pub(crate) async fn list(pool: &PgPool) -> Result<Vec<Generation>, sqlx::Error> {
     sqlx::query_as!(
         Generation,
-        "SELECT partition, generation, state, version, position, since, builder, beat
-         FROM projection.checkpoint ORDER BY partition, generation"
+        r#"SELECT partition, generation, state, version, position, since,
+                  event_hash AS "event_hash: EventHash", builder, beat
+           FROM projection.checkpoint ORDER BY partition, generation"#
     )
     .fetch_all(pool)
     .await
@@ -85,6 +89,8 @@ pub(crate) struct Building {
 pub(crate) struct Place {
     pub(crate) partition: i32,
     pub(crate) position: i64,
+    /// The hash of the event there.
+    pub(crate) event_hash: EventHash,
 }
 
 /// Begins a generation, or takes over one whose builder has gone; a new one in its place, where
@@ -106,8 +112,11 @@ pub(crate) async fn claim(pool: &PgPool, fresh: bool) -> Result<Claim, sqlx::Err
         if now == found {
             let generation = first.generation;
             if let Some(builder) = take_over(pool, &found, usable).await? {
-                let place =
-                    |of: &Generation| Place { partition: of.partition, position: of.position };
+                let place = |of: &Generation| Place {
+                    partition: of.partition,
+                    position: of.position,
+                    event_hash: of.event_hash,
+                };
                 let places = found.iter().map(place).collect();
                 tracing::info!(generation, "nobody builds it any more; going on with it");
                 return Ok(Claim::Ours(Building { generation, builder, places }));
@@ -133,7 +142,8 @@ async fn begin(pool: &PgPool) -> Result<Building, sqlx::Error> {
     .await?;
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let (generation, builder) = (first.generation, first.builder);
-    let places = rows.iter().map(|row| Place { partition: row.partition, position: 0 }).collect();
+    let place = |partition| Place { partition, position: 0, event_hash: EventHash::default() };
+    let places = rows.iter().map(|row| place(row.partition)).collect();
     Ok(Building { generation, builder, places })
 }
 
@@ -201,7 +211,7 @@ impl Building {
     }
 
     /// Writes a page's changes; false, and nothing, where another run has taken the generation
-    /// over.
+    /// over, or the page is of another history.
     pub(crate) async fn write(
         &self,
         pool: &PgPool,
@@ -210,15 +220,18 @@ impl Building {
     ) -> Result<bool, sqlx::Error> {
         let mut tx = pool.begin().await?;
         let moved = sqlx::query!(
-            "UPDATE projection.checkpoint SET position = $5, recorded_at = $6, beat = beat + 1
+            "UPDATE projection.checkpoint
+             SET position = $5, recorded_at = $6, event_hash = $8, beat = beat + 1
              WHERE partition = $1 AND generation = $2 AND builder = $3 AND position = $4
-               AND state = 'building'",
+               AND event_hash = $7 AND state = 'building' AND ledger.event_hash($1, $5) = $8",
             from.partition,
             self.generation,
             self.builder,
             from.position,
             changes.position,
-            changes.recorded_at
+            changes.recorded_at,
+            from.event_hash as EventHash,
+            changes.event_hash as EventHash
         )
         .execute(&mut *tx)
         .await?;
@@ -253,7 +266,7 @@ impl Building {
         &self,
         tx: &mut PgConnection,
         from: Place,
-        (position, recorded_at): (i64, Option<OffsetDateTime>),
+        (position, event_hash, recorded_at): (i64, EventHash, Option<OffsetDateTime>),
     ) -> Result<bool, sqlx::Error> {
         sqlx::query!(
             "UPDATE projection.checkpoint SET state = 'retired', since = now()
@@ -265,15 +278,17 @@ impl Building {
         let served = sqlx::query!(
             "UPDATE projection.checkpoint
              SET state = 'serving', since = now(), builder = NULL, position = $5,
-                 recorded_at = coalesce($6, recorded_at)
+                 recorded_at = coalesce($6, recorded_at), event_hash = $8
              WHERE partition = $1 AND generation = $2 AND builder = $3 AND position = $4
-               AND state = 'building'",
+               AND event_hash = $7 AND state = 'building' AND ledger.event_hash($1, $5) = $8",
             from.partition,
             self.generation,
             self.builder,
             from.position,
             position,
-            recorded_at
+            recorded_at,
+            from.event_hash as EventHash,
+            event_hash as EventHash
         )
         .execute(&mut *tx)
         .await?;

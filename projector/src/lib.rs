@@ -42,8 +42,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 use axum::{http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 
 use frikort_access::{Access, Guard, Lookups};
-use frikort_event_store::{EventStore, listen};
-use frikort_process::{clock::Clock, database, secret::Secret, serve};
+use frikort_event_store::{DatabaseSessions, EventStore, listen};
+use frikort_process::{clock::Clock, database, reachable::WhileReachable, secret::Secret, serve};
 use frikort_proto::v1::{
     allowance_service_server::AllowanceServiceServer,
     overview_service_server::OverviewServiceServer,
@@ -140,26 +140,32 @@ pub async fn serve(
     let options = database::service(settings.database_url.expose(), "frikort-projector")?;
     let (pause, keys_file) = (settings.check_pause, settings.verifier_keys_file);
     let verifier = Verifier::new(options.clone(), keys_file, pause, clock.clone())?;
-    let pool = frikort_event_store::pool(options.clone(), CONNECTIONS);
+    let sessions = DatabaseSessions::new(options);
+    let pool = sessions.pool(CONNECTIONS);
     let store = EventStore::open_when_there(pool.clone()).await?;
 
     let (signal, appended) = sync::watch::channel(0);
-    let mut tasks = vec![tokio::spawn(listen(pool.clone(), signal))];
+    let mut tasks = vec![
+        tokio::spawn(sessions.clone().monitor()),
+        tokio::spawn(listen(sessions.clone(), pool.clone(), signal)),
+    ];
     let mut states = BTreeMap::new();
     let mut sound = Vec::new();
     for partition in store.partitions().await? {
-        let (store, signal) = (store.clone(), appended.clone());
-        let (state, (is_sound, watched)) = (Arc::new(State::new()), sync::watch::channel(false));
+        let (sessions, store, signal) = (sessions.clone(), store.clone(), appended.clone());
+        let (state, (is_sound, watched)) =
+            (Arc::new(State::new(sessions.clone())), sync::watch::channel(false));
         states.insert(partition, state.clone());
         sound.push(watched);
-        let follower = Follower { partition, store, state, signal, sound: is_sound };
+        let follower = Follower { partition, sessions, store, state, signal, sound: is_sound };
         tasks.push(tokio::spawn(follower.run()));
     }
-    let alone = || frikort_event_store::pool(options.clone(), ALONE);
+    let alone = || sessions.pool(ALONE);
     let lookups = Lookups::start(settings.access.lookup_journal(), alone(), clock.clone())?;
-    let register = Arc::new(Register::start(pool, alone(), settings.keys));
+    let register = Arc::new(Register::start(sessions.clone(), pool, alone(), settings.keys));
+    sound.push(sessions.answers());
     // With connections of its own, so that questions never wait for it.
-    let beside = frikort_event_store::pool(options, REBUILD_CONNECTIONS);
+    let beside = sessions.pool(REBUILD_CONNECTIONS);
     let beside = EventStore::open_when_there(beside).await?;
     tasks.push(tokio::spawn(rebuild::renew(beside)));
     let verifications = Verifications {
@@ -170,6 +176,7 @@ pub async fn serve(
     };
     tasks.push(tokio::spawn(verifier.run(states.keys().copied().collect())));
     let allowances = Arc::new(Allowances {
+        sessions: sessions.clone(),
         store,
         register,
         lookups: lookups.clone(),
@@ -187,7 +194,9 @@ pub async fn serve(
     let metrics = || metrics(verifications, callers);
     let (tls, limits) = (settings.access.tls().cloned(), settings.access.connections());
     let guard = Guard::new(settings.access);
-    let routes = routes.routes().into_axum_router().route("/metrics", get(metrics)).layer(guard);
+    let bound = WhileReachable::new(sessions.answers(), wire::store_unavailable);
+    let routes = routes.routes().into_axum_router().route("/metrics", get(metrics));
+    let routes = routes.layer(bound).layer(guard);
     serve::serve(listener, tls, limits, routes.into(), stop).await?;
     // A fold that is cut off here is rolled back, and done again from the checkpoint.
     tasks.iter().for_each(tokio::task::JoinHandle::abort);

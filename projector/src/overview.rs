@@ -35,7 +35,7 @@ use crate::{
     query::Allowances,
     statement::{PaymentRow, StatedPayment},
     tables::{self, Checkpoint, municipality},
-    wire::{check_position, check_year, place, positions},
+    wire::{ResumePosition, check_position, check_year, place, positions},
 };
 
 pub(crate) struct Overviews(pub(crate) Arc<Allowances>);
@@ -46,7 +46,7 @@ pub(crate) struct PaymentFilter {
     employer: i32,
     person: Option<(i32, Uuid)>,
     year: i32,
-    changed_after: BTreeMap<i32, i64>,
+    changed_after: BTreeMap<i32, ResumePosition>,
 }
 
 /// Of nobody an employer has no payments, as of anybody whom it never paid (W3).
@@ -86,72 +86,27 @@ impl OverviewService for Overviews {
         &self,
         request: Request<ListPaymentsRequest>,
     ) -> Result<Response<ListPaymentsResponse>, Status> {
-        let deadline = deadline(request.metadata());
-        let by = Looking::of(&request)?;
-        let asked = PaymentsAsked::parse(request.into_inner(), &self.0.partitions())?;
-        // W1: its own rows only.
-        by.who.acts_for_employer(asked.employer, "employer_cvr")?;
-        self.0.wait_for_all(asked.min_position, deadline).await?;
-        let person = match &asked.person {
-            None => None,
-            Some(named) => Some(self.holder(named).await?.unwrap_or(NOBODY)),
-        };
-        let mut persons: BTreeSet<PersonId> = person.iter().map(|(_, id)| PersonId(*id)).collect();
-        let filter = PaymentFilter {
-            employer: i32::try_from(asked.employer.number()).unwrap_or(i32::MAX),
-            person,
-            year: asked.year,
-            changed_after: asked.changed_after,
-        };
-        let same = |of: &PaymentFilter| *of == filter;
-        let token = PageToken::<PaymentFilter, PaymentPlace>::read(&asked.page_token, same)?;
-        let (page, of) = self.payments(filter, token, asked.size).await?;
-        persons.extend(of);
-        self.note(&by, persons)?;
-        Ok(Response::new(page))
+        let run = self.0.sessions.server_run();
+        let answer = self.answer_list_payments(request).await;
+        self.0.of_one_history(run, answer)
     }
 
     async fn list_due_controls(
         &self,
         request: Request<ListDueControlsRequest>,
     ) -> Result<Response<ListDueControlsResponse>, Status> {
-        let deadline = deadline(request.metadata());
-        let by = Looking::of(&request)?;
-        let request = request.into_inner();
-        let by_default = request.due_by.is_none();
-        let (code, due_by, size) = asked::due_controls(&request, self.0.today())?;
-        // W2: its own citizens only.
-        by.who.acts_for_municipality(code, "municipality_code")?;
-        self.0.wait_for_all(request.min_position, deadline).await?;
-        let filter = ControlFilter {
-            municipality: municipality(code),
-            controlled_until: controlled_until(due_by),
-        };
-        // The default of the first page is that of the others too, also when the year ends between.
-        let same = |of: &ControlFilter| {
-            *of == filter || (by_default && of.municipality == filter.municipality)
-        };
-        let token = PageToken::<ControlFilter, (i32, Uuid)>::read(&request.page_token, same)?;
-        let filter = token.as_ref().map_or(filter, |token| token.filter);
-        let (page, persons) = self.due_controls(filter, token, size).await?;
-        self.note(&by, persons)?;
-        Ok(Response::new(page))
+        let run = self.0.sessions.server_run();
+        let answer = self.answer_list_due_controls(request).await;
+        self.0.of_one_history(run, answer)
     }
 
     async fn get_processing_times(
         &self,
         request: Request<GetProcessingTimesRequest>,
     ) -> Result<Response<GetProcessingTimesResponse>, Status> {
-        let deadline = deadline(request.metadata());
-        let caller = frikort_access::caller(request.extensions())?.clone();
-        let request = request.into_inner();
-        let (code, decided) = asked::processing_times(&request)?;
-        match code {
-            Some(code) => caller.acts_for_municipality(code, "municipality_code")?,
-            None => caller.acts_for_all("municipality_code")?,
-        }
-        self.0.wait_for_all(request.min_position, deadline).await?;
-        Ok(Response::new(self.processing_times(code, decided).await?))
+        let run = self.0.sessions.server_run();
+        let answer = self.answer_get_processing_times(request).await;
+        self.0.of_one_history(run, answer)
     }
 }
 
@@ -160,7 +115,7 @@ pub(crate) struct PaymentsAsked {
     employer: Cvr,
     person: Option<Named>,
     year: i32,
-    changed_after: BTreeMap<i32, i64>,
+    changed_after: BTreeMap<i32, ResumePosition>,
     size: usize,
     page_token: String,
     min_position: i64,
@@ -195,6 +150,85 @@ impl PaymentsAsked {
 }
 
 impl Overviews {
+    async fn answer_list_payments(
+        &self,
+        request: Request<ListPaymentsRequest>,
+    ) -> Result<Response<ListPaymentsResponse>, Status> {
+        let deadline = deadline(request.metadata());
+        let by = Looking::of(&request)?;
+        let asked = PaymentsAsked::parse(request.into_inner(), &self.0.partitions())?;
+        // W1: its own rows only.
+        by.who.acts_for_employer(asked.employer, "employer_cvr")?;
+        self.0.wait_for_all(asked.min_position, deadline).await?;
+        let person = match &asked.person {
+            None => None,
+            Some(named) => Some(self.holder(named).await?.unwrap_or(NOBODY)),
+        };
+        let mut persons: BTreeSet<PersonId> = person.iter().map(|(_, id)| PersonId(*id)).collect();
+        let filter = PaymentFilter {
+            employer: i32::try_from(asked.employer.number()).unwrap_or(i32::MAX),
+            person,
+            year: asked.year,
+            changed_after: asked.changed_after,
+        };
+        let same = |of: &PaymentFilter| *of == filter;
+        self.0.resume(&filter.changed_after).await?;
+        let token = PageToken::<PaymentFilter, PaymentPlace>::read(&asked.page_token, same)?;
+        if let Some(token) = &token {
+            self.0.resume(&token.resumed()).await?;
+        }
+        let (page, of) = self.payments(filter, token, asked.size).await?;
+        persons.extend(of);
+        self.note(&by, persons)?;
+        Ok(Response::new(page))
+    }
+
+    async fn answer_list_due_controls(
+        &self,
+        request: Request<ListDueControlsRequest>,
+    ) -> Result<Response<ListDueControlsResponse>, Status> {
+        let deadline = deadline(request.metadata());
+        let by = Looking::of(&request)?;
+        let request = request.into_inner();
+        let by_default = request.due_by.is_none();
+        let (code, due_by, size) = asked::due_controls(&request, self.0.today())?;
+        // W2: its own citizens only.
+        by.who.acts_for_municipality(code, "municipality_code")?;
+        self.0.wait_for_all(request.min_position, deadline).await?;
+        let filter = ControlFilter {
+            municipality: municipality(code),
+            controlled_until: controlled_until(due_by),
+        };
+        // The default of the first page is that of the others too, also when the year ends between.
+        let same = |of: &ControlFilter| {
+            *of == filter || (by_default && of.municipality == filter.municipality)
+        };
+        let token = PageToken::<ControlFilter, (i32, Uuid)>::read(&request.page_token, same)?;
+        if let Some(token) = &token {
+            self.0.resume(&token.resumed()).await?;
+        }
+        let filter = token.as_ref().map_or(filter, |token| token.filter);
+        let (page, persons) = self.due_controls(filter, token, size).await?;
+        self.note(&by, persons)?;
+        Ok(Response::new(page))
+    }
+
+    async fn answer_get_processing_times(
+        &self,
+        request: Request<GetProcessingTimesRequest>,
+    ) -> Result<Response<GetProcessingTimesResponse>, Status> {
+        let deadline = deadline(request.metadata());
+        let caller = frikort_access::caller(request.extensions())?.clone();
+        let request = request.into_inner();
+        let (code, decided) = asked::processing_times(&request)?;
+        match code {
+            Some(code) => caller.acts_for_municipality(code, "municipality_code")?,
+            None => caller.acts_for_all("municipality_code")?,
+        }
+        self.0.wait_for_all(request.min_position, deadline).await?;
+        Ok(Response::new(self.processing_times(code, decided).await?))
+    }
+
     /// Notes whom a page tells of (W4).
     fn note(&self, by: &Looking, persons: BTreeSet<PersonId>) -> Result<(), Failure> {
         let persons: Vec<_> = persons.into_iter().collect();
@@ -373,7 +407,7 @@ async fn payments_page(
     until: i64,
     limit: i64,
 ) -> Result<Vec<(PersonId, StatedPayment)>, sqlx::Error> {
-    let changed_after = filter.changed_after.get(&partition).copied().unwrap_or_default();
+    let changed_after = filter.changed_after.get(&partition).map_or(0, |after| after.position);
     let begin = PaymentPlace {
         partition,
         position: changed_after.saturating_add(1),

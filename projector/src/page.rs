@@ -9,7 +9,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use frikort_proto::error::{Failure, Faults};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::tables::Checkpoint;
+use crate::{tables::Checkpoint, wire::ResumePosition};
 
 /// Rows of a page where the request does not say, and at most.
 const USUAL: i32 = 100;
@@ -61,6 +61,15 @@ where
             return Err(refused("is of another list: all else must be unchanged"));
         }
         Ok(Some(token))
+    }
+
+    /// The positions of the first page, which the next ones must find in the history.
+    pub(crate) fn resumed(&self) -> BTreeMap<i32, ResumePosition> {
+        let resumed = |(partition, at): (&i32, &Checkpoint)| {
+            let (position, recorded_at) = (at.position, at.recorded_at?);
+            (position > 0).then_some((*partition, ResumePosition { position, recorded_at }))
+        };
+        self.as_of.iter().filter_map(resumed).collect()
     }
 
     pub(crate) fn write(&self) -> String {

@@ -11,7 +11,7 @@ use std::{
 
 use frikort_access::{Caller, Looking, Lookups, Misses};
 use frikort_domain::{Amount, FrikortTag, LimitSchedule, PersonId, Slot, copenhagen_date, settle};
-use frikort_event_store::EventStore;
+use frikort_event_store::{DatabaseSessions, EventStore, ServerRun};
 use frikort_process::{clock::Clock, serve::deadline};
 use frikort_proto::{
     error::Failure,
@@ -27,7 +27,7 @@ use futures::Stream;
 use time::Date;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::{
     annual_totals::Listings,
@@ -37,14 +37,18 @@ use crate::{
     statement::{self, StatedPayment},
     summary,
     tables::{self, Checkpoint, Years},
-    watch::{self, Watching},
-    wire::{allowance, internal, limit_of, nobody, place, unread, untold},
+    watch::{self, Sent, Watching},
+    wire::{
+        ResumePosition, allowance, internal, limit_of, nobody, place, resume_position_lost, unread,
+        untold,
+    },
 };
 
 /// Accounts of the past that one question holds at a time.
 const PASTS: usize = 64;
 
 pub(crate) struct Allowances {
+    pub(crate) sessions: DatabaseSessions,
     pub(crate) store: EventStore,
     pub(crate) register: Arc<Register>,
     pub(crate) lookups: Lookups,
@@ -107,6 +111,44 @@ impl AllowanceService for Allowances {
         &self,
         request: Request<GetAllowanceRequest>,
     ) -> Result<Response<GetAllowanceResponse>, Status> {
+        let run = self.sessions.server_run();
+        let answer = self.answer_get_allowance(request).await;
+        self.of_one_history(run, answer)
+    }
+
+    async fn batch_get_allowances(
+        &self,
+        request: Request<BatchGetAllowancesRequest>,
+    ) -> Result<Response<BatchGetAllowancesResponse>, Status> {
+        let run = self.sessions.server_run();
+        let answer = self.answer_batch_get_allowances(request).await;
+        self.of_one_history(run, answer)
+    }
+
+    async fn get_statement(
+        &self,
+        request: Request<GetStatementRequest>,
+    ) -> Result<Response<GetStatementResponse>, Status> {
+        let run = self.sessions.server_run();
+        let answer = self.answer_get_statement(request).await;
+        self.of_one_history(run, answer)
+    }
+
+    async fn watch_allowances(
+        &self,
+        request: Request<WatchAllowancesRequest>,
+    ) -> Result<Response<Self::WatchAllowancesStream>, Status> {
+        let by = Looking::of(&request)?;
+        let stream = watch::start(self, &by, request.into_inner()).await?;
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+impl Allowances {
+    async fn answer_get_allowance(
+        &self,
+        request: Request<GetAllowanceRequest>,
+    ) -> Result<Response<GetAllowanceResponse>, Status> {
         let (deadline, by) = (deadline(request.metadata()), Looking::of(&request)?);
         let request = request.into_inner();
         let (year, min_position) = (request.year, request.min_position);
@@ -130,7 +172,7 @@ impl AllowanceService for Allowances {
         }))
     }
 
-    async fn batch_get_allowances(
+    async fn answer_batch_get_allowances(
         &self,
         request: Request<BatchGetAllowancesRequest>,
     ) -> Result<Response<BatchGetAllowancesResponse>, Status> {
@@ -173,7 +215,7 @@ impl AllowanceService for Allowances {
         Ok(Response::new(BatchGetAllowancesResponse { results, positions }))
     }
 
-    async fn get_statement(
+    async fn answer_get_statement(
         &self,
         request: Request<GetStatementRequest>,
     ) -> Result<Response<GetStatementResponse>, Status> {
@@ -198,17 +240,53 @@ impl AllowanceService for Allowances {
         Ok(Response::new(statement_of(&by.who, &person, told, year, hours_through)?))
     }
 
-    async fn watch_allowances(
+    /// An answer that was read since `run` was the newest server run: it is given if all that was read
+    /// is of the history of that run, and so is the projection. What was wrong with the request stays.
+    pub(crate) fn of_one_history<T>(
         &self,
-        request: Request<WatchAllowancesRequest>,
-    ) -> Result<Response<Self::WatchAllowancesStream>, Status> {
-        let by = Looking::of(&request)?;
-        let stream = watch::start(self, &by, request.into_inner()).await?;
-        Ok(Response::new(Box::pin(stream)))
+        run: ServerRun,
+        answer: Result<T, Status>,
+    ) -> Result<T, Status> {
+        if let Err(status) = &answer
+            && matches!(
+                status.code(),
+                Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated
+            )
+        {
+            return answer;
+        }
+        self.require_history(run)?;
+        answer
     }
-}
 
-impl Allowances {
+    /// Makes sure that what was read since `run` was the newest server run is of the history of that
+    /// run, and that so is the projection.
+    pub(crate) fn require_history(&self, run: ServerRun) -> Result<(), Failure> {
+        let is_one = self.sessions.server_run() == run
+            && self.states.values().all(|state| state.serves(run));
+        let message = "the database was started anew, or put back, and the projection is being held \
+                       against its history; repeat after the delay";
+        let failure = || Failure::new(ErrorReason::StoreUnavailable, message);
+        is_one.then_some(()).ok_or_else(failure)
+    }
+
+    /// Where callers resume from: position and hash of the event there, by partition.
+    pub(crate) async fn resume(
+        &self,
+        after: &BTreeMap<i32, ResumePosition>,
+    ) -> Result<BTreeMap<i32, Sent>, Failure> {
+        let mut found = BTreeMap::new();
+        for (&partition, &ResumePosition { position, recorded_at }) in after {
+            let event = self.store.event_at(partition, position).await;
+            let event = event.map_err(|error| self.unread(&error))?;
+            let (at, hash) = event
+                .filter(|(at, _)| *at == recorded_at)
+                .ok_or_else(|| resume_position_lost(partition, position))?;
+            found.insert(partition, Sent { position, hash, recorded_at: Some(at) });
+        }
+        Ok(found)
+    }
+
     pub(crate) fn today(&self) -> Date {
         copenhagen_date(self.clock.now())
     }

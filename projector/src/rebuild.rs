@@ -19,7 +19,7 @@ mod progress;
 
 use std::collections::{BTreeSet, HashSet};
 
-use frikort_event_store::{EventStore, PARTITION_STREAM, StoreError, StoredEvent};
+use frikort_event_store::{EventHash, EventStore, PARTITION_STREAM, StoreError, StoredEvent};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
@@ -326,7 +326,7 @@ impl Rebuild {
         let mut folded = self.read_and_fold(self.building.places[index], until).await?;
         while let Some((changes, events)) = folded {
             let from = self.building.places[index];
-            let next = Place { position: changes.position, ..from };
+            let next = Place { position: changes.position, event_hash: changes.event_hash, ..from };
             // The next page is read and folded while the database writes this one.
             let (written, following) = tokio::join!(
                 self.building.write(self.store.pool(), from, &changes),
@@ -409,7 +409,8 @@ impl Rebuild {
             if !self.building.write(self.store.pool(), from, &changes).await? {
                 return Err(Fault::Lost);
             }
-            self.building.places[index].position = changes.position;
+            let event_hash = changes.event_hash;
+            self.building.places[index] = Place { position: changes.position, event_hash, ..from };
             let mut connection = self.store.pool().acquire().await?;
             self.compare_touched(&mut connection, index, from.position, &page).await?;
         }
@@ -484,13 +485,16 @@ impl Rebuild {
                 }
                 let changes = Changes::of(&page)?;
                 tables::write_rows(&mut tx, self.building.of(from.partition), &changes).await?;
-                self.building.places[index].position = changes.position;
+                let event_hash = changes.event_hash;
+                self.building.places[index] =
+                    Place { position: changes.position, event_hash, ..from };
                 recorded_at = changes.recorded_at;
                 self.compare_touched(&mut tx, index, from.position, &page).await?;
             }
             let rows = self.pair(index).limits(&mut tx, until).await?;
             self.note(rows);
-            self.serve(&mut tx, before[index], until, recorded_at).await?;
+            let end = (until, self.building.places[index].event_hash, recorded_at);
+            self.serve(&mut tx, before[index], end).await?;
         }
         if !self.may_switch() {
             tx.rollback().await?;
@@ -504,10 +508,9 @@ impl Rebuild {
         &self,
         tx: &mut PgConnection,
         from: Place,
-        until: i64,
-        recorded_at: Option<OffsetDateTime>,
+        end: (i64, EventHash, Option<OffsetDateTime>),
     ) -> Result<(), Fault> {
-        match self.building.serve(tx, from, (until, recorded_at)).await? {
+        match self.building.serve(tx, from, end).await? {
             true => Ok(()),
             false => Err(Fault::Lost),
         }

@@ -4,6 +4,10 @@
 //! Only the projector that folds keeps years, since only it knows at once what changes; one that
 //! stands by reads the tables for every answer. Everything is changed and read under one lock, so
 //! an answer from memory is as consistent as one from a transaction.
+//!
+//! All of it is of one history: that of the server run in which the follower has found the checkpoint's
+//! event. When a session with another run was opened, nothing is answered, from memory or from the
+//! tables, until the follower has looked again.
 
 use std::{
     num::NonZeroUsize,
@@ -11,6 +15,7 @@ use std::{
 };
 
 use frikort_domain::{LimitSchedule, PersonId};
+use frikort_event_store::{DatabaseSessions, ServerRun};
 use lru::LruCache;
 use tokio::sync::watch;
 
@@ -25,6 +30,7 @@ const CACHED_PERSONS: NonZeroUsize = NonZeroUsize::new(100_000).expect("above ze
 /// One partition, as every task of the process sees it.
 #[derive(Debug)]
 pub(crate) struct State {
+    sessions: DatabaseSessions,
     inner: Mutex<Inner>,
     applied: watch::Sender<Checkpoint>,
 }
@@ -36,6 +42,8 @@ struct Inner {
     years: LruCache<PersonId, Years>,
     /// This process folds; what it keeps is what the tables hold.
     folding: bool,
+    /// The server run in which the checkpoint was found to be of the history.
+    run: ServerRun,
 }
 
 /// A consistent view of one person.
@@ -47,14 +55,19 @@ pub(crate) struct View {
 }
 
 impl State {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(sessions: DatabaseSessions) -> Self {
         let inner = Inner {
             checkpoint: Checkpoint::default(),
             limits: Arc::default(),
             years: LruCache::new(CACHED_PERSONS),
             folding: false,
+            run: ServerRun::NONE,
         };
-        Self { inner: Mutex::new(inner), applied: watch::Sender::new(Checkpoint::default()) }
+        Self {
+            sessions,
+            inner: Mutex::new(inner),
+            applied: watch::Sender::new(Checkpoint::default()),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -66,9 +79,17 @@ impl State {
         self.applied.subscribe()
     }
 
-    /// Starts anew at a checkpoint, folding or standing by.
-    pub(crate) fn stand_at(&self, checkpoint: Checkpoint, limits: LimitSchedule, folding: bool) {
+    /// Starts anew at a checkpoint that was found to be of the history in a server run, folding or
+    /// standing by.
+    pub(crate) fn stand_at(
+        &self,
+        checkpoint: Checkpoint,
+        limits: LimitSchedule,
+        folding: bool,
+        run: ServerRun,
+    ) {
         let mut inner = self.lock();
+        inner.run = run;
         inner.checkpoint = checkpoint;
         inner.limits = Arc::new(limits);
         inner.folding = folding;
@@ -84,6 +105,8 @@ impl State {
             generation: inner.checkpoint.generation,
             position: changes.position,
             recorded_at: changes.recorded_at,
+            event_hash: changes.event_hash,
+            serve_from: inner.checkpoint.serve_from,
         };
         inner.checkpoint = checkpoint;
         for (entry, _) in &changes.limits {
@@ -103,9 +126,28 @@ impl State {
         self.applied.send_replace(checkpoint);
     }
 
+    /// Whether the tables are of the history of a server run, and far enough to be answered from. To
+    /// be looked at after they were read in a session with that run.
+    pub(crate) fn serves(&self, run: ServerRun) -> bool {
+        let inner = self.lock();
+        inner.run == run && inner.checkpoint.position >= inner.checkpoint.serve_from
+    }
+
+    /// The projection is of another history: nothing is answered until it is folded anew.
+    pub(crate) fn doubt(&self) {
+        let mut inner = self.lock();
+        inner.run = ServerRun::NONE;
+        inner.years.clear();
+    }
+
     /// A person's view from memory, where it is kept.
     pub(crate) fn view(&self, person: PersonId) -> Option<View> {
         let mut inner = self.lock();
+        if !self.sessions.stands(inner.run)
+            || inner.checkpoint.position < inner.checkpoint.serve_from
+        {
+            return None;
+        }
         let years = inner.years.get(&person)?.clone();
         Some(View { checkpoint: inner.checkpoint, limits: inner.limits.clone(), years })
     }

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use frikort_domain::{Amount, FrikortTag, LimitEntry, LimitSchedule, MunicipalityCode, PersonId};
+use frikort_event_store::EventHash;
 use rust_decimal::Decimal;
 use sqlx::{PgConnection, PgPool};
 use time::{Date, OffsetDateTime};
@@ -27,6 +28,12 @@ pub(crate) struct Checkpoint {
     pub(crate) position: i64,
     #[serde(with = "time::serde::timestamp::microseconds::option")]
     pub(crate) recorded_at: Option<OffsetDateTime>,
+    /// The hash of the event at `position`. Callers have `recorded_at` for it.
+    #[serde(skip)]
+    pub(crate) event_hash: EventHash,
+    /// Nothing is answered before this position.
+    #[serde(skip)]
+    pub(crate) serve_from: i64,
 }
 
 /// Whose rows: one generation of one partition.
@@ -42,7 +49,7 @@ pub(crate) enum Written {
     /// Totals and checkpoint are committed.
     Yes,
     /// Another projector has moved the checkpoint, or another generation is served, or one that a
-    /// newer projector began. Nothing was written.
+    /// newer projector began, or the page is of another history. Nothing was written.
     CheckpointMoved,
 }
 
@@ -53,11 +60,60 @@ pub(crate) async fn checkpoint(
 ) -> Result<Checkpoint, sqlx::Error> {
     let query = sqlx::query_as!(
         Checkpoint,
-        "SELECT generation, position, recorded_at FROM projection.checkpoint
-         WHERE partition = $1 AND state = 'serving'",
+        r#"SELECT generation, position, recorded_at, event_hash AS "event_hash: EventHash",
+                  serve_from
+           FROM projection.checkpoint WHERE partition = $1 AND state = 'serving'"#,
         partition
     );
     Ok(query.fetch_optional(executor).await?.unwrap_or_default())
+}
+
+/// Whether the event that a checkpoint names is in the history.
+pub(crate) async fn is_in_history(
+    executor: impl sqlx::PgExecutor<'_>,
+    partition: i32,
+    checkpoint: Checkpoint,
+) -> Result<bool, sqlx::Error> {
+    let query = sqlx::query_scalar!(
+        r#"SELECT ledger.event_hash($1, $2) AS "hash: EventHash""#,
+        partition,
+        checkpoint.position
+    );
+    Ok(query.fetch_one(executor).await? == Some(checkpoint.event_hash))
+}
+
+/// Retires a generation that is served and is of another history, and begins an empty one in its
+/// place, which answers nothing before it is at `serve_from`. Does nothing where the checkpoint was
+/// moved meanwhile.
+pub(crate) async fn begin_anew(
+    pool: &PgPool,
+    partition: i32,
+    stale: Checkpoint,
+    serve_from: i64,
+) -> Result<(), sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    let retired = sqlx::query!(
+        "UPDATE projection.checkpoint SET state = 'retired', since = now()
+         WHERE partition = $1 AND generation = $2 AND position = $3 AND event_hash = $4
+           AND state = 'serving'",
+        partition,
+        stale.generation,
+        stale.position,
+        stale.event_hash as EventHash
+    )
+    .execute(&mut *tx)
+    .await?;
+    if retired.rows_affected() == 1 {
+        sqlx::query!(
+            "INSERT INTO projection.checkpoint (partition, generation, state, serve_from)
+             SELECT $1, max(generation) + 1, 'serving', $2 FROM projection.checkpoint",
+            partition,
+            serve_from
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    tx.commit().await
 }
 
 /// The version of the fold that began the generation that is served; 0 where nothing is folded yet.
@@ -73,7 +129,8 @@ pub(crate) async fn version(
     Ok(query.fetch_optional(executor).await?.unwrap_or_default())
 }
 
-/// Writes a page's changes to the generation that is served, if it still stands at `from`.
+/// Writes a page's changes to the generation that is served, if it is still at `from`, and the page's
+/// last event is in the history.
 pub(crate) async fn write(
     pool: &PgPool,
     partition: i32,
@@ -83,16 +140,19 @@ pub(crate) async fn write(
     let mut tx = pool.begin().await?;
     let moved = sqlx::query!(
         "UPDATE projection.checkpoint
-         SET position = $4, recorded_at = $5,
+         SET position = $4, recorded_at = $5, event_hash = $8,
              version = CASE WHEN position = 0 THEN $6 ELSE version END
-         WHERE partition = $1 AND generation = $2 AND position = $3 AND state = 'serving'
-           AND (version <= $6 OR position = 0)",
+         WHERE partition = $1 AND generation = $2 AND position = $3 AND event_hash = $7
+           AND state = 'serving' AND (version <= $6 OR position = 0)
+           AND ledger.event_hash($1, $4) = $8",
         partition,
         from.generation,
         from.position,
         changes.position,
         changes.recorded_at,
-        PROJECTION_VERSION
+        PROJECTION_VERSION,
+        from.event_hash as EventHash,
+        changes.event_hash as EventHash
     )
     .execute(&mut *tx)
     .await?;
@@ -518,7 +578,8 @@ pub(crate) async fn years(
 ) -> Result<(Checkpoint, HashMap<PersonId, Years>), sqlx::Error> {
     let ids: Vec<Uuid> = persons.iter().map(|person| person.0).collect();
     let rows = sqlx::query!(
-        r#"SELECT c.generation, c.position, c.recorded_at, known.person_id AS "person_id?",
+        r#"SELECT c.generation, c.position, c.recorded_at, c.serve_from,
+                  c.event_hash AS "event_hash: EventHash", known.person_id AS "person_id?",
                   known.frikort_tags AS "tags?: Vec<Uuid>",
                   known.year AS "year?", known.total AS "total?", known.payments AS "payments?"
            FROM projection.checkpoint AS c
@@ -544,7 +605,13 @@ pub(crate) async fn years(
     let mut found: HashMap<PersonId, Years> = HashMap::new();
     for row in rows {
         let (generation, position) = (row.generation, row.position);
-        checkpoint = Checkpoint { generation, position, recorded_at: row.recorded_at };
+        checkpoint = Checkpoint {
+            generation,
+            position,
+            recorded_at: row.recorded_at,
+            event_hash: row.event_hash,
+            serve_from: row.serve_from,
+        };
         let (Some(person), Some(tags)) = (row.person_id, row.tags) else { continue };
         let years = found.entry(PersonId(person)).or_insert_with(|| {
             let tags = tags.iter().map(|tag| FrikortTag(tag.into_bytes())).collect();

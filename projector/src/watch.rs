@@ -12,10 +12,11 @@ use std::{
 
 use frikort_access::{Access, Looking, Place, Places};
 use frikort_domain::{Event, LimitEntry, PersonId, YearTotals};
-use frikort_event_store::{EventStore, PARTITION_STREAM, StoredEvent};
+use frikort_event_store::{EventHash, EventStore, PARTITION_STREAM, StoreError, StoredEvent};
 use frikort_process::feed::{Items, feed};
 use frikort_proto::{
     error::{Failure, Faults},
+    timestamp,
     v1::{
         AllowanceChange, AnnualLimit, CaughtUp, LedgerPosition, LimitChange,
         WatchAllowancesRequest, WatchAllowancesResponse, watch_allowances_response::Item,
@@ -26,6 +27,7 @@ use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream},
 };
+use time::OffsetDateTime;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -38,7 +40,10 @@ use crate::{
     past::decode,
     query::{Allowances, Asked, Found},
     tables::Checkpoint,
-    wire::{allowance, check_optional_year, internal, parse_persons, positions, unread, untold},
+    wire::{
+        ResumePosition, allowance, check_optional_year, internal, parse_persons, positions,
+        resume_position_lost, unread, untold,
+    },
 };
 
 /// Events read at a time.
@@ -72,10 +77,18 @@ impl Watching {
 
 /// A request, parsed.
 pub(crate) struct Wish {
-    after: BTreeMap<i32, i64>,
+    after: BTreeMap<i32, ResumePosition>,
     /// Empty for everybody.
     named: Vec<Named>,
     year: i32,
+}
+
+/// The last event that a caller was sent, or resumes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sent {
+    pub(crate) position: i64,
+    pub(crate) hash: EventHash,
+    pub(crate) recorded_at: Option<OffsetDateTime>,
 }
 
 /// What a caller wants to see.
@@ -115,6 +128,7 @@ pub(crate) async fn start(
     if named.is_empty() {
         by.who.acts_for_all("persons")?;
     }
+    let after = allowances.resume(&after).await?;
     let place = allowances.watching.places.take(&by.who)?;
     let persons = if named.is_empty() {
         None
@@ -214,7 +228,7 @@ impl Watcher {
     /// Sends what follows `after` for as long as the caller takes it.
     async fn run(
         mut self,
-        after: i64,
+        after: Sent,
         items: &Items<WatchAllowancesResponse>,
     ) -> Result<(), Status> {
         let head = self.store.head(self.partition).await.map_err(|error| unread(&error))?.position;
@@ -222,7 +236,7 @@ impl Watcher {
         let mut marked = None;
         loop {
             let applied = self.applied.borrow_and_update().position;
-            while sent < applied {
+            while sent.position < applied {
                 let (last, page) = self.read(sent, applied).await?;
                 for item in page {
                     if !send(items, item).await {
@@ -231,9 +245,15 @@ impl Watcher {
                 }
                 sent = last;
             }
-            if sent == applied && sent >= head && marked != Some(sent) {
-                marked = Some(sent);
-                let mark = CaughtUp { partition: self.partition, position: sent };
+            if applied < sent.position {
+                // The projection may have gone back with its history.
+                let stands = self.store.require_event(self.partition, sent.position, sent.hash);
+                stands.await.map_err(|error| self.unread(&error))?;
+            }
+            if sent.position == applied && applied >= head && marked != Some(applied) {
+                marked = Some(applied);
+                let recorded_time = sent.recorded_at.map(timestamp);
+                let mark = CaughtUp { partition: self.partition, position: applied, recorded_time };
                 if !send(items, Item::CaughtUp(mark)).await {
                     return Ok(());
                 }
@@ -250,19 +270,33 @@ impl Watcher {
     }
 
     /// What the events after `after` changed, no further than `until`, and the last of them.
-    async fn read(&self, after: i64, until: i64) -> Result<(i64, Vec<Item>), Status> {
+    async fn read(&self, after: Sent, until: i64) -> Result<(Sent, Vec<Item>), Status> {
         // Closed never.
         let _turn = self.reads.acquire().await.map_err(|_| internal())?;
-        let count = PAGE.min(until - after);
-        let page = self.store.read_all(self.partition, after + 1, count).await;
-        let page = page.map_err(|error| unread(&error))?;
-        let Some(last) = page.last().map(|event| event.position) else {
-            tracing::error!(partition = self.partition, after, until, "projected, and not there");
-            return Err(internal().into());
+        let count = PAGE.min(until - after.position);
+        let last = (after.position, after.hash);
+        let page = self.store.read_all_after(self.partition, last, count).await;
+        let page = page.map_err(|error| self.unread(&error))?;
+        let Some(last) = page.last() else {
+            // It was projected: the history has gone back.
+            return Err(resume_position_lost(self.partition, until).into());
         };
+        let recorded_at = decode(last).map_err(|poison| untold(&poison.into()))?.recorded_at;
+        let last =
+            Sent { position: last.position, hash: last.hash(), recorded_at: Some(recorded_at) };
         let items = page.iter().map(|event| self.item(event)).collect::<Result<Vec<_>, _>>();
         let items = items.map_err(|poison| untold(&poison.into()))?;
         Ok((last, items.into_iter().flatten().collect()))
+    }
+
+    /// What a caller gets when the events cannot be read.
+    fn unread(&self, error: &StoreError) -> Failure {
+        match error {
+            StoreError::HistoryChanged { partition, position } => {
+                resume_position_lost(*partition, *position)
+            }
+            error => unread(error),
+        }
     }
 
     /// What an event changed, if the caller wants to see it.

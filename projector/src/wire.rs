@@ -2,41 +2,73 @@
 //! what callers are told when there is no answer. What must stay out: reading, and what is asked of
 //! one service alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use frikort_domain::{Amount, LimitSchedule, PersonId, SCHEME_START};
 use frikort_proto::{
     error::{Failure, Faults},
+    instant,
     v1::{self, ErrorReason, LedgerPosition, PersonRef},
 };
 use frikort_register::Named;
-use time::Date;
+use time::{Date, OffsetDateTime};
 
 use crate::{past::Unread, tables::Checkpoint};
 
 /// Persons of one question.
 const BATCH: usize = 1000;
 
-/// Reads positions by partition, each partition once.
+/// Reads positions to resume from by partition, each partition once. A position names a state of a
+/// history by the instant at which the event there was recorded; 0 is the beginning of any history.
 pub(crate) fn positions(
     faults: &mut Faults,
     name: &str,
     wire: &[LedgerPosition],
     partitions: &[i32],
-) -> BTreeMap<i32, i64> {
+) -> BTreeMap<i32, ResumePosition> {
     let mut positions = BTreeMap::new();
+    let mut named = BTreeSet::new();
     for (index, place) in wire.iter().enumerate() {
         let field = |part: &str| format!("{name}[{index}].{part}");
         if !partitions.contains(&place.partition) {
             faults.note(&field("partition"), format!("must be one of {partitions:?}"));
-        } else if positions.insert(place.partition, place.position).is_some() {
+        } else if !named.insert(place.partition) {
             faults.note(&field("partition"), "must be named once");
         }
         if place.position < 0 {
             faults.note(&field("position"), "must be 0 or more");
         }
+        if place.position <= 0 {
+            continue;
+        }
+        match place.recorded_time.and_then(instant) {
+            Some(recorded_at) => {
+                let resume = ResumePosition { position: place.position, recorded_at };
+                positions.insert(place.partition, resume);
+            }
+            None => faults.note(
+                &field("recorded_time"),
+                "is required: the recorded_time that came with the position",
+            ),
+        }
     }
     positions
+}
+
+/// A position that a caller resumes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct ResumePosition {
+    pub(crate) position: i64,
+    #[serde(with = "time::serde::timestamp::microseconds")]
+    pub(crate) recorded_at: OffsetDateTime,
+}
+
+/// The position is not in this history.
+pub(crate) fn resume_position_lost(partition: i32, position: i64) -> Failure {
+    let lost = "the position to resume from is not in this history; begin anew without it";
+    Failure::new(ErrorReason::ResumePositionLost, lost)
+        .with("partition", partition)
+        .with("position", position)
 }
 
 /// Reads the persons of a question about many.
@@ -89,6 +121,11 @@ pub(crate) fn nobody() -> Failure {
 
 pub(crate) fn unread(error: &(dyn std::error::Error + 'static)) -> Failure {
     tracing::warn!(error, "the projection cannot be read");
+    store_unavailable()
+}
+
+/// The database is away.
+pub(crate) fn store_unavailable() -> Failure {
     Failure::new(ErrorReason::StoreUnavailable, "the database cannot be reached; repeat the call")
 }
 

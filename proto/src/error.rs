@@ -179,6 +179,7 @@ fn code(reason: ErrorReason) -> Code {
         | ErrorReason::UnderAge
         | ErrorReason::PlanMismatch
         | ErrorReason::SecondCallerRequired
+        | ErrorReason::ResumePositionLost
         | ErrorReason::NotSigning => Code::FailedPrecondition,
         ErrorReason::Unauthenticated => Code::Unauthenticated,
         ErrorReason::NotAllowed => Code::PermissionDenied,
@@ -186,6 +187,7 @@ fn code(reason: ErrorReason) -> Code {
         ErrorReason::ProjectionBehind
         | ErrorReason::ProofBehind
         | ErrorReason::StoreUnavailable
+        | ErrorReason::HistoryChanged
         | ErrorReason::ShuttingDown => Code::Unavailable,
         ErrorReason::Internal | ErrorReason::Unspecified => Code::Internal,
     }

@@ -170,7 +170,7 @@ pub fn main() -> ExitCode {
 /// What a service does when it is a program of its own: log; and, as our child, stop with us.
 fn as_service() -> anyhow::Result<()> {
     stack::stop_with_parent();
-    frikort_process::telemetry::start()
+    frikort_process::telemetry::start(frikort_event_store::warning_counter())
 }
 
 async fn run(Cli { command, connection }: Cli) -> anyhow::Result<Ending> {

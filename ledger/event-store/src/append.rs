@@ -3,11 +3,13 @@
 
 use std::fmt;
 
-use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Head, StoreError, read::read_records};
+use crate::{
+    DatabaseSessions, EventHash, Head, ServerRun, StoreError, notices, read::read_records,
+};
 
 /// Events to append, column by column as the append function takes them.
 #[derive(Debug, Default)]
@@ -49,7 +51,13 @@ impl Batch {
             position: head.position + i64::try_from(self.len()).unwrap_or(i64::MAX),
             fence: head.fence,
             recorded_at: self.recorded_at.last().copied().or(head.recorded_at),
+            event_hash: self.records.last().map_or(head.event_hash, |last| EventHash::of(last)),
         }
+    }
+
+    /// When the last event of this batch is recorded; that of `head` where there is none.
+    pub fn last_recorded_at(&self, head: Head) -> Option<OffsetDateTime> {
+        self.recorded_at.last().copied().or(head.recorded_at)
     }
 }
 
@@ -58,18 +66,37 @@ impl Batch {
 pub enum Appended {
     /// It is committed.
     Yes,
-    /// It is not, and never will be: the head stands elsewhere. Read on, decide again.
+    /// It is not, and never will be: the head is elsewhere, or an incident is open. Read on, decide
+    /// again.
     HeadMoved,
 }
 
-/// The writer of one partition: one connection, held for as long as it works.
-pub struct Appender {
-    options: PgConnectOptions,
-    partition: i32,
-    connection: Option<PgConnection>,
+/// Where a partition is, and what its database still has of what a writer remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The head.
+    pub head: Head,
+    /// The hash of the event at the remembered position; `None` where there is no such event.
+    pub remembered_hash: Option<EventHash>,
+    /// Whether an incident is open: acknowledged events are lost, and no operator has accepted that.
+    pub has_open_incident: bool,
+    /// Whether a standby is synchronous, so that an event may be visible and still be lost.
+    pub is_synchronous: bool,
 }
 
-/// Without the options, which may hold a password.
+/// The writer of one partition: one connection, held for as long as it works.
+///
+/// A commit counts only when it was acknowledged without a warning. Where a standby is synchronous, a
+/// commit whose wait for the standby was cancelled is acknowledged with a warning, and is lost when
+/// the standby is promoted; so it is an error here, and its outcome unknown.
+pub struct Appender {
+    sessions: DatabaseSessions,
+    partition: i32,
+    connection: Option<PgConnection>,
+    run: ServerRun,
+}
+
+/// Without the sessions, whose options may hold a password.
 impl fmt::Debug for Appender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Appender").field("partition", &self.partition).finish_non_exhaustive()
@@ -77,22 +104,35 @@ impl fmt::Debug for Appender {
 }
 
 impl Appender {
-    /// For one partition. Connects when first needed.
-    pub fn new(options: PgConnectOptions, partition: i32) -> Self {
-        Self { options, partition, connection: None }
+    /// For one partition. Connects when first needed. Must be used on one thread, whose runtime runs
+    /// on that thread alone: the warnings of a commit are counted by thread.
+    pub fn new(sessions: DatabaseSessions, partition: i32) -> Self {
+        Self { sessions, partition, connection: None, run: ServerRun::NONE }
     }
 
-    /// Appends `batch` if the partition still stands at `head`.
+    /// The sessions of the process.
+    pub fn sessions(&self) -> &DatabaseSessions {
+        &self.sessions
+    }
+
+    /// The server run that its newest session is with.
+    pub fn server_run(&self) -> ServerRun {
+        self.run
+    }
+
+    /// Appends `batch` if the partition is still at `head`.
     ///
     /// After an error, or when this is dropped half-way, the outcome is unknown: call
     /// [`Appender::resolve`] before anything else.
     pub async fn append(&mut self, head: Head, batch: &Batch) -> Result<Appended, StoreError> {
         let mut connection = self.connection().await?;
+        let warnings = notices::warnings();
         let appended = sqlx::query_scalar!(
-            r#"SELECT ledger.append($1, $2, $3, $4, $5, $6, $7) AS "appended!""#,
+            r#"SELECT ledger.append($1, $2, $3, $4, $5, $6, $7, $8) AS "appended!""#,
             self.partition,
             head.position,
             head.fence,
+            head.event_hash as EventHash,
             &batch.person_ids,
             &batch.versions,
             &batch.recorded_at,
@@ -100,6 +140,7 @@ impl Appender {
         )
         .fetch_one(&mut connection)
         .await?;
+        notices::require_none_since(warnings)?;
         self.connection = Some(connection);
         Ok(if appended { Appended::Yes } else { Appended::HeadMoved })
     }
@@ -107,10 +148,13 @@ impl Appender {
     /// Finds out what became of an append of `batch` at `head` whose answer was an error.
     ///
     /// Raises the fence first: a call of ours that still waits somewhere in the server finds it
-    /// raised and does nothing, so what is read then stays true. Repeat until it succeeds.
+    /// raised and does nothing, so what is read then stays true. And the commit of that covers
+    /// whatever was committed before it, also on a synchronous standby. Repeat until it succeeds.
     pub async fn resolve(&mut self, head: Head, batch: &Batch) -> Result<Appended, StoreError> {
-        let now = self.raise_fence().await?;
-        if now.position < batch.head_after(head).position {
+        let now = self.raise_fence(head.position).await?;
+        if now.head.position < batch.head_after(head).position
+            || now.remembered_hash != Some(head.event_hash)
+        {
             return Ok(Appended::HeadMoved);
         }
         let mut connection = self.connection().await?;
@@ -121,42 +165,150 @@ impl Appender {
         Ok(if stored == batch.records { Appended::Yes } else { Appended::HeadMoved })
     }
 
-    /// Shuts out every call made with an older fence, and answers where the partition stands.
-    pub async fn raise_fence(&mut self) -> Result<Head, StoreError> {
+    /// Shuts out every call made with an older fence, and returns where the partition is; and the
+    /// hash of the event at the position that the caller remembers.
+    pub async fn raise_fence(&mut self, remembered: i64) -> Result<Standing, StoreError> {
         let mut connection = self.connection().await?;
-        let head = sqlx::query_as!(
-            Head,
-            "UPDATE ledger.partition_head SET fence = fence + 1 WHERE partition = $1
-             RETURNING position, fence, recorded_at",
-            self.partition
+        let warnings = notices::warnings();
+        let row = sqlx::query_as!(
+            StandingRow,
+            r#"UPDATE ledger.partition_head SET fence = fence + 1 WHERE partition = $1
+               RETURNING position, fence, recorded_at,
+                         ledger.event_hash(partition, position) AS "event_hash: EventHash",
+                         ledger.event_hash(partition, $2) AS "remembered_hash: EventHash",
+                         EXISTS (SELECT FROM ledger.history_incident AS i
+                                  WHERE i.partition = $1 AND accepted_at IS NULL
+                                    AND withdrawn_at IS NULL) AS "has_open_incident!",
+                         current_setting('synchronous_standby_names') <> '' AS "is_synchronous!""#,
+            self.partition,
+            remembered
         )
         .fetch_one(&mut connection)
         .await?;
+        notices::require_none_since(warnings)?;
         self.connection = Some(connection);
-        Ok(head)
+        row.standing(self.partition)
     }
 
-    /// Where the partition stands.
-    pub async fn head(&mut self) -> Result<Head, StoreError> {
+    /// Where the partition is; and the hash of the event at the position that the caller remembers.
+    pub async fn standing(&mut self, remembered: i64) -> Result<Standing, StoreError> {
         let mut connection = self.connection().await?;
-        let head = sqlx::query_as!(
-            Head,
-            "SELECT position, fence, recorded_at FROM ledger.partition_head WHERE partition = $1",
-            self.partition
+        let row = sqlx::query_as!(
+            StandingRow,
+            r#"SELECT position, fence, recorded_at,
+                      ledger.event_hash(partition, position) AS "event_hash: EventHash",
+                      ledger.event_hash(partition, $2) AS "remembered_hash: EventHash",
+                      EXISTS (SELECT FROM ledger.history_incident AS i
+                               WHERE i.partition = $1 AND accepted_at IS NULL
+                                 AND withdrawn_at IS NULL) AS "has_open_incident!",
+                      current_setting('synchronous_standby_names') <> '' AS "is_synchronous!"
+               FROM ledger.partition_head WHERE partition = $1"#,
+            self.partition,
+            remembered
         )
         .fetch_one(&mut connection)
         .await?;
         self.connection = Some(connection);
-        Ok(head)
+        row.standing(self.partition)
+    }
+
+    /// Commits something without a meaning. What was visible before is then durable on whatever would be
+    /// promoted, as it is after every commit of ours.
+    pub async fn cover(&mut self) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        let warnings = notices::warnings();
+        // A message in the log of the server that nobody reads: it takes no lock.
+        sqlx::query!("SELECT pg_logical_emit_message(true, 'frikort', '')::text AS position")
+            .fetch_one(&mut connection)
+            .await?;
+        notices::require_none_since(warnings)?;
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    /// The hash of the event at a position; `None` where there is no such event.
+    pub async fn event_hash(&mut self, position: i64) -> Result<Option<EventHash>, StoreError> {
+        let mut connection = self.connection().await?;
+        let hash = sqlx::query_scalar!(
+            r#"SELECT ledger.event_hash($1, $2) AS "hash: EventHash""#,
+            self.partition,
+            position
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        self.connection = Some(connection);
+        Ok(hash)
+    }
+
+    /// Of events that were read or written before, by position and hash, the last position whose
+    /// event is in the history still; `None` where none is.
+    pub async fn last_common_position(
+        &mut self,
+        events: &[(i64, EventHash)],
+    ) -> Result<Option<i64>, StoreError> {
+        let mut connection = self.connection().await?;
+        let (positions, hashes): (Vec<i64>, Vec<Vec<u8>>) =
+            events.iter().map(|(position, hash)| (*position, hash.0.to_vec())).unzip();
+        let position = sqlx::query_scalar!(
+            "SELECT max(position) FROM unnest($2::bigint[], $3::bytea[]) AS e (position, hash)
+             WHERE ledger.event_hash($1, e.position) = e.hash",
+            self.partition,
+            &positions,
+            &hashes
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        self.connection = Some(connection);
+        Ok(position)
     }
 
     /// The connection, taken out for one call: only a call that went well puts it back, so one
     /// that failed or was given up is never used again.
-    async fn connection(&mut self) -> Result<PgConnection, StoreError> {
+    pub(crate) async fn connection(&mut self) -> Result<PgConnection, StoreError> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => Ok(PgConnection::connect_with(&self.options).await?),
+            None => {
+                let (mut connection, run) = self.sessions.connect().await?;
+                self.run = run;
+                notices::require_received(&mut connection).await?;
+                Ok(connection)
+            }
         }
+    }
+
+    /// Keeps a connection for the next call.
+    pub(crate) fn keep(&mut self, connection: PgConnection) {
+        self.connection = Some(connection);
+    }
+
+    pub(crate) fn partition(&self) -> i32 {
+        self.partition
+    }
+}
+
+struct StandingRow {
+    position: i64,
+    fence: i64,
+    recorded_at: Option<OffsetDateTime>,
+    event_hash: Option<EventHash>,
+    remembered_hash: Option<EventHash>,
+    has_open_incident: bool,
+    is_synchronous: bool,
+}
+
+impl StandingRow {
+    /// The head must be the position of an event that is there; a writer would leave a gap behind one
+    /// that is not.
+    fn standing(self, partition: i32) -> Result<Standing, StoreError> {
+        let Self { position, fence, recorded_at, .. } = self;
+        let no_event = StoreError::NoEventAtHead { partition, position };
+        let event_hash = self.event_hash.ok_or(no_event)?;
+        Ok(Standing {
+            head: Head { position, fence, recorded_at, event_hash },
+            remembered_hash: self.remembered_hash,
+            has_open_incident: self.has_open_incident,
+            is_synchronous: self.is_synchronous,
+        })
     }
 }
 
@@ -170,12 +322,14 @@ pub async fn notify(connection: &mut PgConnection, partition: i32) -> Result<(),
 
 #[cfg(test)]
 mod tests {
+    use sqlx::postgres::PgConnectOptions;
+
     use super::*;
 
     #[test]
     fn a_password_is_not_shown() {
         let options = PgConnectOptions::new_without_pgpass().password("a-password");
-        let shown = format!("{:?}", Appender::new(options, 3));
+        let shown = format!("{:?}", Appender::new(DatabaseSessions::new(options), 3));
         assert!(shown.contains("partition: 3") && !shown.contains("a-password"), "{shown}");
     }
 }

@@ -13,29 +13,34 @@
 //! database and one line of migrations; the tables of other rooms are used in those rooms.
 
 mod append;
+mod hash;
+mod incident;
 mod migrate;
+mod notices;
 mod read;
+mod sessions;
 mod subscribe;
 mod user;
 
 use std::time::{Duration, Instant};
 
-use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{PgPool, postgres::PgConnectOptions};
 use time::OffsetDateTime;
 
-pub use append::{Appended, Appender, Batch, notify};
+pub use append::{Appended, Appender, Batch, Standing, notify};
+pub use hash::EventHash;
+pub use incident::{AcceptedLoss, Incident, accept_incidents, accepted_incidents};
 pub use migrate::migrate;
+pub use notices::warning_counter;
 pub use read::{Direction, StoredEvent};
+pub use sessions::{DatabaseSessions, Reachability, ServerRun};
 pub use subscribe::{Signal, Subscription, listen};
 
 /// Events of a partition itself, which are no person's, stand in this stream.
 pub const PARTITION_STREAM: uuid::Uuid = uuid::Uuid::nil();
 
 /// The schema that this program reads and writes; `ledger.schema_version()` must say the same.
-pub const SCHEMA_VERSION: i32 = 7;
+pub const SCHEMA_VERSION: i32 = 8;
 
 /// How long a service waits for its database when it starts.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -52,6 +57,34 @@ pub enum StoreError {
     /// The database answered that something is wrong with our request or with its contents.
     #[error("the database refused")]
     Refused(#[source] sqlx::Error),
+    /// The database acknowledged a commit with a warning: a synchronous standby may lack it. Try again.
+    #[error("the database acknowledged a commit with a warning, so its outcome is unknown")]
+    UncertainCommit,
+    /// An event that was read before is not in the history any more: the database has gone back.
+    #[error(
+        "the history has changed: the event at position {position} of partition {partition} is not the one that was read"
+    )]
+    HistoryChanged {
+        /// The partition.
+        partition: i32,
+        /// Where the event was.
+        position: i64,
+    },
+    /// The head names a position at which there is no event.
+    #[error(
+        "the head of partition {partition} is at position {position}, and there is no event there"
+    )]
+    NoEventAtHead {
+        /// The partition.
+        partition: i32,
+        /// The head.
+        position: i64,
+    },
+    /// The notices of the database do not reach the writer, so it could not tell an uncertain commit.
+    #[error(
+        "notices of the database are not received: the process has installed no warning counter"
+    )]
+    NoticesNotReceived,
     /// The schema is not the one this program was built for.
     #[error("the database has schema {found}, this program needs {SCHEMA_VERSION}: {advice}")]
     WrongSchema {
@@ -105,6 +138,14 @@ pub struct Head {
     pub fence: i64,
     /// When the last event was recorded.
     pub recorded_at: Option<OffsetDateTime>,
+    /// The hash of the last event.
+    pub event_hash: EventHash,
+}
+
+impl Head {
+    /// Before the first event.
+    pub const EMPTY: Self =
+        Self { position: 0, fence: 0, recorded_at: None, event_hash: EventHash([0; 32]) };
 }
 
 /// The store. Cheap to clone.
@@ -179,25 +220,21 @@ impl EventStore {
 
     /// Where a partition stands.
     pub async fn head(&self, partition: i32) -> Result<Head, StoreError> {
-        let query = sqlx::query_as!(
-            Head,
-            "SELECT position, fence, recorded_at FROM ledger.partition_head WHERE partition = $1",
+        let row = sqlx::query!(
+            r#"SELECT position, fence, recorded_at,
+                      ledger.event_hash(partition, position) AS "event_hash: EventHash"
+               FROM ledger.partition_head WHERE partition = $1"#,
             partition
-        );
-        Ok(query.fetch_one(&self.pool).await?)
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let (position, fence, recorded_at) = (row.position, row.fence, row.recorded_at);
+        let no_event = StoreError::NoEventAtHead { partition, position };
+        Ok(Head { position, fence, recorded_at, event_hash: row.event_hash.ok_or(no_event)? })
     }
 }
 
-/// How long a call waits for a connection: who asks while the database is down is to be told
-/// within a second.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// A pool for long-lived services: connections are kept and not tested before each use, since a
-/// broken one shows itself in the query, and every caller handles that.
+/// A pool of a tool's own.
 pub fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(connections)
-        .test_before_acquire(false)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .connect_lazy_with(options)
+    DatabaseSessions::new(options).pool(connections)
 }

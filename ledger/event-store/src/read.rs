@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{EventStore, StoreError};
+use crate::{EventHash, EventStore, StoreError};
 
 /// One event as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,61 @@ impl EventStore {
             from.saturating_add(limit)
         );
         Ok(query.fetch_all(self.pool()).await?)
+    }
+
+    /// The events of a partition after an event that was read before, `limit` of them at most, in
+    /// order of position.
+    ///
+    /// # Errors
+    /// [`StoreError::HistoryChanged`] where that event is not in the history any more.
+    pub async fn read_all_after(
+        &self,
+        partition: i32,
+        (position, hash): (i64, EventHash),
+        limit: i64,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        if position == 0 {
+            return self.read_all(partition, 1, limit).await;
+        }
+        // One statement, and so one session: both are of the same history.
+        let mut events = self.read_all(partition, position, limit.saturating_add(1)).await?;
+        match events.first() {
+            Some(first) if first.position == position && first.hash() == hash => {
+                events.remove(0);
+                Ok(events)
+            }
+            _ => Err(StoreError::HistoryChanged { partition, position }),
+        }
+    }
+
+    /// The hash of the event at `position`; `None` where there is no such event.
+    pub async fn event_hash(
+        &self,
+        partition: i32,
+        position: i64,
+    ) -> Result<Option<EventHash>, StoreError> {
+        let query = sqlx::query_scalar!(
+            r#"SELECT ledger.event_hash($1, $2) AS "hash: EventHash""#,
+            partition,
+            position
+        );
+        Ok(query.fetch_one(self.pool()).await?)
+    }
+
+    /// Makes sure that the event at `position` has this hash.
+    ///
+    /// # Errors
+    /// [`StoreError::HistoryChanged`] where it has not, or there is none.
+    pub async fn require_event(
+        &self,
+        partition: i32,
+        position: i64,
+        hash: EventHash,
+    ) -> Result<(), StoreError> {
+        match self.event_hash(partition, position).await? {
+            Some(found) if found == hash => Ok(()),
+            _ => Err(StoreError::HistoryChanged { partition, position }),
+        }
     }
 
     /// Up to `limit` events of one stream from version `from` on, in the direction asked.
@@ -112,29 +167,80 @@ impl EventStore {
         Ok(query.fetch_all(self.pool()).await?)
     }
 
-    /// All events of some streams, each stream in order of version, up to position `until`:
-    /// what a writer that stands there needs to decide about them. Stream by stream, whatever the
-    /// statistics say: a planner that knows nothing of the table may else read all of it.
+    /// All events of some streams, each stream in order of version, up to position `until`.
+    /// Stream by stream, whatever the statistics say: a planner that knows nothing of the table may
+    /// else read all of it.
     pub async fn read_streams(
         &self,
         partition: i32,
         streams: &[Uuid],
         until: i64,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        let query = sqlx::query_as!(
-            StoredEvent,
-            "SELECT e.position, e.person_id, e.record
-             FROM (SELECT DISTINCT unnest($2::uuid[])) AS s (person_id)
-             CROSS JOIN LATERAL (
-                 SELECT position, person_id, version, record FROM ledger.event
-                 WHERE partition = $1 AND person_id = s.person_id AND position <= $3
-                 ORDER BY person_id, version OFFSET 0) AS e
-             ORDER BY e.person_id, e.version",
+        Ok(self.read_streams_with_hash(partition, streams, until).await?.1)
+    }
+
+    /// The same for a writer that decides at a head.
+    ///
+    /// # Errors
+    /// [`StoreError::HistoryChanged`] where the head's event is not in the history any more.
+    pub async fn read_streams_at(
+        &self,
+        partition: i32,
+        streams: &[Uuid],
+        (position, hash): (i64, EventHash),
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        match self.read_streams_with_hash(partition, streams, position).await? {
+            (Some(found), events) if found == hash => Ok(events),
+            _ => Err(StoreError::HistoryChanged { partition, position }),
+        }
+    }
+
+    /// The events, and the hash of the event at `until`, in one statement: both are of one history.
+    async fn read_streams_with_hash(
+        &self,
+        partition: i32,
+        streams: &[Uuid],
+        until: i64,
+    ) -> Result<(Option<EventHash>, Vec<StoredEvent>), StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT h.hash AS "hash: EventHash", e.position AS "position?",
+                      e.person_id AS "person_id?", e.record AS "record?"
+             FROM (SELECT ledger.event_hash($1, $3) AS hash) AS h
+             LEFT JOIN (
+                 SELECT e.* FROM (SELECT DISTINCT unnest($2::uuid[])) AS s (person_id)
+                 CROSS JOIN LATERAL (
+                     SELECT position, person_id, version, record FROM ledger.event
+                     WHERE partition = $1 AND person_id = s.person_id AND position <= $3
+                     ORDER BY person_id, version OFFSET 0) AS e
+             ) AS e ON true
+             ORDER BY e.person_id, e.version"#,
             partition,
             streams,
             until
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let hash = rows.first().and_then(|row| row.hash);
+        let events = rows.into_iter().filter_map(|row| {
+            let (position, person_id) = (row.position?, row.person_id?);
+            Some(StoredEvent { position, person_id, record: row.record? })
+        });
+        Ok((hash, events.collect()))
+    }
+
+    /// When the event at `position` was recorded, and its hash; `None` where there is none.
+    pub async fn event_at(
+        &self,
+        partition: i32,
+        position: i64,
+    ) -> Result<Option<(OffsetDateTime, EventHash)>, StoreError> {
+        let row = sqlx::query!(
+            r#"SELECT recorded_at, ledger.event_hash(partition, position) AS "hash!: EventHash"
+               FROM ledger.event WHERE partition = $1 AND position = $2"#,
+            partition,
+            position
         );
-        Ok(query.fetch_all(self.pool()).await?)
+        Ok(row.fetch_optional(self.pool()).await?.map(|row| (row.recorded_at, row.hash)))
     }
 
     /// When the event at `position` was recorded; `None` where there is none.

@@ -1,7 +1,8 @@
 //! Catch-up subscriptions: read from a position to the head, then go on as events come.
 //!
 //! A notification only says "look again", and may be lost; the timer makes sure. So a reader is
-//! late by at most [`POLL`], and never misses an event.
+//! late by at most [`POLL`], and never misses an event. A reader whose last event is not in the history
+//! any more gets an error instead of the events of another history.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use sqlx::{PgPool, postgres::PgListener};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::{EventStore, StoreError, StoredEvent};
+use crate::{DatabaseSessions, EventHash, EventStore, StoreError, StoredEvent};
 
 /// How long a reader waits without a notification before it looks again.
 const POLL: Duration = Duration::from_millis(50);
@@ -21,22 +22,22 @@ const RECONNECT: Duration = Duration::from_millis(500);
 pub type Signal = watch::Receiver<u64>;
 
 /// Listens for notifications until dropped or aborted, reconnecting as needed. One a process is
-/// enough; every subscription takes a clone of the signal.
-pub async fn listen(pool: PgPool, signal: watch::Sender<u64>) {
+/// enough; every subscription takes a clone of the signal. It is also the first to learn that the
+/// server has ended the process's sessions.
+pub async fn listen(sessions: DatabaseSessions, pool: PgPool, signal: watch::Sender<u64>) {
     loop {
         let heard = async {
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen("ledger_appended").await?;
-            loop {
-                listener.recv().await?;
+            while listener.try_recv().await?.is_some() {
                 signal.send_modify(|count| *count += 1);
             }
-            #[expect(unreachable_code, reason = "names the type of the block")]
             Ok::<(), sqlx::Error>(())
         };
         if let Err(error) = heard.await {
             tracing::debug!(%error, "not listening for notifications; polling goes on");
         }
+        sessions.suspect();
         tokio::time::sleep(RECONNECT).await;
     }
 }
@@ -48,6 +49,8 @@ pub struct Subscription {
     partition: i32,
     stream: Option<Uuid>,
     next: i64,
+    /// The last event read, and its hash.
+    last: Option<(i64, EventHash)>,
     page: i64,
     signal: Signal,
 }
@@ -63,20 +66,33 @@ impl Subscription {
         page: i64,
         signal: Signal,
     ) -> Self {
-        Self { store, partition, stream, next: from.max(1), page, signal }
+        Self { store, partition, stream, next: from.max(1), last: None, page, signal }
     }
 
     /// The next events; none when the head is reached. Safe to repeat after an error.
+    ///
+    /// # Errors
+    /// [`StoreError::HistoryChanged`] where the last event that was read is not in the history any
+    /// more. It stays so.
     pub async fn read(&mut self) -> Result<Vec<StoredEvent>, StoreError> {
         // Before looking: what is appended while we look is then signalled anew.
         self.signal.borrow_and_update();
-        let (partition, next, page) = (self.partition, self.next, self.page);
-        let events = match self.stream {
-            None => self.store.read_all(partition, next, page).await?,
-            Some(stream) => self.store.read_stream_at(partition, stream, next, page).await?,
+        let (partition, page) = (self.partition, self.page);
+        let events = match (self.last, self.stream) {
+            (Some(last), None) => self.store.read_all_after(partition, last, page).await?,
+            (None, None) => self.store.read_all(partition, self.next, page).await?,
+            (last, Some(stream)) => {
+                let read = self.store.read_stream_at(partition, stream, self.next, page).await?;
+                if let Some((position, hash)) = last {
+                    // After the read: a history that has changed before it is found by this.
+                    self.store.require_event(partition, position, hash).await?;
+                }
+                read
+            }
         };
         if let Some(last) = events.last() {
             self.next = last.position + 1;
+            self.last = Some((last.position, last.hash()));
         }
         Ok(events)
     }

@@ -12,6 +12,7 @@ mod door;
 pub mod feed;
 pub mod frames;
 pub mod lane;
+pub mod reachable;
 pub mod renewed;
 pub mod secret;
 pub mod serve;

@@ -20,6 +20,7 @@ mod who;
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use frikort_domain::{Cpr, FrikortId, FrikortTag, NumberTag, PersonId};
+use frikort_event_store::{DatabaseSessions, ServerRun};
 use memory::Memory;
 use sqlx::{Executor, PgExecutor, PgPool};
 use time::Date;
@@ -47,6 +48,9 @@ pub struct Person {
     pub id: PersonId,
     /// The partition that holds the person's events; chosen once.
     pub partition: i32,
+    /// The newest server run when the person was looked up: a decision about the person must not be
+    /// recorded by a later run, whose register may not have the person.
+    pub read_in: ServerRun,
     salt: [u8; 16],
 }
 
@@ -61,6 +65,7 @@ impl fmt::Debug for Person {
 /// The register of one process.
 #[derive(Debug)]
 pub struct Register {
+    sessions: DatabaseSessions,
     pool: PgPool,
     keys: InUse,
     memory: Arc<Memory>,
@@ -75,10 +80,11 @@ struct Row {
 }
 
 impl Register {
-    /// Uses `pool`; and `watching`, of one connection, to learn that somebody was forgotten.
-    pub fn start(pool: PgPool, watching: PgPool, keys: InUse) -> Self {
-        let (memory, sound) = Memory::start(watching);
-        Self { pool, keys, memory, sound }
+    /// Uses `pool`; and `watching`, of one connection, to learn that somebody was forgotten. Both are
+    /// of `sessions`.
+    pub fn start(sessions: DatabaseSessions, pool: PgPool, watching: PgPool, keys: InUse) -> Self {
+        let (memory, sound) = Memory::start(sessions.clone(), watching);
+        Self { sessions, pool, keys, memory, sound }
     }
 
     /// Whether the register can be read. Persons are not found without that, in memory or not, so
@@ -104,7 +110,7 @@ impl Register {
             return Ok(found);
         }
         let asked: Vec<&Cpr> = missing.iter().map(|at| &cprs[*at]).collect();
-        let read = read(&self.pool, &keys, &asked).await?;
+        let read = read(&self.pool, self.sessions.server_run(), &keys, &asked).await?;
         for (at, person) in missing.iter().zip(read) {
             found[*at] = person;
         }
@@ -115,6 +121,7 @@ impl Register {
 
     /// The person with this id.
     pub async fn find_id(&self, id: PersonId) -> Result<Option<Person>, sqlx::Error> {
+        let read_in = self.sessions.server_run();
         let row = sqlx::query_as!(
             Row,
             "SELECT cpr_tag, person_id, partition, salt FROM register.person
@@ -123,7 +130,7 @@ impl Register {
         )
         .fetch_optional(&self.pool)
         .await?;
-        Ok(row.as_ref().and_then(Row::person))
+        Ok(row.as_ref().and_then(|row| row.person(read_in)))
     }
 
     /// The date of birth of somebody in the register, by the sealed CPR numbers; of several
@@ -165,7 +172,8 @@ impl Register {
             return Ok(None);
         };
         let (id, salt) = (PersonId(newcomer.id), newcomer.salt);
-        self.enter(cpr, &Person { id, partition: *partition, salt }, newcomer.nonce).await
+        let read_in = self.sessions.server_run();
+        self.enter(cpr, &Person { id, partition: *partition, read_in, salt }, newcomer.nonce).await
     }
 
     /// Enters a number unless it is there, or the person was forgotten, and answers whom it leads to:
@@ -186,7 +194,8 @@ impl Register {
         // every key.
         let mut transaction = self.pool.begin().await?;
         transaction.execute(NOBODY_ENTERS).await?;
-        if read(&mut *transaction, &keys, &[cpr]).await?.pop().flatten().is_none() {
+        let read_in = self.sessions.server_run();
+        if read(&mut *transaction, read_in, &keys, &[cpr]).await?.pop().flatten().is_none() {
             insert(&mut *transaction, &keys, cpr, person, nonce).await?;
         }
         transaction.commit().await?;
@@ -218,6 +227,7 @@ impl Register {
 /// Whom numbers lead to, under whichever key they were entered; a place each.
 async fn read(
     executor: impl PgExecutor<'_>,
+    read_in: ServerRun,
     keys: &Keys,
     cprs: &[&Cpr],
 ) -> Result<Vec<Option<Person>>, sqlx::Error> {
@@ -231,7 +241,7 @@ async fn read(
     )
     .fetch_all(executor)
     .await?;
-    let read: HashMap<CprTag, Person> = rows.iter().filter_map(Row::tagged).collect();
+    let read: HashMap<CprTag, Person> = rows.iter().filter_map(|row| row.tagged(read_in)).collect();
     Ok(tags.iter().map(|tags| tags.iter().find_map(|tag| read.get(tag).copied())).collect())
 }
 
@@ -263,13 +273,13 @@ async fn insert(
 }
 
 impl Row {
-    fn person(&self) -> Option<Person> {
+    fn person(&self, read_in: ServerRun) -> Option<Person> {
         let salt = self.salt.as_slice().try_into().ok()?;
-        Some(Person { id: PersonId(self.person_id), partition: self.partition, salt })
+        Some(Person { id: PersonId(self.person_id), partition: self.partition, read_in, salt })
     }
 
-    fn tagged(&self) -> Option<(CprTag, Person)> {
-        Some((self.cpr_tag.as_slice().try_into().ok()?, self.person()?))
+    fn tagged(&self, read_in: ServerRun) -> Option<(CprTag, Person)> {
+        Some((self.cpr_tag.as_slice().try_into().ok()?, self.person(read_in)?))
     }
 }
 
@@ -279,7 +289,12 @@ mod tests {
 
     #[test]
     fn a_salt_is_not_shown() {
-        let person = Person { id: PersonId(Uuid::nil()), partition: 3, salt: [171; 16] };
+        let person = Person {
+            id: PersonId(Uuid::nil()),
+            partition: 3,
+            read_in: ServerRun::NONE,
+            salt: [171; 16],
+        };
         let shown = format!("{person:?}");
         assert!(shown.contains("partition: 3") && !shown.contains("171"), "{shown}");
     }

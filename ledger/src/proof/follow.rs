@@ -3,12 +3,18 @@
 //!
 //! Before it signs, it holds the history against what was signed before, in the file and in the
 //! table. Where the history is shorter or another one, it signs nothing, says the first position
-//! that differs, and looks again until it is mended. What must stay out: proofs.
+//! that differs, and looks again until it is mended or an operator has accepted the loss.
+//!
+//! It signs only what a commit of its own has covered that was acknowledged cleanly: an event that is
+//! visible may still be missing on a synchronous standby, and a checkpoint over it would be
+//! contradicted when that is promoted.
+//!
+//! Not here: proofs.
 
 use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
 
-use frikort_event_store::{EventStore, StoreError};
-use frikort_proof::{Checkpoint, Edge, KeyName, TILE_WIDTH, VerifierKey, leaf_hash};
+use frikort_event_store::{Appender, EventHash, EventStore, StoreError};
+use frikort_proof::{Checkpoint, Edge, Hash, KeyName, TILE_WIDTH, VerifierKey, leaf_hash};
 use tokio::sync::watch;
 
 use super::{
@@ -18,6 +24,7 @@ use super::{
     tiles::Tiles,
     whole,
 };
+use crate::history::{Mark, SignedEvidence};
 
 /// Pause between two looks; a checkpoint is signed after each that has found something new.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -36,6 +43,8 @@ const PATROLLED: u64 = 4;
 pub(super) struct Follower {
     pub(super) partition: i32,
     pub(super) store: EventStore,
+    /// For the commits that cover what is signed.
+    pub(super) appender: Appender,
     pub(super) keys: Arc<SigningKeys>,
     pub(super) name: KeyName,
     pub(super) verifiers: Vec<VerifierKey>,
@@ -45,6 +54,8 @@ pub(super) struct Follower {
     pub(super) signing: watch::Sender<Signing>,
     /// Whether the history is what was signed, for health.
     pub(super) sound: watch::Sender<bool>,
+    /// What the history must hold, for the sequencer.
+    pub(super) evidence: watch::Sender<SignedEvidence>,
 }
 
 /// Why it cannot go on.
@@ -79,7 +90,7 @@ fn differs<T>(first_position: i64, what: &'static str) -> Result<T, Trouble> {
 
 impl Follower {
     /// Follows until dropped.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let mut suspect = None;
         let mut said = String::new();
         loop {
@@ -103,6 +114,7 @@ impl Follower {
                     );
                 }
                 self.refuse(first, &text);
+                self.report_changed(first).await;
                 suspect = first.or(suspect);
             }
             said = text;
@@ -115,6 +127,17 @@ impl Follower {
         let what = what.to_owned();
         self.signing.send_replace(Signing::Refused { last, first_different_position, what });
         self.sound.send_replace(false);
+    }
+
+    /// Reports a record that is not what was hashed of it, so that nothing more is appended either.
+    async fn report_changed(&self, first_different_position: Option<i64>) {
+        let Some(position) = first_different_position else { return };
+        let Ok(Some(leaf)) = self.tiles().hashed_leaf(position).await else { return };
+        let changed = Some(Mark { position, hash: EventHash(leaf) });
+        let is_new = |evidence: &mut SignedEvidence| {
+            std::mem::replace(&mut evidence.changed, changed) != changed
+        };
+        self.evidence.send_if_modified(is_new);
     }
 
     fn tell(&self, signed: Option<&Signed>) {
@@ -141,7 +164,7 @@ impl Follower {
     }
 
     /// Goes on from what is there. `suspect`: a position that differed when it was looked at last.
-    async fn follow(&self, suspect: Option<i64>) -> Result<Infallible, Trouble> {
+    async fn follow(&mut self, suspect: Option<i64>) -> Result<Infallible, Trouble> {
         let (mut edge, mut signed) = self.begin(suspect).await?;
         self.tell(signed.as_ref());
         let mut patrolled = 0;
@@ -169,7 +192,8 @@ impl Follower {
     /// signed last.
     async fn begin(&self, suspect: Option<i64>) -> Result<(Edge, Option<Signed>), Trouble> {
         // The file before the head: what it speaks of was committed then.
-        let remembered = memory::read(&self.file, &self.verifiers)?;
+        let remembered = self.remembered().await?;
+        self.evidence.send_replace(remembered.as_ref().map(memory::evidence).unwrap_or_default());
         self.signed_before(remembered.as_ref().map(|memory| &memory.checkpoint));
         let published = self.published().await?;
         let head = position(self.store.head(self.partition).await?.position);
@@ -204,6 +228,26 @@ impl Follower {
             self.check_tile(number).await?;
         }
         Ok((edge, signed))
+    }
+
+    /// The last checkpoint in the file, unless it is of a history whose loss was accepted: then the file
+    /// is put aside, and signing begins with the history that is there.
+    async fn remembered(&self) -> Result<Option<Memory>, Trouble> {
+        let Some(memory) = memory::read(&self.file, &self.verifiers)? else { return Ok(None) };
+        let (size, leaf) = (whole(memory.checkpoint.size), EventHash(memory.last_leaf));
+        if self.store.event_hash(self.partition, size).await? == Some(leaf)
+            || !self.store.is_loss_accepted(self.partition, size, leaf).await?
+        {
+            return Ok(Some(memory));
+        }
+        let aside = memory::put_aside(&self.file, &memory)?;
+        tracing::warn!(
+            partition = self.partition,
+            position = size,
+            file = %aside.display(),
+            "the last checkpoint is of a history whose loss was accepted: put aside as evidence"
+        );
+        Ok(None)
     }
 
     /// The last checkpoint in the table.
@@ -278,11 +322,19 @@ impl Follower {
 
     /// Adds the records up to position `upto`; answers the tiles that they fill.
     async fn hash(&self, edge: &mut Edge, upto: u64) -> Result<Vec<frikort_proof::Tile>, Trouble> {
-        let mut filled = Vec::new();
+        let mut filled: Vec<frikort_proof::Tile> = Vec::new();
         while edge.size() < upto {
+            // The records must go on from the last one that was hashed, in this history.
+            let full = filled.iter().rev().find(|tile| tile.level == 0);
+            let last =
+                match full.filter(|tile| (tile.number + 1) * TILE_WIDTH as u64 == edge.size()) {
+                    Some(tile) => tile.hashes.last().copied().unwrap_or_default(),
+                    None => self.last_leaf(edge).await?,
+                };
             let next = whole(edge.size()) + 1;
             let wanted = PAGE.min(whole(upto) - next + 1);
-            let records = self.store.read_all(self.partition, next, wanted).await?;
+            let after = (next - 1, EventHash(last));
+            let records = self.store.read_all_after(self.partition, after, wanted).await?;
             for (record, expected) in records.iter().zip(next..) {
                 if record.position != expected {
                     return differs(expected, "a record is missing");
@@ -296,21 +348,51 @@ impl Follower {
         Ok(filled)
     }
 
-    /// Signs the edge, keeps that in the file, then publishes it.
-    async fn sign(&self, edge: &Edge) -> Result<Signed, Trouble> {
+    /// The hash of the last leaf of an edge, whose full tiles are in the table; 32 zero bytes where
+    /// there is none.
+    async fn last_leaf(&self, edge: &Edge) -> Result<Hash, Trouble> {
+        if let Some(leaf) = edge.levels().first().and_then(|leaves| leaves.last()) {
+            return Ok(*leaf);
+        }
+        let Some(number) = (edge.size() / TILE_WIDTH as u64).checked_sub(1) else {
+            return Ok(Hash::default());
+        };
+        let mut tiles = self.tiles();
+        match tiles.tile(0, number).await?.last() {
+            Some(leaf) => Ok(*leaf),
+            None => differs(whole(edge.size()), "a tile is missing"),
+        }
+    }
+
+    /// Signs the edge once it is covered, keeps that in the file, then publishes it.
+    async fn sign(&mut self, edge: &Edge) -> Result<Signed, Trouble> {
+        let (size, last_leaf) = (whole(edge.size()), self.last_leaf(edge).await?);
+        self.appender.cover().await?;
+        // In the session that has covered it: what was hashed may be of an earlier history.
+        if self.appender.event_hash(size).await? != Some(EventHash(last_leaf)) {
+            let (partition, position) = (self.partition, size);
+            return Err(StoreError::HistoryChanged { partition, position }.into());
+        }
         let checkpoint =
             Checkpoint { origin: self.name.clone(), size: edge.size(), root: edge.root() };
         let note = self.keys.sign.sign(&checkpoint);
         let (file, keys) = (self.file.clone(), self.verifiers.clone());
-        let (kept, edge) = (note.clone(), edge.clone());
-        let write = move || memory::write(&file, &keys, &kept, &edge);
+        let (kept, of) = (note.clone(), edge.clone());
+        let write = move || memory::write(&file, &keys, &kept, &of, &last_leaf);
         let written = tokio::task::spawn_blocking(write).await;
         written.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let memory = Memory {
+            checkpoint: checkpoint.clone(),
+            edge: edge.clone(),
+            last_leaf,
+            note: note.clone(),
+        };
+        self.evidence.send_replace(memory::evidence(&memory));
         let there = self.tiles().publish(&checkpoint, &note).await?;
         if there.is_ok_and(|there| there.root == checkpoint.root) {
             return Ok(Signed { checkpoint, note });
         }
-        differs(whole(checkpoint.size), "another checkpoint of this size is in the table")
+        differs(size, "another checkpoint of this size is in the table")
     }
 }
 

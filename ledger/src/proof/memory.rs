@@ -1,8 +1,9 @@
 //! The last checkpoint that was signed, kept in a file outside the database, with the edge of the
-//! tree then: what the history is held against before anything more is signed.
+//! tree and the last leaf then: what the history is held against before anything more is signed, or
+//! appended.
 //!
-//! Text form: a first line, the hashes of each level of the edge in base64 (a line each, `-` for
-//! none), an empty line, the signed note.
+//! Text form: a first line, the last leaf's hash in base64, the hashes of each level of the edge in
+//! base64 (a line each, `-` for none), an empty line, the signed note.
 
 use std::{
     fs::{self, File},
@@ -11,16 +12,21 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use frikort_event_store::EventHash;
 use frikort_process::secret;
 use frikort_proof::{Checkpoint, Edge, HASH_BYTES, Hash, VerifierKey};
 
-const FIRST_LINE: &str = "frikort/last-checkpoint@v1";
+use super::whole;
+use crate::history::{Mark, SignedEvidence};
+
+const FIRST_LINE: &str = "frikort/last-checkpoint@v2";
 
 /// What was signed last.
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
     pub(super) checkpoint: Checkpoint,
     pub(super) edge: Edge,
+    pub(super) last_leaf: Hash,
     pub(super) note: String,
 }
 
@@ -55,6 +61,7 @@ fn parse(text: &str, keys: &[VerifierKey]) -> Option<Memory> {
     let (head, note) = text.split_once("\n\n")?;
     let mut lines = head.lines();
     lines.next().filter(|line| *line == FIRST_LINE)?;
+    let last_leaf = BASE64_STANDARD.decode(lines.next()?).ok()?.try_into().ok()?;
     let level = |line: &str| {
         let bytes = BASE64_STANDARD.decode(line.trim_start_matches('-')).ok()?;
         let (hashes, rest) = bytes.as_chunks::<HASH_BYTES>();
@@ -63,7 +70,7 @@ fn parse(text: &str, keys: &[VerifierKey]) -> Option<Memory> {
     let edge = Edge::new(lines.map(level).collect::<Option<Vec<Vec<Hash>>>>()?)?;
     let checkpoint = Checkpoint::verify(note, keys).ok()?;
     let same = (checkpoint.size, checkpoint.root) == (edge.size(), edge.root());
-    same.then(|| Memory { checkpoint, edge, note: note.to_owned() })
+    same.then(|| Memory { checkpoint, edge, last_leaf, note: note.to_owned() })
 }
 
 /// Keeps what is about to be published, on disk when this returns. Ledgers of one machine share
@@ -73,6 +80,7 @@ pub(super) fn write(
     keys: &[VerifierKey],
     note: &str,
     edge: &Edge,
+    last_leaf: &Hash,
 ) -> Result<(), MemoryError> {
     let failed = |error| MemoryError::File(file.display().to_string(), error);
     let mut lock_name = file.as_os_str().to_owned();
@@ -87,7 +95,35 @@ pub(super) fn write(
         hashes => BASE64_STANDARD.encode(hashes.concat()) + "\n",
     };
     let levels: String = edge.levels().iter().map(level).collect();
-    secret::replace(file, &format!("{FIRST_LINE}\n{levels}\n{note}")).map_err(failed)
+    let last_leaf = BASE64_STANDARD.encode(last_leaf);
+    secret::replace(file, &format!("{FIRST_LINE}\n{last_leaf}\n{levels}\n{note}")).map_err(failed)
+}
+
+/// Puts a last checkpoint aside whose loss an operator has accepted: it stays as evidence, next to the
+/// one that follows.
+pub(super) fn put_aside(file: &Path, memory: &Memory) -> Result<PathBuf, MemoryError> {
+    let failed = |error| MemoryError::File(file.display().to_string(), error);
+    let mut name = file.as_os_str().to_owned();
+    let root: String =
+        memory.checkpoint.root.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    name.push(format!(".lost-{}-{root}", memory.checkpoint.size));
+    let aside = PathBuf::from(name);
+    fs::rename(file, &aside).map_err(failed)?;
+    Ok(aside)
+}
+
+/// What the file vouches for: events that the history must hold.
+pub(super) fn evidence(memory: &Memory) -> SignedEvidence {
+    let size = whole(memory.checkpoint.size);
+    let leaves = memory.edge.levels().first().map(Vec::as_slice).unwrap_or_default();
+    let first = size - whole(leaves.len() as u64) + 1;
+    let marks = leaves.iter().zip(first..);
+    let mut marks: Vec<Mark> =
+        marks.map(|(leaf, position)| Mark { position, hash: EventHash(*leaf) }).collect();
+    if leaves.is_empty() {
+        marks.push(Mark { position: size, hash: EventHash(memory.last_leaf) });
+    }
+    SignedEvidence { marks, checkpoint: Some(memory.note.clone()), changed: None }
 }
 
 #[cfg(test)]
@@ -108,21 +144,30 @@ mod tests {
         let mut notes = Vec::new();
         // 300 leaves, so that there is a level above, and 256, where the lowest level is empty.
         for size in 1..=300_u64 {
-            edge.push(leaf_hash(&size.to_be_bytes()));
+            let leaf = leaf_hash(&size.to_be_bytes());
+            edge.push(leaf);
             if [255, 256, 300].contains(&size) {
                 let origin = origin.clone();
                 let note = key.sign(&Checkpoint { origin, size, root: edge.root() });
-                write(&file, &keys, &note, &edge).unwrap();
+                write(&file, &keys, &note, &edge, &leaf).unwrap();
                 let kept = read(&file, &keys).unwrap().unwrap();
                 assert_eq!((kept.checkpoint.size, &kept.edge), (size, &edge));
+                let evidence = evidence(&kept);
+                let last = Mark { position: whole(size), hash: EventHash(leaf) };
+                assert_eq!(evidence.marks.last(), Some(&last));
+                assert_eq!(evidence.marks.len() as u64, (size % 256).max(1));
                 notes.push((note, edge.clone()));
             }
         }
         let (note, edge) = &notes[0];
-        write(&file, &keys, note, edge).unwrap();
+        write(&file, &keys, note, edge, &[0; 32]).unwrap();
         assert_eq!(read(&file, &keys).unwrap().unwrap().checkpoint.size, 300);
         let other = [SigningKey::new(&[8; 32]).verifier(&origin)];
         assert!(matches!(read(&file, &other), Err(MemoryError::Unsound(_))));
+        let kept = read(&file, &keys).unwrap().unwrap();
+        let aside = put_aside(&file, &kept).unwrap();
+        assert!(read(&file, &keys).unwrap().is_none());
+        assert_eq!(read(&aside, &keys).unwrap().unwrap().checkpoint.size, 300);
         fs::write(&file, "").unwrap();
         assert!(matches!(read(&file, &keys), Err(MemoryError::Unsound(_))));
     }

@@ -223,6 +223,24 @@ impl<'a> Tiles<'a> {
         }
     }
 
+    /// The leaf hash that the record at `position` had when it was hashed into a full tile; `None` where
+    /// there is no such tile, or the tile does not fit together with the one above, and so is wrong
+    /// itself.
+    pub(super) async fn hashed_leaf(&self, position: i64) -> Result<Option<Hash>, StoreError> {
+        let index = super::position(position - 1);
+        let number = index / TILE_WIDTH as u64;
+        let Some(tile) = self.stored(0, number).await? else { return Ok(None) };
+        if bag(&tile.hashes, None).unwrap_or_default() != *tile.root {
+            return Ok(None);
+        }
+        if let Some(above) = self.stored(1, number / TILE_WIDTH as u64).await?
+            && above.hashes.get(count(number % TILE_WIDTH as u64)).is_none_or(|h| *h != *tile.root)
+        {
+            return Ok(None);
+        }
+        Ok(tile.hashes.get(count(index % TILE_WIDTH as u64)).copied())
+    }
+
     /// The first position at which the records differ from what was hashed of them, among the
     /// first `size`: by the tiles, then by the `edge` that was remembered. Reads all of them.
     pub(super) async fn first_difference(

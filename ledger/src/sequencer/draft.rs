@@ -21,11 +21,20 @@ pub(super) struct Draft {
     pub(super) limits_before: Option<Limits>,
 }
 
+impl Draft {
+    /// Position and instant of the last event, with this draft after the head.
+    fn end(&self, head: Head) -> (i64, Option<OffsetDateTime>) {
+        let events = i64::try_from(self.events.len()).unwrap_or(i64::MAX);
+        (head.position + events, self.events.last_recorded_at(head))
+    }
+}
+
 impl Sequencer {
     /// Decides every request in order; accounts move on at once, so that two payments for the
     /// last 500 kr. are decided one after the other.
     pub(super) fn decide_all(&mut self, requests: &[Request]) -> Result<Draft, Fault> {
         let mut now = self.clock.now();
+        let run_now = self.appender.server_run();
         let mut draft = Draft {
             events: Batch::default(),
             replies: Vec::with_capacity(requests.len()),
@@ -34,24 +43,28 @@ impl Sequencer {
         };
         for request in requests {
             // Strictly increasing, so that an instant names one position.
-            let last = draft.events.head_after(self.head).recorded_at;
+            let last = draft.events.last_recorded_at(self.head);
             now = last.map_or(now, |last| now.max(last + time::Duration::MICROSECOND));
+            let read_in = request.ask.subject().and_then(|subject| subject.read_in);
             let reply = match &request.ask {
-                Ask::Command(person, command) => {
-                    self.decide_command(request, *person, command, now, &mut draft)?
+                // The register of this server run may lead to somebody else, or to nobody: the caller
+                // must look the person up again.
+                _ if read_in.is_some_and(|run| run < run_now) => Err(Refused::StoreUnavailable),
+                Ask::Command(subject, command) => {
+                    self.decide_command(request, subject.person, command, now, &mut draft)?
                 }
-                Ask::Card(person, frikort) => self.read_card(*person, *frikort, &draft),
-                Ask::Account(person) => match self.accounts.get(*person) {
+                Ask::Card(subject, frikort) => self.read_card(subject.person, *frikort, &draft),
+                Ask::Account(subject) => match self.accounts.get(subject.person) {
                     Some(account) => {
                         let body = Body::Account(Box::new(account.clone()));
-                        Ok(Answer::at(draft.events.head_after(self.head), body))
+                        Ok(Answer::at(draft.end(self.head), body))
                     }
                     None => Err(Refused::Internal),
                 },
                 Ask::SetLimit(entry) => self.set_limit(request, entry, now, &mut draft),
                 Ask::Limits => {
                     let limits = Body::Limits(self.limits.schedule.entries().to_vec());
-                    Ok(Answer::at(draft.events.head_after(self.head), limits))
+                    Ok(Answer::at(draft.end(self.head), limits))
                 }
             };
             draft.replies.push(reply);
@@ -68,7 +81,7 @@ impl Sequencer {
         draft: &mut Draft,
     ) -> Result<Reply, Fault> {
         let Self { partition, accounts, limits, head, .. } = self;
-        let head = draft.events.head_after(*head);
+        let head = draft.end(*head);
         let decided = accounts.change(person, |account| {
             // The day on which it is recorded, so that deciding the record anew is the same.
             let today = copenhagen_date(now);
@@ -86,7 +99,7 @@ impl Sequencer {
                 Err(rejection) => return Ok(Err(Refused::Rejected(rejection))),
             };
             let version = account.version() + 1;
-            let position = head.position + 1;
+            let position = head.0 + 1;
             if request.validate_only {
                 let mut account = account.clone();
                 account.apply(&event, version, position, now)?;
@@ -108,7 +121,7 @@ impl Sequencer {
         let case = account
             .and_then(|account| Some(Body::Case(account.card()?, account.decisions().collect())));
         let case = case.ok_or(Refused::Rejected(Rejection::NoCard))?;
-        Ok(Answer::at(draft.events.head_after(self.head), case))
+        Ok(Answer::at(draft.end(self.head), case))
     }
 
     fn set_limit(
@@ -121,13 +134,13 @@ impl Sequencer {
         if let Some((position, at)) = self.limits.place(entry) {
             return Ok(Answer::replayed(position, at, Body::Limit));
         }
-        let head = draft.events.head_after(self.head);
+        let head = draft.end(self.head);
         if request.validate_only {
             return Ok(Answer::at(head, Body::Limit));
         }
         draft.limits_before.get_or_insert_with(|| self.limits.clone());
         let version = self.limits.version + 1;
-        let position = head.position + 1;
+        let position = head.0 + 1;
         let event = Event::AnnualLimitSet(entry.clone());
         let record = request.record(self.partition, position, None, version, now, event);
         draft.events.push(PARTITION_STREAM, version, now, record.encode());
@@ -171,8 +184,7 @@ impl Answer {
     }
 
     /// About what records nothing: as of the head, this batch included.
-    fn at(head: Head, body: Body) -> Self {
-        let Head { position, recorded_at, .. } = head;
+    fn at((position, recorded_at): (i64, Option<OffsetDateTime>), body: Body) -> Self {
         Self { position, recorded_at, replayed: false, body }
     }
 }

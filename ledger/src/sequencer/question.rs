@@ -4,7 +4,9 @@ use frikort_domain::{
     Account, Actor, Card, Command, FrikortTag, LimitEntry, PaymentKey, PaymentOutcome,
     PaymentState, PersonId, RecordedDecision, Rejection,
 };
+use frikort_event_store::ServerRun;
 use frikort_process::lane::ReplyTo;
+use frikort_register::Person;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
@@ -25,15 +27,36 @@ pub(crate) struct Request {
 #[derive(Debug)]
 pub(crate) enum Ask {
     /// Decide a command about a person.
-    Command(PersonId, Command),
+    Command(Subject, Command),
     /// The card as it is now, and its decisions, of the person who has this Frikort-ID, where one is given.
-    Card(PersonId, Option<FrikortTag>),
+    Card(Subject, Option<FrikortTag>),
     /// The account as it is now, to try commands on.
-    Account(PersonId),
+    Account(Subject),
     /// Record a limit in this partition.
     SetLimit(LimitEntry),
     /// The limits on record.
     Limits,
+}
+
+/// Whom a request is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject {
+    pub(crate) person: PersonId,
+    /// The newest server run when the person was found in the register; absent where the person was
+    /// not looked up there.
+    pub(crate) read_in: Option<ServerRun>,
+}
+
+impl From<&Person> for Subject {
+    fn from(person: &Person) -> Self {
+        Self { person: person.id, read_in: Some(person.read_in) }
+    }
+}
+
+impl From<PersonId> for Subject {
+    fn from(person: PersonId) -> Self {
+        Self { person, read_in: None }
+    }
 }
 
 pub(crate) type Reply = Result<Answer, Refused>;
@@ -73,6 +96,8 @@ pub(crate) enum Refused {
     Overloaded,
     /// The database is away; the outcome may be unknown.
     StoreUnavailable,
+    /// Acknowledged events are lost, and no operator has accepted that. Nothing was recorded.
+    HistoryChanged,
     /// The process is stopping. Nothing was recorded.
     ShuttingDown,
     /// A fault of ours, in the log.
@@ -128,9 +153,14 @@ impl Handle {
 impl Ask {
     /// Whose account it needs.
     pub(super) fn person(&self) -> Option<PersonId> {
+        Some(self.subject()?.person)
+    }
+
+    /// Whom it is about.
+    pub(super) fn subject(&self) -> Option<Subject> {
         match self {
-            Self::Command(person, _) | Self::Card(person, _) | Self::Account(person) => {
-                Some(*person)
+            Self::Command(subject, _) | Self::Card(subject, _) | Self::Account(subject) => {
+                Some(*subject)
             }
             Self::SetLimit(_) | Self::Limits => None,
         }

@@ -8,9 +8,12 @@ use std::{pin::Pin, sync::Arc};
 use frikort_domain::record_type;
 use frikort_event_store::{StoreError, StoredEvent, Subscription};
 use frikort_process::feed::{Items, feed};
-use frikort_proto::v1::{
-    self, CaughtUp, EventRecord, ReadEventsRequest, ReadEventsResponse,
-    audit_service_server::AuditService, read_events_response::Item,
+use frikort_proto::{
+    timestamp,
+    v1::{
+        self, CaughtUp, EventRecord, ReadEventsRequest, ReadEventsResponse,
+        audit_service_server::AuditService, read_events_response::Item,
+    },
 };
 use frikort_register::Person;
 use futures::Stream;
@@ -154,7 +157,10 @@ impl Reader {
             }
             if marked != Some(head) {
                 marked = Some(head);
-                let caught_up = CaughtUp { partition: self.partition, position: head };
+                let recorded_at = store.recorded_at(self.partition, head).await.map_err(failed)?;
+                let recorded_time = recorded_at.map(timestamp);
+                let caught_up =
+                    CaughtUp { partition: self.partition, position: head, recorded_time };
                 let mark = ReadEventsResponse { item: Some(Item::CaughtUp(caught_up)) };
                 if items.send(Ok(mark)).await.is_err() {
                     return Ok(());

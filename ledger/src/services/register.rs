@@ -55,7 +55,7 @@ impl RegisterService for Registers {
         let who = caller.looking.who.clone();
         // Somebody without a card is in the register too. N4: another's Frikort-ID is nobody's.
         if frikort.is_some() {
-            let ask = Ask::Card(person.id, frikort);
+            let ask = Ask::Card((&person).into(), frikort);
             self.0.ask(person.partition, ask, false, caller.asking()).await?;
         }
         let (register, now) = (&self.0.register, self.0.clock.now());

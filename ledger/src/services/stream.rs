@@ -387,7 +387,7 @@ impl Reporting {
             Err(failure) => return Pending::Refused(failure),
         };
         let (reply_to, reply) = ReplyTo::here();
-        let ask = Ask::Command(person.id, command);
+        let ask = Ask::Command((&person).into(), command);
         let By { actor, trace_id } = by;
         handle.hand_in(Question { ask, validate_only, actor, trace_id, reply: reply_to }).await;
         Pending::Asked { person, key, amount, validate_only, reply }

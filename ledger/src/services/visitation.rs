@@ -253,7 +253,7 @@ impl Visitations {
         validate_only: bool,
         by: By,
     ) -> Result<Told, Failure> {
-        let ask = Ask::Command(person.id, command.clone());
+        let ask = Ask::Command(person.into(), command.clone());
         let answer = self.0.ask(person.partition, ask, validate_only, by.clone()).await?;
         if validate_only && !answer.replayed && !self.may_see_card(looking, person, by).await? {
             return Ok(Told::nobody(self.0.decide_unknown(&command)?));
@@ -268,7 +268,7 @@ impl Visitations {
         person: &Person,
         by: By,
     ) -> Result<bool, Failure> {
-        match self.0.ask(person.partition, Ask::Card(person.id, None), true, by).await {
+        match self.0.ask(person.partition, Ask::Card(person.into(), None), true, by).await {
             Ok(Answer { body: Body::Case(card, _), .. }) => {
                 Ok(looking.who.acts_for_municipality(card.municipality, "person").is_ok())
             }
@@ -311,7 +311,7 @@ impl Visitations {
             return Ok(Told::nobody(self.0.decide_unknown(&of_nobody)?));
         };
         let tag = self.0.register.frikort_tag(&person, reissue.frikort_id);
-        let ask = Ask::Command(person.id, reissue.finish(frikort, tag));
+        let ask = Ask::Command((&person).into(), reissue.finish(frikort, tag));
         let answer = self.0.ask(person.partition, ask, validate_only, by).await?;
         Ok(Told::new(&person, answer))
     }
@@ -334,7 +334,7 @@ impl Visitations {
         let cpr = change.cpr.clone();
         let number = self.0.register.number_tag(&person, &cpr);
         let command = change.finish(frikort, number);
-        let ask = |command| Ask::Command(person.id, command);
+        let ask = |command| Ask::Command((&person).into(), command);
         let tried = self.0.ask(person.partition, ask(command.clone()), true, by.clone()).await?;
         if validate_only {
             return Ok(Told::new(&person, tried));

@@ -1,0 +1,266 @@
+//! The sessions of one process with its database: whether the server answers, and which run of which
+//! server the newest session is with.
+//!
+//! A session ends with its server process, so a history cannot change under a session: whoever reads
+//! another history has opened a new session first, and every session is opened here. So what a process
+//! remembers is tied to a [`ServerRun`], and is believed only while no session with another run was
+//! opened and the server is known to answer.
+//!
+//! Not here: what is remembered; and what is done with a history that has changed.
+
+use std::{
+    error::Error,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sqlx::{
+    Connection, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use time::OffsetDateTime;
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
+
+/// How long a call waits for a connection. A call that arrives while the database is down is refused
+/// within a second.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How often the server is asked for a sign of life.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A server that has not answered for so long is taken for unreachable. Together with the interval it
+/// leaves some time of the two seconds within which a caller is refused.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often an outage that lasts is logged.
+const OUTAGE_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Counts the server runs that a process has had sessions with. A server that is started again is
+/// another run, as is another server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerRun(u64);
+
+impl ServerRun {
+    /// Before the first session.
+    pub const NONE: Self = Self(0);
+
+    /// The run after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// Whether the server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reachability {
+    /// Not known: at the start, and when a session has ended. Nothing is answered from memory.
+    Unknown,
+    /// The server has answered within the heartbeat's timeout.
+    Reachable,
+    /// The server has not.
+    Unreachable,
+}
+
+/// The sessions of one process with one database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct DatabaseSessions(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    options: PgConnectOptions,
+    /// When the server was started that the newest session is with.
+    server_started: Mutex<Option<OffsetDateTime>>,
+    run: AtomicU64,
+    reachability: watch::Sender<Reachability>,
+    /// Whether the server is not known to be unreachable.
+    answers: watch::Sender<bool>,
+    /// Wakes the heartbeat.
+    suspected: Notify,
+}
+
+impl DatabaseSessions {
+    /// For a database; opens nothing yet.
+    pub fn new(options: PgConnectOptions) -> Self {
+        let reachability = watch::Sender::new(Reachability::Unknown);
+        Self(Arc::new(Shared {
+            options,
+            server_started: Mutex::new(None),
+            run: AtomicU64::new(0),
+            reachability,
+            answers: watch::Sender::new(false),
+            suspected: Notify::new(),
+        }))
+    }
+
+    /// A pool of at most `connections`, which are kept. They are not tested before each use: a broken
+    /// one fails the query, and every caller handles that.
+    pub fn pool(&self, connections: u32) -> PgPool {
+        let sessions = self.clone();
+        PgPoolOptions::new()
+            .max_connections(connections)
+            .test_before_acquire(false)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(move |connection, _| {
+                let sessions = sessions.clone();
+                Box::pin(async move { sessions.begin(connection).await.map(drop) })
+            })
+            .connect_lazy_with(self.0.options.clone())
+    }
+
+    /// One connection of its own, and the server run that it is with.
+    pub async fn connect(&self) -> Result<(PgConnection, ServerRun), sqlx::Error> {
+        let mut connection = PgConnection::connect_with(&self.0.options).await?;
+        let run = self.begin(&mut connection).await?;
+        Ok((connection, run))
+    }
+
+    /// The run that the newest session is with.
+    pub fn server_run(&self) -> ServerRun {
+        ServerRun(self.0.run.load(Ordering::Acquire))
+    }
+
+    /// Whether what was read in sessions with `run` can be answered from memory.
+    pub fn stands(&self, run: ServerRun) -> bool {
+        self.server_run() == run && *self.0.reachability.borrow() == Reachability::Reachable
+    }
+
+    /// Whether the server answers: for health, and to end calls that wait for it.
+    pub fn answers(&self) -> watch::Receiver<bool> {
+        self.0.answers.subscribe()
+    }
+
+    /// What is known of the server, as it changes.
+    pub fn reachability(&self) -> watch::Receiver<Reachability> {
+        self.0.reachability.subscribe()
+    }
+
+    /// Waits until the server is unreachable.
+    pub async fn unreachable(&self) {
+        let mut reachability = self.reachability();
+        // The sender lives as long as `self`.
+        let _ = reachability.wait_for(|now| *now == Reachability::Unreachable).await;
+    }
+
+    /// A session has ended, so the server may have: nothing is answered from memory until it is known
+    /// to answer.
+    pub fn suspect(&self) {
+        self.0.reachability.send_if_modified(|now| {
+            let is_change = *now == Reachability::Reachable;
+            if is_change {
+                *now = Reachability::Unknown;
+            }
+            is_change
+        });
+        self.0.suspected.notify_one();
+    }
+
+    /// Asks the server for signs of life until dropped.
+    pub async fn monitor(self) {
+        let mut connection = None;
+        let mut outage = Outage::default();
+        loop {
+            let answered = timeout(HEARTBEAT_TIMEOUT, self.heartbeat(&mut connection)).await;
+            let now = match &answered {
+                Ok(Ok(())) => Reachability::Reachable,
+                // It answers, and refuses a further session: calls may have theirs.
+                Ok(Err(sqlx::Error::Database(error)))
+                    if error.code().as_deref() == Some("53300") =>
+                {
+                    Reachability::Unknown
+                }
+                _ => Reachability::Unreachable,
+            };
+            if now != Reachability::Reachable {
+                connection = None;
+            }
+            outage.log(&answered.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut)));
+            self.0.reachability.send_if_modified(|before| std::mem::replace(before, now) != now);
+            let answers = now != Reachability::Unreachable;
+            self.0.answers.send_if_modified(|before| std::mem::replace(before, answers) != answers);
+            // Its time-out is the next beat.
+            let _ = timeout(HEARTBEAT_INTERVAL, self.0.suspected.notified()).await;
+        }
+    }
+
+    async fn heartbeat(&self, connection: &mut Option<PgConnection>) -> Result<(), sqlx::Error> {
+        let mut open = match connection.take() {
+            Some(open) => open,
+            None => self.connect().await?.0,
+        };
+        // Only a connection that has answered is used again.
+        let answered = sqlx::query!("SELECT 1 AS one").fetch_one(&mut open).await;
+        match answered {
+            Ok(_) => *connection = Some(open),
+            // The session was ended while it was idle; the server may be there.
+            Err(_) => {
+                let (mut again, _) = self.connect().await?;
+                sqlx::query!("SELECT 1 AS one").fetch_one(&mut again).await?;
+                *connection = Some(again);
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a session: notes which server run it is with, and makes its commits durable whatever the
+    /// server's default is. A stronger setting stays.
+    async fn begin(&self, connection: &mut PgConnection) -> Result<ServerRun, sqlx::Error> {
+        let session = sqlx::query!(
+            r#"SELECT pg_postmaster_start_time() AS "started!",
+                      set_config('synchronous_commit',
+                          CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply')
+                               THEN current_setting('synchronous_commit') ELSE 'on' END,
+                          false) AS synchronous_commit"#
+        )
+        .fetch_one(connection)
+        .await?;
+        let mut server_started =
+            self.0.server_started.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_other = server_started.replace(session.started) != Some(session.started);
+        let run = match is_other {
+            true => ServerRun(self.0.run.fetch_add(1, Ordering::AcqRel)).next(),
+            false => self.server_run(),
+        };
+        drop(server_started);
+        if is_other {
+            let (started, run) = (session.started, run.0);
+            tracing::info!(%started, run, "a session with a server run that is new to this process");
+        }
+        Ok(run)
+    }
+}
+
+/// Logs when an outage begins, while it lasts, and when it ends.
+#[derive(Default)]
+struct Outage {
+    began: Option<Instant>,
+    logged: Option<Instant>,
+}
+
+impl Outage {
+    fn log(&mut self, answered: &Result<(), sqlx::Error>) {
+        match answered {
+            Ok(()) => {
+                if let Some(began) = self.began.take() {
+                    let seconds = began.elapsed().as_secs_f64();
+                    tracing::info!(seconds, "the database answers again");
+                }
+                self.logged = None;
+            }
+            Err(error) => {
+                let began = *self.began.get_or_insert_with(Instant::now);
+                if self.logged.is_none_or(|logged| logged.elapsed() >= OUTAGE_LOG_INTERVAL) {
+                    self.logged = Some(Instant::now());
+                    let (error, seconds) = (error as &dyn Error, began.elapsed().as_secs());
+                    tracing::warn!(error, seconds, "the database does not answer; retrying");
+                }
+            }
+        }
+    }
+}
