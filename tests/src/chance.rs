@@ -14,6 +14,17 @@ impl Chance {
         Self(seed)
     }
 
+    /// From a seed that is known.
+    pub fn of(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// One of several, of which there must be one at least.
+    pub fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+        let of = u64::try_from(all.len()).unwrap_or(1);
+        &all[usize::try_from(self.below(of)).unwrap_or(0)]
+    }
+
     /// Another one, whose numbers follow from this one's next.
     #[must_use]
     pub fn fork(&mut self) -> Self {

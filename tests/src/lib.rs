@@ -10,6 +10,7 @@ pub mod database;
 pub mod decisions;
 pub mod files;
 pub mod fuzz;
+pub mod history;
 pub mod load;
 pub mod model;
 pub mod pki;

@@ -249,6 +249,11 @@ impl Service {
         Ok(())
     }
 
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// SIGTERM, and how it ended.
     pub async fn stop(&mut self) -> anyhow::Result<ExitStatus> {
         signal(self.id(), "TERM")?;

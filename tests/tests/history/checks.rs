@@ -1,0 +1,166 @@
+//! What must hold after the database went back: nothing false, writing stopped, the acceptance, the
+//! repeats, and an audit of everything at the end.
+
+use std::{collections::BTreeMap, fs};
+
+use frikort_tests::{
+    audit::{assert_projection_is_the_fold, assert_sound},
+    history::{Answer, Claim, Histories, Planned, audit_everything, eventually, judge},
+    process::signing_key,
+};
+
+use crate::ground::{Ground, PARTITIONS};
+
+/// The reason that an operator gives.
+const REASON: &str = "restored the backup of the night";
+
+impl Ground {
+    /// Fails where an answer so far is false. The streams are judged when they have ended.
+    pub(crate) async fn assert_no_false_answer(&self) {
+        let answers = self.journal.all();
+        let histories = self.site.histories().await.unwrap();
+        assert_none_false(&answers, &histories);
+    }
+
+    /// Writing is refused by each ledger with HISTORY_CHANGED, health says so, and so does the log,
+    /// with how much of which partition is lost.
+    pub(crate) async fn assert_writing_has_stopped(&self, lost: &BTreeMap<i32, (i64, i64)>) {
+        let epoch = self.site.epoch.now();
+        for (number, ledger) in self.services.ledgers.iter().enumerate() {
+            let name = format!("ledger {number}");
+            eventually(&format!("{name} refuses to write"), async || {
+                Ok(self.journal.count(|answer| {
+                    answer.service == name
+                        && answer.method.starts_with("ReportPayment")
+                        && answer.is_within(epoch)
+                        && answer.is_refused_with("HISTORY_CHANGED")
+                }) > 0)
+            })
+            .await
+            .unwrap();
+            eventually("health is NOT_SERVING", async || Ok(!ledger.is_serving().await))
+                .await
+                .unwrap();
+        }
+        let logs: String =
+            self.services.ledgers.iter().map(|ledger| ledger.logged().unwrap()).collect();
+        for (partition, lost) in lost {
+            let told = logs.lines().filter(|line| {
+                line.contains("ERROR") && number_in(line, "partition") == Some((*partition).into())
+            });
+            let told: Vec<_> = told
+                .filter_map(|line| {
+                    let first = number_in(line, "first_lost_position")?;
+                    Some((first, number_in(line, "lost_events")?))
+                })
+                .collect();
+            // A ledger tells of what it knows to be lost: not of what was under way when the server
+            // stopped, and the first position only where nobody else has written since.
+            let is_right = |(first, count): &(i64, i64)| {
+                *first >= lost.0 && *count > 0 && first + count <= lost.0 + lost.1
+            };
+            assert!(!told.is_empty() && told.iter().all(is_right), "{lost:?} is lost: {told:?}");
+        }
+    }
+
+    /// An operator accepts the loss, and each ledger writes again without a restart. The old
+    /// checkpoints are kept.
+    pub(crate) async fn accept(&self, lost: &BTreeMap<i32, (i64, i64)>) {
+        for (partition, (first, _)) in lost {
+            let accepted = self.site.accept_history(*partition, REASON).unwrap();
+            assert_eq!(accepted.code, 0, "{}", accepted.text);
+            assert!(accepted.text.contains(&first.to_string()), "{}", accepted.text);
+        }
+        self.until_recorded("after the acceptance").await;
+        for ledger in &self.services.ledgers {
+            eventually("health is SERVING", async || Ok(ledger.is_serving().await)).await.unwrap();
+        }
+        for partition in lost.keys() {
+            eventually("the old checkpoint is kept beside the new one", async || {
+                let name = signing_key(self.site.dir());
+                let name = format!("{}.partition-{partition}", name.display());
+                let mut kept = 0;
+                for entry in fs::read_dir(self.site.dir())? {
+                    let path = entry?.path();
+                    let is_checkpoint = fs::read_to_string(&path)
+                        .is_ok_and(|text| text.contains("local/frikort/partition"));
+                    kept +=
+                        usize::from(path.display().to_string().starts_with(&name) && is_checkpoint);
+                }
+                Ok(kept >= 2)
+            })
+            .await
+            .unwrap();
+        }
+    }
+
+    /// Every payment that was lost is recorded anew by its repeat, at a new position, and replayed
+    /// by the next repeat through the other ledger.
+    pub(crate) async fn repeat(&self, lost: &[Planned]) {
+        assert!(!lost.is_empty(), "no payment was lost, so the test shows nothing");
+        let present = self.site.history().await.unwrap();
+        for planned in lost {
+            let one = self.callers[0].report(planned).await.unwrap();
+            let two = self.callers[1].report(planned).await.unwrap();
+            let (at, again) = (one.position.unwrap(), two.position.unwrap());
+            // The load may have repeated it a moment ago.
+            assert!(at.position > present.head(at.partition) || one.replayed, "{planned:?}");
+            assert!(two.replayed && at == again, "{planned:?}: {at:?}, then {again:?}");
+        }
+    }
+
+    /// Ends the load; then everything is consistent, for whoever checks it, and no answer was false.
+    pub(crate) async fn finish(mut self, lost: &BTreeMap<i32, (i64, i64)>) {
+        let epoch = self.site.epoch.now();
+        self.until_answered_often().await;
+        let answered = self.journal.count(|answer| {
+            answer.is_within(epoch) && answer.service.starts_with("proj") && answer.is_claim()
+        });
+        assert!(answered > 0, "no projector has answered anything since");
+        self.end_load().await;
+        self.until_at_rest().await;
+        self.until_signed().await;
+        self.streams.end().await;
+        self.assert_no_false_answer().await;
+        let pool = self.site.database.pool().await.unwrap();
+        assert_sound(&pool).await;
+        assert_projection_is_the_fold(&pool).await;
+        pool.close().await;
+        let to = self.site.dir().join("export");
+        let report = audit_everything(&self.services, self.site.dir(), PARTITIONS, &to).unwrap();
+        for (name, command) in report.all() {
+            assert_eq!(command.code, 0, "audit {name}: {}", command.text);
+        }
+        for (first, _) in lost.values() {
+            let is_named = |text: &str| text.contains(&first.to_string()) && text.contains(REASON);
+            assert!(is_named(&report.check.text), "the gap is not named: {}", report.check.text);
+        }
+        self.services.stop().await.unwrap();
+        self.failing = false;
+    }
+}
+
+/// The number behind `name=` in a line of a log.
+fn number_in(line: &str, name: &str) -> Option<i64> {
+    let of = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    of?.parse().ok()
+}
+
+/// Fails where an answer is false, and prints what kinds of answers there were.
+#[expect(clippy::print_stdout, reason = "whoever sees the test fail needs it")]
+pub(crate) fn assert_none_false(answers: &[Answer], histories: &Histories) {
+    let found = judge(answers, histories);
+    let mut kinds: BTreeMap<(&str, usize, String), usize> = BTreeMap::new();
+    for answer in answers {
+        let what = match &answer.claim {
+            Claim::Refused { reason, .. } => reason.clone(),
+            _ => "answered".to_owned(),
+        };
+        *kinds.entry((answer.method, answer.answered, what)).or_default() += 1;
+    }
+    for ((method, epoch, what), count) in kinds {
+        println!("{count:>6}  epoch {epoch}  {method}: {what}");
+    }
+    let shown: Vec<String> = found.iter().take(12).map(ToString::to_string).collect();
+    assert!(found.is_empty(), "{} false answers:\n{}", found.len(), shown.join("\n"));
+}
