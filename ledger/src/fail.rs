@@ -18,6 +18,10 @@ impl From<Refused> for Failure {
                 Failure::new(ErrorReason::Overloaded, "too many requests are waiting; repeat")
             }
             Refused::StoreUnavailable => store_unavailable(),
+            Refused::ClockOff => Failure::new(
+                ErrorReason::StoreUnavailable,
+                "the server's clock is not right, so nothing is recorded; repeat the call later",
+            ),
             Refused::HistoryChanged => Failure::new(
                 ErrorReason::HistoryChanged,
                 "recorded payments are missing from the database; nothing is recorded until an \

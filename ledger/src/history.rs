@@ -7,9 +7,8 @@ use std::collections::VecDeque;
 
 use frikort_event_store::{EventHash, Head, Incident};
 
-/// Acknowledged batches that are remembered. They tell how much is lost, and one is enough to tell that
-/// something is.
-const REMEMBERED_BATCHES: usize = 4096;
+/// Events that are remembered to tell how much is lost.
+const REMEMBERED_EVENTS: usize = 4096;
 
 /// An event that was acknowledged or signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,30 +32,46 @@ pub(crate) struct SignedEvidence {
 /// All that this process knows.
 #[derive(Debug, Default)]
 pub(crate) struct Evidence {
-    /// The last event of each batch that was acknowledged, by position.
-    acknowledged: VecDeque<Mark>,
+    /// The last event that this process has acknowledged.
+    acknowledged: Option<Mark>,
+    /// Events that were at the head at some time, by position: acknowledged here, or by others.
+    known: VecDeque<Mark>,
     pub(crate) signed: SignedEvidence,
 }
 
 impl Evidence {
-    /// A batch was acknowledged, and the head is there now.
+    /// A batch is about to be acknowledged, and the head is there now.
     pub(crate) fn acknowledge(&mut self, head: Head) {
-        if self.acknowledged.len() == REMEMBERED_BATCHES {
-            self.acknowledged.pop_front();
+        self.note(head);
+        self.acknowledged = self.known.back().copied();
+    }
+
+    /// The head was there.
+    pub(crate) fn note(&mut self, head: Head) {
+        let mark = Mark { position: head.position, hash: head.event_hash };
+        if mark.position == 0 || self.known.back() == Some(&mark) {
+            return;
         }
-        self.acknowledged.push_back(Mark { position: head.position, hash: head.event_hash });
+        // What is behind it is of a history that was left.
+        while self.known.back().is_some_and(|known| known.position >= mark.position) {
+            self.known.pop_back();
+        }
+        if self.known.len() == REMEMBERED_EVENTS {
+            self.known.pop_front();
+        }
+        self.known.push_back(mark);
     }
 
     /// The events that tell whether anything is lost.
     pub(crate) fn newest(&self) -> Vec<Mark> {
         let newest =
-            [self.acknowledged.back(), self.signed.marks.last(), self.signed.changed.as_ref()];
+            [self.acknowledged.as_ref(), self.signed.marks.last(), self.signed.changed.as_ref()];
         newest.into_iter().flatten().copied().collect()
     }
 
     /// All of them, by position: what tells how much is lost.
     pub(crate) fn all(&self) -> Vec<(i64, EventHash)> {
-        let marks = self.acknowledged.iter().chain(&self.signed.marks);
+        let marks = self.known.iter().chain(&self.acknowledged).chain(&self.signed.marks);
         let mut all: Vec<_> = marks.map(|mark| (mark.position, mark.hash)).collect();
         all.sort_unstable_by_key(|(position, _)| *position);
         all
@@ -88,8 +103,8 @@ impl Evidence {
 
     /// The loss of what `lost` stands for was accepted.
     pub(crate) fn drop_accepted(&mut self, lost: Mark) {
-        if self.acknowledged.back() == Some(&lost) {
-            self.acknowledged.clear();
+        if self.acknowledged == Some(lost) {
+            self.acknowledged = None;
         }
         if self.signed.marks.last() == Some(&lost) {
             self.signed.marks.clear();
@@ -158,12 +173,28 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_batches_are_remembered() {
+    fn h1_what_others_have_appended_tells_where_the_loss_begins() {
+        let mut evidence = evidence(&[3], &[]);
+        (4..=7).for_each(|position| evidence.note(head(position)));
+        evidence.acknowledge(head(9));
+        assert_eq!(
+            evidence.all().iter().map(|(at, _)| *at).collect::<Vec<_>>(),
+            [3, 4, 5, 6, 7, 9, 9]
+        );
+        assert_eq!(evidence.incident(mark(9, 0), Some(6), head(6)).first_lost_position, 7);
+        // The history went back to 5, and on.
+        evidence.note(head(5));
+        assert_eq!(evidence.all().iter().map(|(at, _)| *at).collect::<Vec<_>>(), [3, 4, 5, 9]);
+    }
+
+    #[test]
+    fn only_so_many_events_are_remembered() {
         let mut evidence = Evidence::default();
-        for position in 1..=i64::try_from(REMEMBERED_BATCHES).unwrap() + 10 {
-            evidence.acknowledge(Head { position, ..Head::EMPTY });
+        for position in 1..=i64::try_from(REMEMBERED_EVENTS).unwrap() + 10 {
+            evidence.note(Head { position, ..Head::EMPTY });
         }
-        assert_eq!(evidence.all().len(), REMEMBERED_BATCHES);
+        assert_eq!(evidence.all().len(), REMEMBERED_EVENTS);
         assert_eq!(evidence.all()[0].0, 11);
+        assert_eq!(evidence.newest(), [], "nothing of it was acknowledged here");
     }
 }

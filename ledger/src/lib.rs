@@ -118,6 +118,7 @@ pub async fn serve(
         tokio::spawn(notify_of(options.clone(), partition, told.commits));
         let recalculation = Recalculation {
             partition,
+            sessions: sessions.clone(),
             store: store.clone(),
             sequencer: told.handle.clone(),
             clock: clock.clone(),
@@ -184,7 +185,9 @@ fn proof_logs(
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<BTreeMap<i32, Log>> {
     let Some(signer) = signer else {
-        let log = |partition: &i32| (*partition, Log::read_only(*partition, store.clone()));
+        let log = |partition: &i32| {
+            (*partition, Log::read_only(sessions.clone(), *partition, store.clone()))
+        };
         return Ok(partitions.iter().map(log).collect());
     };
     signer.write_verifiers(partitions)?;

@@ -20,7 +20,7 @@ use std::{
 };
 
 use anyhow::Context;
-use frikort_event_store::{Appender, EventStore, StoreError};
+use frikort_event_store::{Appender, DatabaseSessions, EventStore, ServerRun, StoreError};
 use frikort_process::secret;
 use frikort_proof::{
     Checkpoint, Hash, KeyName, NoteError, Receipt, VerifierKey, consistency_ranges,
@@ -48,8 +48,8 @@ pub(crate) struct Signed {
 enum Signing {
     /// Nothing yet since the start; so far was signed before, as far as it is known.
     Begins { last: i64 },
-    /// This, last.
-    Signed(Signed),
+    /// This, last, which the history was found to hold in a server run.
+    Signed(Signed, ServerRun),
     /// Nothing more.
     Refused { last: i64, first_different_position: Option<i64>, what: String },
 }
@@ -58,7 +58,7 @@ impl Signing {
     /// The position up to which was signed.
     fn last(&self) -> i64 {
         match self {
-            Self::Signed(signed) => whole(signed.checkpoint.size),
+            Self::Signed(signed, _) => whole(signed.checkpoint.size),
             Self::Begins { last } | Self::Refused { last, .. } => *last,
         }
     }
@@ -95,6 +95,7 @@ pub(crate) struct Log {
     verifiers: Vec<VerifierKey>,
     /// Absent where this process does not sign.
     signing: Option<watch::Receiver<Signing>>,
+    sessions: DatabaseSessions,
     /// Whether the history is what was signed.
     sound: Option<watch::Receiver<bool>>,
     /// Where it keeps the last checkpoint that it signed.
@@ -168,6 +169,7 @@ impl Log {
         let kept = memory::read(&file, &verifiers).ok().flatten();
         let evidence = watch::Sender::new(kept.as_ref().map(memory::evidence).unwrap_or_default());
         let must_hold = evidence.subscribe();
+        let sessions = appender.sessions().clone();
         let follower = Follower {
             appender,
             partition,
@@ -181,14 +183,16 @@ impl Log {
             evidence,
         };
         let (signing, sound, file) = (Some(is_signed), Some(is_sound), Some(file));
-        let log = Self { partition, store, verifiers, signing, sound, file, evidence: must_hold };
+        let evidence = must_hold;
+        let log = Self { partition, store, verifiers, signing, sessions, sound, file, evidence };
         Ok((log, follower.run()))
     }
 
     /// The log of a partition that another process signs.
-    pub(crate) fn read_only(partition: i32, store: EventStore) -> Self {
+    pub(crate) fn read_only(sessions: DatabaseSessions, partition: i32, store: EventStore) -> Self {
         let (verifiers, evidence) = (Vec::new(), watch::Sender::default().subscribe());
-        Self { partition, store, verifiers, signing: None, sound: None, file: None, evidence }
+        let (signing, sound, file) = (None, None, None);
+        Self { partition, store, verifiers, signing, sessions, sound, file, evidence }
     }
 
     /// What was signed, and so must be in the history.
@@ -248,7 +252,10 @@ impl Log {
         let mut signing = signing.clone();
         let enough = |signing: &Signing| match signing {
             Signing::Begins { .. } => false,
-            Signing::Signed(_) => signing.last() >= position.max(1),
+            // In another run it may be of a history that is gone, until that is looked at.
+            Signing::Signed(_, run) => {
+                signing.last() >= position.max(1) && self.sessions.stands(*run)
+            }
             Signing::Refused { .. } => true,
         };
         // The time-out leaves what there is.
@@ -256,7 +263,10 @@ impl Log {
         let signing = signing.borrow().clone();
         let last = signing.last();
         match signing {
-            Signing::Signed(signed) if last >= position => Ok(signed),
+            Signing::Signed(_, run) if !self.sessions.stands(run) => {
+                Err(Unproved::Unread(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))
+            }
+            Signing::Signed(signed, _) if last >= position => Ok(signed),
             Signing::Refused { first_different_position, what, .. } => {
                 tracing::debug!(partition = self.partition, what, "not signing");
                 Err(Unproved::NotSigning { last, first_different_position })

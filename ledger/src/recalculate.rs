@@ -14,7 +14,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use frikort_domain::{Actor, Amount, Command, PersonId, Role, copenhagen_date};
-use frikort_event_store::EventStore;
+use frikort_event_store::{DatabaseSessions, EventStore};
 use frikort_process::clock::Clock;
 use futures::{StreamExt, TryStreamExt, stream};
 use rust_decimal::Decimal;
@@ -59,11 +59,14 @@ enum Fault {
     Store(#[from] frikort_event_store::StoreError),
     #[error("the partition does not answer: {0:?}")]
     Refused(Refused),
+    #[error("the database does not answer")]
+    Unreachable,
 }
 
 /// One partition's recalculation.
 pub(crate) struct Recalculation {
     pub(crate) partition: i32,
+    pub(crate) sessions: DatabaseSessions,
     pub(crate) store: EventStore,
     pub(crate) sequencer: Handle,
     pub(crate) clock: Clock,
@@ -114,7 +117,8 @@ impl Recalculation {
             let target = self.target();
             let pause = if progress.aim(&target, Instant::now()) {
                 let begun = Instant::now();
-                match self.pass(&target.in_force).await {
+                let passed = self.sessions.while_reachable(self.pass(&target.in_force)).await;
+                match passed.unwrap_or(Err(Fault::Unreachable)) {
                     Ok(()) => progress.passed(begun),
                     Err(fault) => {
                         self.tell(&fault);

@@ -23,7 +23,7 @@
 mod draft;
 mod question;
 
-use std::{thread, time::Duration};
+use std::{mem, thread, time::Duration};
 
 use frikort_domain::{Account, Contradiction, Event, Record, RecordError};
 use frikort_event_store::{
@@ -31,6 +31,7 @@ use frikort_event_store::{
     StoreError,
 };
 use frikort_process::{clock::Clock, lane::answer_all};
+use time::OffsetDateTime;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, timeout},
@@ -69,6 +70,10 @@ const CONTENTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before the database is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// How far this process's clock may be from the database's, and the last event ahead of it. Events bear
+/// the clock's time for ever, so one that is further off records nothing.
+const CLOCK_TOLERANCE: time::Duration = time::Duration::seconds(5);
+
 /// Pause before it is looked whether an operator has accepted a loss.
 const INCIDENT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -87,11 +92,23 @@ enum Fault {
     #[error(transparent)]
     Contradiction(#[from] Contradiction),
     #[error(
+        "the clock shows {now}, and {other} {at}: nothing is recorded while they are more than \
+         {CLOCK_TOLERANCE} apart"
+    )]
+    Clock { now: OffsetDateTime, other: &'static str, at: OffsetDateTime },
+    #[error(
         "HISTORY CHANGED: acknowledged events are not in the history any more; nothing is appended \
          until the right database is back, or an operator accepts the loss with `ledger \
          accept-history`"
     )]
-    HistoryChanged,
+    HistoryChanged(Option<Loss>),
+}
+
+/// What is lost, as far as this process knows.
+#[derive(Clone, Copy, Debug)]
+struct Loss {
+    first_position: i64,
+    last_position: i64,
 }
 
 impl Fault {
@@ -101,6 +118,7 @@ impl Fault {
         matches!(
             self,
             Self::Timeout
+                | Self::Clock { .. }
                 | Self::Store(
                     StoreError::Unavailable(_)
                         | StoreError::UncertainCommit
@@ -112,7 +130,8 @@ impl Fault {
     /// What the callers of a batch get that met it.
     fn refusal(&self) -> Refused {
         match self {
-            Self::HistoryChanged => Refused::HistoryChanged,
+            Self::HistoryChanged(_) => Refused::HistoryChanged,
+            Self::Clock { .. } => Refused::ClockOff,
             passing if passing.is_passing() => Refused::StoreUnavailable,
             _ => Refused::Internal,
         }
@@ -142,8 +161,8 @@ pub(crate) struct Sequencer {
     checked: Option<ServerRun>,
     /// Up to where the history is covered by a commit of ours that was acknowledged cleanly.
     covered: i64,
-    /// When the fault that lasts was logged last.
-    logged: Option<Instant>,
+    /// The kind of fault that was logged last, and when.
+    logged: Option<(mem::Discriminant<Fault>, Instant)>,
     /// Pause before the partition is tried again.
     retry_pause: Duration,
     /// Whether the partition can be written.
@@ -304,6 +323,7 @@ impl Sequencer {
         if !self.synchronized {
             self.synchronize().await?;
         }
+        self.check_clock()?;
         self.load(requests).await?;
         let draft = self.decide_all(requests)?;
         if draft.events.is_empty() {
@@ -403,9 +423,25 @@ impl Sequencer {
             self.catch_up(head.position).await?;
         }
         self.head = head;
+        self.evidence.note(head);
+        self.check_clock()?;
         self.synchronized = true;
         self.tell_limits();
         Ok(())
+    }
+
+    /// Makes sure that the clock can be believed.
+    fn check_clock(&self) -> Result<(), Fault> {
+        let now = self.clock.now();
+        if let Some(at) = self.appender.sessions().server_time()
+            && (now - at).abs() > CLOCK_TOLERANCE
+        {
+            return Err(Fault::Clock { now, other: "the database's", at });
+        }
+        match self.head.recorded_at.filter(|at| *at - now > CLOCK_TOLERANCE) {
+            Some(at) => Err(Fault::Clock { now, other: "the last event was recorded at", at }),
+            None => Ok(()),
+        }
     }
 
     /// What was signed meanwhile must be in the history too.
@@ -426,7 +462,7 @@ impl Sequencer {
     /// Makes sure that the history holds what was acknowledged and signed, or that an operator has
     /// accepted the loss. Puts a loss on record, which stops every ledger.
     async fn check_evidence(&mut self, standing: &Standing) -> Result<(), Fault> {
-        let mut is_lost = false;
+        let mut loss: Option<Loss> = None;
         for mark in self.evidence.newest() {
             if in_time(self.appender.event_hash(mark.position)).await? == Some(mark.hash) {
                 continue;
@@ -445,29 +481,19 @@ impl Sequencer {
                 );
                 continue;
             }
-            is_lost = true;
-            if self.is_logged_now() {
-                tracing::error!(
-                    partition = self.partition,
-                    first_lost_position = incident.first_lost_position,
-                    lost_events = incident.lost_events(),
-                    head = standing.head.position,
-                    "HISTORY CHANGED: acknowledged events are not in the history any more"
-                );
-            }
+            let (first_position, last_position) = (incident.first_lost_position, mark.position);
+            loss = Some(loss.map_or(Loss { first_position, last_position }, |loss| Loss {
+                first_position: loss.first_position.min(first_position),
+                last_position: loss.last_position.max(last_position),
+            }));
         }
         // Another ledger's evidence, or what stands again.
-        let may_be_open = is_lost || standing.has_open_incident;
+        let may_be_open = loss.is_some() || standing.has_open_incident;
         if may_be_open && in_time(self.appender.withdraw_incidents(self.clock.now())).await? {
             self.checked = None;
-            return Err(Fault::HistoryChanged);
+            return Err(Fault::HistoryChanged(loss));
         }
         Ok(())
-    }
-
-    /// Whether a fault that lasts is to be logged now.
-    fn is_logged_now(&self) -> bool {
-        self.logged.is_none_or(|logged| logged.elapsed() >= FAULT_LOG_INTERVAL)
     }
 
     /// Drops all that is remembered of the history.
@@ -526,6 +552,7 @@ impl Sequencer {
             for stored in events {
                 self.follow(&read(&stored.record, stored.position)?)?;
                 (self.head.position, self.head.event_hash) = (stored.position, stored.hash());
+                self.evidence.note(self.head);
             }
         }
         Ok(())
@@ -593,7 +620,7 @@ impl Sequencer {
         // Each batch comes here; only a change is told.
         let is_sound = result.is_ok();
         let was_sound = is_sound
-            != self.sound.send_if_modified(|sound| std::mem::replace(sound, is_sound) != is_sound);
+            != self.sound.send_if_modified(|sound| mem::replace(sound, is_sound) != is_sound);
         match result {
             Ok(()) if !was_sound => {
                 self.logged = None;
@@ -605,20 +632,8 @@ impl Sequencer {
             }
             Ok(()) => {}
             Err(fault) => {
-                if self.is_logged_now() {
-                    self.logged = Some(Instant::now());
-                    let (partition, error) = (self.partition, fault as &dyn std::error::Error);
-                    if fault.is_passing() {
-                        tracing::warn!(
-                            partition,
-                            error,
-                            "the partition cannot be written; retrying"
-                        );
-                    } else {
-                        tracing::error!(partition, error, "the partition stops");
-                    }
-                }
-                let is_incident = matches!(fault, Fault::HistoryChanged);
+                self.log(fault);
+                let is_incident = matches!(fault, Fault::HistoryChanged(_));
                 self.retry_pause = if is_incident { INCIDENT_PAUSE } else { RETRY_PAUSE };
                 if fault.is_passing() {
                     self.synchronized = false;
@@ -627,6 +642,34 @@ impl Sequencer {
                     self.drop_memory();
                 }
             }
+        }
+    }
+}
+
+impl Sequencer {
+    /// Logs a fault when it begins, and every minute while it lasts.
+    fn log(&mut self, fault: &Fault) {
+        let kind = mem::discriminant(fault);
+        let is_logged = self
+            .logged
+            .is_some_and(|(logged, at)| logged == kind && at.elapsed() < FAULT_LOG_INTERVAL);
+        if is_logged {
+            return;
+        }
+        self.logged = Some((kind, Instant::now()));
+        let (partition, error) = (self.partition, fault as &dyn std::error::Error);
+        match fault {
+            Fault::HistoryChanged(Some(Loss { first_position, last_position })) => tracing::error!(
+                partition,
+                first_lost_position = first_position,
+                lost_events = last_position - first_position + 1,
+                error,
+                "the partition stops"
+            ),
+            fault if fault.is_passing() => {
+                tracing::warn!(partition, error, "the partition cannot be written; retrying");
+            }
+            _ => tracing::error!(partition, error, "the partition stops"),
         }
     }
 }

@@ -17,6 +17,7 @@ use tonic::transport::Channel;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::{database::Database, pki, privacy};
 
@@ -80,6 +81,13 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
         bail!("{} is not built: run `cargo test --workspace`", built.display());
     }
     Ok(built)
+}
+
+/// Has the notices of databases received in this process, as a ledger has: its writers need that.
+pub fn receive_notices() {
+    let counting = tracing_subscriber::registry().with(frikort_event_store::warning_counter());
+    // Another test of this process may have done it.
+    let _ = tracing::subscriber::set_global_default(counting);
 }
 
 /// The signing key of the ledgers of a directory.

@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use frikort_event_store::{
-    Appended, Appender, Batch, Direction, EventStore, StoreError, Subscription, listen,
+    Appended, Appender, Batch, DatabaseSessions, Direction, EventHash, EventStore, Head, Incident,
+    StoreError, Subscription, accept_incidents, listen,
 };
-use frikort_tests::database::Database;
-use sqlx::postgres::PgConnectOptions;
+use frikort_tests::{database::Database, process::receive_notices};
+use sqlx::{Executor, postgres::PgConnectOptions};
 use time::{OffsetDateTime, macros::datetime};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -17,16 +18,34 @@ const START: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
 
 struct Setting {
     store: EventStore,
-    options: PgConnectOptions,
+    sessions: DatabaseSessions,
     database: Database,
+}
+
+impl Setting {
+    fn appender(&self) -> Appender {
+        Appender::new(self.sessions.clone(), 0)
+    }
+
+    async fn head(&self) -> Head {
+        self.store.head(0).await.unwrap()
+    }
+
+    /// Does something as whoever owns the machine: no trigger keeps them from anything.
+    async fn tamper(&self, statement: &'static str) {
+        let mut superuser = self.database.pool().await.unwrap().acquire().await.unwrap();
+        superuser.execute("SET session_replication_role = replica").await.unwrap();
+        superuser.execute(statement).await.unwrap();
+    }
 }
 
 async fn setting() -> Setting {
     let database = Database::create(1).await.unwrap();
+    receive_notices();
     let options: PgConnectOptions = database.url("frikort_ledger").parse().unwrap();
-    let pool = frikort_event_store::pool(options.clone(), 4);
-    let store = EventStore::open(pool).await.unwrap();
-    Setting { store, options, database }
+    let sessions = DatabaseSessions::new(options);
+    let store = EventStore::open(sessions.pool(4)).await.unwrap();
+    Setting { store, sessions, database }
 }
 
 /// A batch of one event in each stream, at the version given.
@@ -45,10 +64,10 @@ fn stream(number: u128) -> Uuid {
 
 #[tokio::test]
 async fn positions_follow_on_and_streams_read_both_ways() {
-    let Setting { store, options, .. } = setting().await;
-    let mut appender = Appender::new(options, 0);
+    let setting = setting().await;
+    let (store, mut appender) = (setting.store.clone(), setting.appender());
     let (a, b) = (stream(1), stream(2));
-    let mut head = appender.head().await.unwrap();
+    let mut head = setting.head().await;
     for version in 1..=5 {
         let batch = batch(&[(a, version), (b, version)], "e");
         assert_eq!(appender.append(head, &batch).await.unwrap(), Appended::Yes);
@@ -67,9 +86,9 @@ async fn positions_follow_on_and_streams_read_both_ways() {
 
 #[tokio::test]
 async fn of_two_writers_at_one_head_one_wins_and_the_other_changes_nothing() {
-    let Setting { store, options, .. } = setting().await;
-    let (mut one, mut two) = (Appender::new(options.clone(), 0), Appender::new(options, 0));
-    let head = one.head().await.unwrap();
+    let setting = setting().await;
+    let (store, mut one, mut two) = (setting.store.clone(), setting.appender(), setting.appender());
+    let head = setting.head().await;
     let (mine, theirs) = (batch(&[(stream(1), 1)], "one"), batch(&[(stream(2), 1)], "two"));
     let outcomes = tokio::join!(one.append(head, &mine), two.append(head, &theirs));
     let outcomes = [outcomes.0.unwrap(), outcomes.1.unwrap()];
@@ -79,10 +98,11 @@ async fn of_two_writers_at_one_head_one_wins_and_the_other_changes_nothing() {
 
 #[tokio::test]
 async fn a_raised_fence_shuts_out_a_call_at_the_same_position() {
-    let Setting { store, options, .. } = setting().await;
-    let (mut late, mut other) = (Appender::new(options.clone(), 0), Appender::new(options, 0));
-    let head = late.head().await.unwrap();
-    assert_eq!(other.raise_fence().await.unwrap().position, head.position);
+    let setting = setting().await;
+    let (store, mut late) = (setting.store.clone(), setting.appender());
+    let mut other = setting.appender();
+    let head = setting.head().await;
+    assert_eq!(other.raise_fence(0).await.unwrap().head.position, head.position);
     let appended = late.append(head, &batch(&[(stream(1), 1)], "late")).await.unwrap();
     assert_eq!(appended, Appended::HeadMoved);
     assert_eq!(store.head(0).await.unwrap().position, 0);
@@ -90,13 +110,13 @@ async fn a_raised_fence_shuts_out_a_call_at_the_same_position() {
 
 #[tokio::test]
 async fn resolving_tells_a_committed_batch_from_another_at_its_place() {
-    let Setting { options, .. } = setting().await;
-    let (mut one, mut two) = (Appender::new(options.clone(), 0), Appender::new(options, 0));
-    let head = one.head().await.unwrap();
+    let setting = setting().await;
+    let (mut one, mut two) = (setting.appender(), setting.appender());
+    let head = setting.head().await;
     let batch_one = batch(&[(stream(1), 1), (stream(1), 2)], "one");
     let batch_two = batch(&[(stream(2), 1), (stream(2), 2)], "two");
     assert_eq!(one.resolve(head, &batch_one).await.unwrap(), Appended::HeadMoved);
-    let head = one.head().await.unwrap();
+    let head = setting.head().await;
     assert_eq!(two.append(head, &batch_two).await.unwrap(), Appended::Yes);
     assert_eq!(one.resolve(head, &batch_one).await.unwrap(), Appended::HeadMoved);
     assert_eq!(two.resolve(head, &batch_two).await.unwrap(), Appended::Yes);
@@ -104,9 +124,9 @@ async fn resolving_tells_a_committed_batch_from_another_at_its_place() {
 
 #[tokio::test]
 async fn a_version_that_is_taken_is_refused_whole() {
-    let Setting { store, options, .. } = setting().await;
-    let mut appender = Appender::new(options, 0);
-    let head = appender.head().await.unwrap();
+    let setting = setting().await;
+    let (store, mut appender) = (setting.store.clone(), setting.appender());
+    let head = setting.head().await;
     let twice = batch(&[(stream(1), 1), (stream(2), 1), (stream(1), 1)], "e");
     let error = appender.append(head, &twice).await.unwrap_err();
     assert!(matches!(error, StoreError::Refused(_)), "{error:?}");
@@ -116,14 +136,14 @@ async fn a_version_that_is_taken_is_refused_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_catches_up_and_then_hears_of_what_comes() {
-    let Setting { store, options, .. } = setting().await;
-    let mut appender = Appender::new(options, 0);
-    let head = appender.head().await.unwrap();
+    let setting = setting().await;
+    let (store, mut appender) = (setting.store.clone(), setting.appender());
+    let head = setting.head().await;
     let first = batch(&[(stream(1), 1), (stream(2), 1), (stream(1), 2)], "e");
     appender.append(head, &first).await.unwrap();
 
     let (sender, signal) = watch::channel(0);
-    let listening = tokio::spawn(listen(store.pool().clone(), sender));
+    let listening = tokio::spawn(listen(setting.sessions.clone(), store.pool().clone(), sender));
     let mut all = Subscription::new(store.clone(), 0, None, 1, 2, signal.clone());
     let mut one = Subscription::new(store.clone(), 0, Some(stream(1)), 2, 10, signal);
     let positions = |events: Vec<frikort_event_store::StoredEvent>| {
@@ -147,6 +167,126 @@ async fn a_subscription_catches_up_and_then_hears_of_what_comes() {
     };
     assert_eq!(tokio::time::timeout(Duration::from_secs(10), heard).await.unwrap(), [4]);
     listening.abort();
+}
+
+/// As a database that was put back, and whose position was then taken by another event.
+const ANOTHER_HISTORY: &str = "UPDATE ledger.event SET record = 'other' WHERE position = 2";
+
+#[tokio::test]
+async fn a_batch_that_was_decided_on_another_history_is_not_appended() {
+    let setting = setting().await;
+    let mut appender = setting.appender();
+    let first = batch(&[(stream(1), 1), (stream(1), 2)], "e");
+    assert_eq!(appender.append(setting.head().await, &first).await.unwrap(), Appended::Yes);
+    let head = setting.head().await;
+    assert_eq!(head, first.head_after(Head { fence: head.fence, ..Head::EMPTY }));
+    setting.tamper(ANOTHER_HISTORY).await;
+    let next = batch(&[(stream(1), 3)], "e");
+    assert_eq!(appender.append(head, &next).await.unwrap(), Appended::HeadMoved);
+    let standing = appender.standing(head.position).await.unwrap();
+    assert_eq!(standing.head.position, 2);
+    assert_eq!(standing.remembered_hash, Some(EventHash::of("other")));
+    assert_eq!(appender.resolve(head, &next).await.unwrap(), Appended::HeadMoved);
+    assert_eq!(appender.append(standing.head, &next).await.unwrap(), Appended::HeadMoved, "fenced");
+    assert_eq!(appender.append(setting.head().await, &next).await.unwrap(), Appended::Yes);
+}
+
+#[tokio::test]
+async fn whoever_reads_on_in_another_history_is_refused() {
+    let setting = setting().await;
+    let (store, mut appender) = (setting.store.clone(), setting.appender());
+    let first = batch(&[(stream(1), 1), (stream(1), 2)], "e");
+    appender.append(setting.head().await, &first).await.unwrap();
+    let signal = watch::channel(0).1;
+    let mut all = Subscription::new(store.clone(), 0, None, 1, 10, signal.clone());
+    let mut one = Subscription::new(store.clone(), 0, Some(stream(1)), 1, 10, signal);
+    assert_eq!((all.read().await.unwrap().len(), one.read().await.unwrap().len()), (2, 2));
+    let head = setting.head().await;
+    let at = (head.position, head.event_hash);
+    assert_eq!(store.read_streams_at(0, &[stream(1)], at).await.unwrap().len(), 2);
+    assert_eq!(store.read_streams_at(0, &[stream(9)], at).await.unwrap(), []);
+    setting.tamper(ANOTHER_HISTORY).await;
+    appender.append(setting.head().await, &batch(&[(stream(1), 3)], "e")).await.unwrap();
+    let changed = |error| matches!(error, StoreError::HistoryChanged { position: 2, .. });
+    assert!(changed(all.read().await.unwrap_err()));
+    assert!(changed(one.read().await.unwrap_err()));
+    assert!(changed(all.read().await.unwrap_err()), "it stays so");
+    assert!(changed(store.read_streams_at(0, &[stream(1)], at).await.unwrap_err()));
+    assert!(changed(store.read_streams_at(0, &[stream(9)], at).await.unwrap_err()));
+}
+
+#[tokio::test]
+async fn h1_while_an_incident_is_open_nothing_is_appended() {
+    let setting = setting().await;
+    let mut appender = setting.appender();
+    let lost = Incident {
+        evidence_position: 7,
+        evidence_hash: EventHash::of("lost"),
+        first_lost_position: 3,
+        head_position: 2,
+        checkpoint: None,
+    };
+    let next = batch(&[(stream(1), 1)], "e");
+    for _ in 0..2 {
+        assert!(!appender.record_incident(&lost, START).await.unwrap());
+        let head = setting.head().await;
+        assert_eq!(appender.append(head, &next).await.unwrap(), Appended::HeadMoved);
+        assert!(appender.standing(0).await.unwrap().has_open_incident);
+    }
+    assert!(appender.withdraw_incidents(START).await.unwrap(), "the evidence is not there");
+    let owner = setting.database.pool().await.unwrap();
+    let accepted = accept_incidents(&owner, 0, "a reason", START).await.unwrap();
+    assert_eq!(accepted.len(), 1);
+    assert_eq!((accepted[0].first_lost_position, accepted[0].last_lost_position), (3, 7));
+    assert!(accept_incidents(&owner, 0, "again", START).await.unwrap().is_empty());
+    assert!(appender.record_incident(&lost, START).await.unwrap(), "it is accepted");
+    assert_eq!(appender.append(setting.head().await, &next).await.unwrap(), Appended::Yes);
+}
+
+#[tokio::test]
+async fn h1_an_incident_whose_evidence_is_there_again_is_withdrawn() {
+    let setting = setting().await;
+    let mut appender = setting.appender();
+    let first = batch(&[(stream(1), 1), (stream(1), 2)], "e");
+    appender.append(setting.head().await, &first).await.unwrap();
+    let head = setting.head().await;
+    let lost = Incident {
+        evidence_position: 2,
+        evidence_hash: head.event_hash,
+        first_lost_position: 2,
+        head_position: 2,
+        checkpoint: None,
+    };
+    setting.tamper(ANOTHER_HISTORY).await;
+    appender.record_incident(&lost, START).await.unwrap();
+    assert!(appender.withdraw_incidents(START).await.unwrap());
+    setting.tamper("UPDATE ledger.event SET record = 'e-2' WHERE position = 2").await;
+    assert!(!appender.withdraw_incidents(START).await.unwrap());
+    let next = batch(&[(stream(1), 3)], "e");
+    assert_eq!(appender.append(head, &next).await.unwrap(), Appended::Yes);
+    // Found lost again, it is open again.
+    setting.tamper(ANOTHER_HISTORY).await;
+    assert!(!appender.record_incident(&lost, START).await.unwrap());
+    assert!(appender.standing(0).await.unwrap().has_open_incident);
+}
+
+#[tokio::test]
+async fn a_commit_that_is_acknowledged_with_a_warning_is_uncertain() {
+    let setting = setting().await;
+    let owner = setting.database.pool().await.unwrap();
+    owner
+        .execute(
+            "CREATE FUNCTION ledger.warn() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN RAISE WARNING 'as a wait for a standby that was cancelled'; RETURN NULL; END $$;
+             CREATE TRIGGER warn AFTER INSERT ON ledger.event EXECUTE FUNCTION ledger.warn()",
+        )
+        .await
+        .unwrap();
+    let mut appender = setting.appender();
+    let (head, first) = (setting.head().await, batch(&[(stream(1), 1)], "e"));
+    let error = appender.append(head, &first).await.unwrap_err();
+    assert!(matches!(error, StoreError::UncertainCommit), "{error:?}");
+    assert_eq!(appender.resolve(head, &first).await.unwrap(), Appended::Yes);
 }
 
 #[tokio::test]

@@ -81,6 +81,8 @@ struct Shared {
     reachability: watch::Sender<Reachability>,
     /// Whether the server is not known to be unreachable.
     answers: watch::Sender<bool>,
+    /// What the server's clock showed at the last heartbeat, and when that was asked.
+    server_time: Mutex<Option<(OffsetDateTime, Instant)>>,
     /// Wakes the heartbeat.
     suspected: Notify,
 }
@@ -95,6 +97,7 @@ impl DatabaseSessions {
             run: AtomicU64::new(0),
             reachability,
             answers: watch::Sender::new(false),
+            server_time: Mutex::new(None),
             suspected: Notify::new(),
         }))
     }
@@ -141,11 +144,27 @@ impl DatabaseSessions {
         self.0.reachability.subscribe()
     }
 
+    /// What the server's clock shows now, as of the last heartbeat; `None` before the first. Exact to
+    /// the time that a heartbeat takes.
+    pub fn server_time(&self) -> Option<OffsetDateTime> {
+        let server_time = self.0.server_time.lock().unwrap_or_else(PoisonError::into_inner);
+        server_time.map(|(time, asked)| time + asked.elapsed())
+    }
+
     /// Waits until the server is unreachable.
     pub async fn unreachable(&self) {
         let mut reachability = self.reachability();
         // The sender lives as long as `self`.
         let _ = reachability.wait_for(|now| *now == Reachability::Unreachable).await;
+    }
+
+    /// What comes of some work with the database; `None` where the server became unreachable meanwhile,
+    /// and the work was given up with its connections.
+    pub async fn while_reachable<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.unreachable() => None,
+        }
     }
 
     /// A session has ended, so the server may have: nothing is answered from memory until it is known
@@ -195,16 +214,24 @@ impl DatabaseSessions {
             None => self.connect().await?.0,
         };
         // Only a connection that has answered is used again.
-        let answered = sqlx::query!("SELECT 1 AS one").fetch_one(&mut open).await;
-        match answered {
-            Ok(_) => *connection = Some(open),
+        *connection = match self.beat(&mut open).await {
+            Ok(()) => Some(open),
             // The session was ended while it was idle; the server may be there.
             Err(_) => {
                 let (mut again, _) = self.connect().await?;
-                sqlx::query!("SELECT 1 AS one").fetch_one(&mut again).await?;
-                *connection = Some(again);
+                self.beat(&mut again).await?;
+                Some(again)
             }
-        }
+        };
+        Ok(())
+    }
+
+    async fn beat(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let asked = Instant::now();
+        let time = sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "time!""#);
+        let time = time.fetch_one(connection).await?;
+        let mut server_time = self.0.server_time.lock().unwrap_or_else(PoisonError::into_inner);
+        *server_time = Some((time, asked));
         Ok(())
     }
 

@@ -13,9 +13,9 @@
 
 use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
 
-use frikort_event_store::{Appender, EventHash, EventStore, StoreError};
+use frikort_event_store::{Appender, EventHash, EventStore, ServerRun, StoreError};
 use frikort_proof::{Checkpoint, Edge, Hash, KeyName, TILE_WIDTH, VerifierKey, leaf_hash};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     Signed, Signing, SigningKeys,
@@ -60,6 +60,8 @@ pub(super) struct Follower {
 
 /// Why it cannot go on.
 enum Trouble {
+    /// The sessions are with another server run.
+    NewRun,
     Store(StoreError),
     Memory(MemoryError),
     Differs(Difference),
@@ -94,9 +96,20 @@ impl Follower {
         let mut suspect = None;
         let mut said = String::new();
         loop {
-            let Err(trouble) = self.follow(suspect).await;
+            let sessions = self.appender.sessions().clone();
+            let trouble = tokio::select! {
+                followed = self.follow(suspect) => {
+                    let Err(trouble) = followed;
+                    trouble
+                }
+                // What waits for the server is given up, with its connections.
+                () = sessions.unreachable() => {
+                    StoreError::Unavailable(sqlx::Error::PoolTimedOut).into()
+                }
+            };
             let partition = self.partition;
             let (text, first) = match &trouble {
+                Trouble::NewRun => continue,
                 Trouble::Store(error) => (chain(error), None),
                 Trouble::Memory(error) => (chain(error), None),
                 Trouble::Differs(found) => (found.what.to_owned(), Some(found.first_position)),
@@ -140,9 +153,9 @@ impl Follower {
         self.evidence.send_if_modified(is_new);
     }
 
-    fn tell(&self, signed: Option<&Signed>) {
+    fn tell(&self, signed: Option<&Signed>, run: ServerRun) {
         let begins = Signing::Begins { last: 0 };
-        let signing = signed.map_or(begins, |signed| Signing::Signed(signed.clone()));
+        let signing = signed.map_or(begins, |signed| Signing::Signed(signed.clone(), run));
         self.signing.send_replace(signing);
         self.sound.send_replace(true);
     }
@@ -155,7 +168,7 @@ impl Follower {
                 *last = size.max(*last);
                 true
             }
-            Signing::Signed(_) => false,
+            Signing::Signed(..) => false,
         });
     }
 
@@ -165,10 +178,17 @@ impl Follower {
 
     /// Goes on from what is there. `suspect`: a position that differed when it was looked at last.
     async fn follow(&mut self, suspect: Option<i64>) -> Result<Infallible, Trouble> {
+        let sessions = self.appender.sessions().clone();
+        let mut reachability = sessions.reachability();
+        let run = sessions.server_run();
         let (mut edge, mut signed) = self.begin(suspect).await?;
-        self.tell(signed.as_ref());
+        self.tell(signed.as_ref(), run);
         let mut patrolled = 0;
         loop {
+            if sessions.server_run() != run {
+                // What is known of the history is looked at anew.
+                return Err(Trouble::NewRun);
+            }
             let head = position(self.store.head(self.partition).await?.position);
             if head < edge.size() {
                 return differs(whole(head) + 1, "the history is shorter than it was");
@@ -178,13 +198,14 @@ impl Follower {
                 && edge.size() > 0
             {
                 signed = Some(self.sign(&edge).await?);
-                self.tell(signed.as_ref());
+                self.tell(signed.as_ref(), run);
             }
             for _ in 0..PATROLLED.min(edge.size() / TILE_WIDTH as u64) {
                 patrolled = (patrolled + 1) % (edge.size() / TILE_WIDTH as u64);
                 self.check_tile(patrolled).await?;
             }
-            tokio::time::sleep(PAUSE).await;
+            // A session that has ended is a reason to look sooner.
+            let _ = timeout(PAUSE, reachability.changed()).await;
         }
     }
 

@@ -98,6 +98,8 @@ pub(crate) enum Refused {
     StoreUnavailable,
     /// Acknowledged events are lost, and no operator has accepted that. Nothing was recorded.
     HistoryChanged,
+    /// The clock is not to be believed. Nothing was recorded.
+    ClockOff,
     /// The process is stopping. Nothing was recorded.
     ShuttingDown,
     /// A fault of ours, in the log.

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use frikort_event_store::DatabaseSessions;
 use frikort_process::database;
 use frikort_proto::{
     error::Failure,
@@ -377,8 +378,8 @@ async fn register(database: &Database) -> Register {
     let keys = format!("find={} seal={}", "ab".repeat(32), "cd".repeat(32));
     let keys = Keys::parse(&keys).unwrap();
     let options = database::service(&database.url("frikort_ledger"), "frikort-test").unwrap();
-    let pool = || frikort_event_store::pool(options.clone(), 4);
-    Register::start(pool(), pool(), keys.into())
+    let sessions = DatabaseSessions::new(options);
+    Register::start(sessions.clone(), sessions.pool(4), sessions.pool(4), keys.into())
 }
 
 #[tokio::test(flavor = "multi_thread")]

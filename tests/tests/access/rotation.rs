@@ -10,6 +10,7 @@ use std::{
 };
 
 use frikort::postgres::OWNER;
+use frikort_event_store::DatabaseSessions;
 use frikort_process::database;
 use frikort_proto::{
     error::Failure,
@@ -319,8 +320,9 @@ async fn assert_all_found(ground: &Ground, persons: &[(String, String)]) {
 /// A register of its own, of a process with these keys.
 fn register(database: &Database, keys: &str) -> Register {
     let options = database::service(&database.url("frikort_ledger"), "frikort-test").unwrap();
-    let pool = || frikort_event_store::pool(options.clone(), 4);
-    Register::start(pool(), pool(), InUse::from(Keys::parse(keys).unwrap()))
+    let sessions = DatabaseSessions::new(options);
+    let keys = InUse::from(Keys::parse(keys).unwrap());
+    Register::start(sessions.clone(), sessions.pool(4), sessions.pool(4), keys)
 }
 
 /// With the old keys alone nobody is found; with the new ones alone everybody.
