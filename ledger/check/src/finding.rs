@@ -2,6 +2,7 @@
 //! found.
 
 use frikort_domain::PersonId;
+use frikort_event_store::AcceptedLoss;
 use frikort_proof::Hash;
 use time::OffsetDateTime;
 
@@ -101,6 +102,9 @@ pub struct Concluded {
     pub findings: u64,
     /// What could not be checked, and why; empty together with no finding is a pass.
     pub not_checked: Vec<String>,
+    /// Events that are lost, as operators have accepted with their reasons. A checkpoint that covers
+    /// some of them is no finding.
+    pub accepted_losses: Vec<AcceptedLoss>,
 }
 
 impl Concluded {

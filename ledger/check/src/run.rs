@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use frikort_event_store::{AcceptedLoss, accepted_incidents};
 use frikort_proof::{Hash, VerifierKey, leaf_hash};
 use sqlx::PgPool;
 use time::Date;
@@ -37,6 +38,7 @@ pub(crate) async fn run(check: Check, mut teller: Teller) -> Result<Concluded, C
         teller.far.send_modify(|far| far.total = far.total.saturating_add(2 * ground.count()));
         grounds.push((partition, ground));
     }
+    let losses = accepted_incidents(&pool).await?;
     let mut concluded = Concluded::default();
     let none = Log::default();
     for (partition, ground) in grounds {
@@ -44,7 +46,10 @@ pub(crate) async fn run(check: Check, mut teller: Teller) -> Result<Concluded, C
         let mut notes = Notes::new(partition);
         teller.until = teller.until.saturating_add(2 * ground.count());
         let (end, at) = (ground.end(), ground.head.and_then(|(_, at)| at));
-        let mut walk = Walk::new(&pool, partition, ground, log, &mut notes);
+        let of_it = losses.iter().filter(|loss| loss.partition == partition).cloned();
+        let losses: Vec<AcceptedLoss> = of_it.collect();
+        let mut walk = Walk::new(&pool, partition, ground, log, &losses, &mut notes);
+        concluded.accepted_losses.extend(losses);
         walk.in_order(&mut notes, &mut teller).await?;
         let root = walk.tree.root();
         by_stream(&pool, partition, end, &mut notes, &mut teller).await?;
@@ -118,21 +123,31 @@ impl<'a> Walk<'a> {
         partition: i32,
         ground: Ground,
         log: &'a Log,
+        losses: &[AcceptedLoss],
         notes: &mut Notes,
     ) -> Self {
         let end = ground.end();
+        let is_lost = |size: i64| {
+            losses.iter().any(|of| (of.first_lost_position..=of.last_lost_position).contains(&size))
+        };
         let mut kept: BTreeMap<i64, Vec<Signed>> = BTreeMap::new();
         for Kept { name, note } in &log.kept {
             match Signed::read(note, &log.keys, Keeper::Elsewhere(name.clone())) {
+                Ok(signed) if signed.size > end && is_lost(signed.size) => {}
                 Ok(signed) if signed.size > end => beyond(&signed, end, notes),
-                Ok(signed) => kept.entry(signed.size).or_default().push(signed),
+                Ok(signed) => {
+                    let is_accepted_loss = is_lost(signed.size);
+                    let signed = Signed { is_accepted_loss, ..signed };
+                    kept.entry(signed.size).or_default().push(signed);
+                }
                 Err(error) => notes.find(0, Kind::Checkpoint, None, format!("{name}: {error}")),
             }
         }
         if let Some(Seen { position, root }) = log.seen {
             let keeper = Keeper::Elsewhere("what an earlier check has verified".to_owned());
-            let signed = Signed { keeper, size: position, root };
-            if position > end {
+            let is_accepted_loss = is_lost(position);
+            let signed = Signed { keeper, size: position, root, is_accepted_loss };
+            if position > end && !is_accepted_loss {
                 beyond(&signed, end, notes);
             } else {
                 kept.entry(position).or_default().push(signed);

@@ -42,6 +42,8 @@ pub(crate) struct Signed {
     pub(crate) keeper: Keeper,
     pub(crate) size: i64,
     pub(crate) root: Hash,
+    /// An operator has accepted that records which it covers are lost.
+    pub(crate) is_accepted_loss: bool,
 }
 
 impl Signed {
@@ -55,7 +57,8 @@ impl Signed {
             [] => Checkpoint::parse_unverified(note)?,
             keys => Checkpoint::verify(note, keys)?,
         };
-        Ok(Self { keeper, size: i64::try_from(size).unwrap_or(i64::MAX), root })
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        Ok(Self { keeper, size, root, is_accepted_loss: false })
     }
 
     /// What people call it.
@@ -189,6 +192,10 @@ impl Tree {
         }
         let elsewhere = signed.keeper != Keeper::Table;
         let size = signed.size;
+        if signed.is_accepted_loss && signed.root != self.records.root() {
+            // The conclusion names the loss.
+            return;
+        }
         if signed.root == self.records.root() {
             self.hashed = self.records.clone();
         } else if signed.root == self.hashed.root() {

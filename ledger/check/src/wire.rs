@@ -1,6 +1,10 @@
 //! Findings as messages, the same for both services that tell them.
 
-use frikort_proto::v1::{CheckConcluded, CheckFinding, CheckKind, CheckProgress, LedgerPosition};
+use frikort_event_store::AcceptedLoss;
+use frikort_proto::{
+    timestamp,
+    v1::{self, CheckConcluded, CheckFinding, CheckKind, CheckProgress, LedgerPosition},
+};
 
 use crate::finding::{Checked, Concluded, Finding, Kind, Progress};
 
@@ -45,6 +49,19 @@ impl From<Concluded> for CheckConcluded {
             checked: concluded.checked.into_iter().map(LedgerPosition::from).collect(),
             findings: i64::try_from(concluded.findings).unwrap_or(i64::MAX),
             not_checked: concluded.not_checked,
+            accepted_losses: concluded.accepted_losses.into_iter().map(accepted).collect(),
         }
+    }
+}
+
+fn accepted(loss: AcceptedLoss) -> v1::AcceptedLoss {
+    v1::AcceptedLoss {
+        partition: loss.partition,
+        first_lost_position: loss.first_lost_position,
+        last_lost_position: loss.last_lost_position,
+        accepted_time: Some(timestamp(loss.accepted_at)),
+        accepted_by: loss.accepted_by,
+        reason: loss.reason,
+        checkpoint: loss.checkpoint.unwrap_or_default(),
     }
 }

@@ -8,12 +8,15 @@ use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 use anyhow::{Context, bail};
 use frikort_proto::{
     error::Failure,
+    instant,
     v1::{
-        CheckConcluded, CheckFinding, CheckKind, CheckLedgerRequest, CheckLedgerResponse,
-        CheckProgress, audit_service_client::AuditServiceClient, check_ledger_response::Item,
+        AcceptedLoss, CheckConcluded, CheckFinding, CheckKind, CheckLedgerRequest,
+        CheckLedgerResponse, CheckProgress, audit_service_client::AuditServiceClient,
+        check_ledger_response::Item,
     },
 };
 use serde::Serialize;
+use time::format_description::well_known::Rfc3339;
 use tonic::Streaming;
 
 use super::Verdict;
@@ -42,6 +45,9 @@ it, is found by nothing else.
                   (null where it is about none), description
   checked         of each partition, up to which position everything was checked
   not_checked     sentences; empty when everything was
+  accepted_losses events that were acknowledged once and are lost, as an operator has accepted:
+                  partition, first_lost_position, last_lost_position, accepted_at, accepted_by,
+                  reason
 Members are only ever added.
 
 Exit codes: 0 all of it is verified; 1 a contradiction; 2 not everything could be checked, also when
@@ -75,6 +81,32 @@ struct Report {
     told: Vec<Told>,
     checked: BTreeMap<i32, i64>,
     not_checked: Vec<String>,
+    accepted_losses: Vec<Loss>,
+}
+
+/// Events that are lost, as an operator has accepted.
+#[derive(Serialize)]
+struct Loss {
+    partition: i32,
+    first_lost_position: i64,
+    last_lost_position: i64,
+    accepted_at: Option<String>,
+    accepted_by: String,
+    reason: String,
+}
+
+impl From<AcceptedLoss> for Loss {
+    fn from(loss: AcceptedLoss) -> Self {
+        let accepted_at = loss.accepted_time.and_then(instant);
+        Self {
+            partition: loss.partition,
+            first_lost_position: loss.first_lost_position,
+            last_lost_position: loss.last_lost_position,
+            accepted_at: accepted_at.and_then(|at| at.format(&Rfc3339).ok()),
+            accepted_by: loss.accepted_by,
+            reason: loss.reason,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -185,14 +217,15 @@ async fn next(items: &mut Streaming<CheckLedgerResponse>) -> anyhow::Result<Item
 
 impl Report {
     fn new(concluded: CheckConcluded, told: Vec<Told>) -> Self {
-        let CheckConcluded { checked, findings, not_checked } = concluded;
+        let CheckConcluded { checked, findings, not_checked, accepted_losses } = concluded;
         let verdict = match (findings, not_checked.is_empty()) {
             (0, true) => Verdict::Verified,
             (0, false) => Verdict::Incomplete,
             _ => Verdict::Contradiction,
         };
         let checked = checked.iter().map(|at| (at.partition, at.position)).collect();
-        Self { verdict, findings, told, checked, not_checked }
+        let accepted_losses = accepted_losses.into_iter().map(Loss::from).collect();
+        Self { verdict, findings, told, checked, not_checked, accepted_losses }
     }
 
     fn text(&self) -> String {
@@ -201,6 +234,18 @@ impl Report {
             text += &format!("partition {partition}: checked up to position {position}\n");
         }
         text += &format!("{} contradictions\n", self.findings);
+        for loss in &self.accepted_losses {
+            text += &format!(
+                "partition {}: the events at positions {} to {}, as they were acknowledged then, are \
+                 lost; accepted {} by {}: {}\n",
+                loss.partition,
+                loss.first_lost_position,
+                loss.last_lost_position,
+                loss.accepted_at.as_deref().unwrap_or_default(),
+                loss.accepted_by,
+                loss.reason
+            );
+        }
         if !self.not_checked.is_empty() {
             text += "\nNot checked:\n";
             for what in &self.not_checked {

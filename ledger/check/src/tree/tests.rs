@@ -37,7 +37,8 @@ fn found(
     for position in 1..=end {
         tree.push(position, leaf(position), tiles, &mut notes);
         for (size, root) in checkpoints.iter().filter(|(size, _)| *size == position) {
-            let signed = Signed { keeper: Keeper::Table, size: *size, root: *root };
+            let signed =
+                Signed { keeper: Keeper::Table, size: *size, root: *root, is_accepted_loss: false };
             tree.hold(&signed, &mut notes);
         }
         notes.end_runs(position);
