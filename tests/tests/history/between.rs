@@ -13,8 +13,9 @@ pub(crate) async fn forget(site: &Site, person_id: &str) {
     let keys = std::fs::read_to_string(site.dir().join("register.keys")).unwrap();
     let url = site.database.url("frikort_ledger");
     let options = frikort_process::database::service(&url, "frikort-test").unwrap();
-    let pool = || frikort_event_store::pool(options.clone(), 2);
-    let register = Register::start(pool(), pool(), Keys::parse(&keys).unwrap().into());
+    let sessions = frikort_event_store::DatabaseSessions::new(options);
+    let keys = Keys::parse(&keys).unwrap().into();
+    let register = Register::start(sessions.clone(), sessions.pool(2), sessions.pool(2), keys);
     let id: Uuid = person_id.parse().unwrap();
     let person = register.find_id(frikort_domain::PersonId(id)).await.unwrap().unwrap();
     let (reference, now) = ("SAG-1".parse().unwrap(), Clock::system().now());

@@ -42,11 +42,13 @@ impl Ground {
                 .await
                 .unwrap();
         }
-        let logs: String =
-            self.services.ledgers.iter().map(|ledger| ledger.logged().unwrap()).collect();
         for (partition, lost) in lost {
-            let told = lost_in_log(&logs, *partition, *lost);
-            assert!(!told.is_empty(), "partition {partition}: {lost:?} is lost, not in the log");
+            eventually(&format!("{lost:?} of partition {partition} in a log"), async || {
+                let logs = self.services.ledgers.iter().map(|ledger| ledger.logged().unwrap());
+                Ok(logs.into_iter().any(|log| !lost_in_log(&log, *partition, *lost).is_empty()))
+            })
+            .await
+            .unwrap();
         }
     }
 
