@@ -36,5 +36,5 @@ pub use judge::{FalseAnswer, judge, judge_checkpoint, judge_claim};
 pub use load::Load;
 pub use pair::{Pair, Replication};
 pub use site::{Epoch, Site, cpr_of};
-pub use stack::{Services, eventually};
+pub use stack::{Services, eventually, settled};
 pub use streams::{Streams, Watched};
