@@ -322,7 +322,7 @@ fn checkpoint(answer: &v1::GetCheckpointResponse, history: &History) -> Judged {
 }
 
 /// Holds a signed checkpoint against the records.
-pub(super) fn judge_checkpoint(told: &Checkpoint, partition: i32, history: &History) -> Judged {
+pub fn judge_checkpoint(told: &Checkpoint, partition: i32, history: &History) -> Judged {
     match history.root(partition, told.size) {
         Some(root) if root == told.root => Ok(()),
         Some(_) => Err(format!("the checkpoint of {} is of other records", told.size)),

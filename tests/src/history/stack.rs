@@ -4,8 +4,13 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use tokio::time::{Instant, sleep};
+use tonic::{Code, Status};
 
-use super::{calls::Caller, journal::Journal, site::Site};
+use super::{
+    calls::Caller,
+    journal::{Journal, reason_of},
+    site::Site,
+};
 use crate::process::{Kind, Service, signal};
 
 /// How long a condition may take to hold.
@@ -152,6 +157,22 @@ pub async fn eventually(
             Err(error) => format!(": {error:#}"),
         };
         ensure!(Instant::now() < deadline, "not in time: {what}{error}");
+        sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// Calls again while the refusal is one that passes by itself; any other answer is the result.
+pub async fn settled<T>(call: impl AsyncFn() -> Result<T, Status>) -> Result<T, Status> {
+    let deadline = Instant::now() + CONDITION_TIMEOUT;
+    loop {
+        let answer = call().await;
+        let passes = answer.as_ref().err().is_some_and(|status| {
+            matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
+                && reason_of(status) != "HISTORY_CHANGED"
+        });
+        if !passes || Instant::now() > deadline {
+            return answer;
+        }
         sleep(POLL_INTERVAL).await;
     }
 }

@@ -1,7 +1,6 @@
 //! What variants do to the database besides calling the services.
 
 use frikort::postgres::OWNER;
-use frikort_event_store::DatabaseSessions;
 use frikort_process::clock::Clock;
 use frikort_register::{Confirmed, Keys, Register};
 use frikort_tests::{database::Database, history::Site};
@@ -14,7 +13,7 @@ pub(crate) async fn forget(site: &Site, person_id: &str) {
     let keys = std::fs::read_to_string(site.dir().join("register.keys")).unwrap();
     let url = site.database.url("frikort_ledger");
     let options = frikort_process::database::service(&url, "frikort-test").unwrap();
-    let sessions = DatabaseSessions::new(options);
+    let sessions = frikort_event_store::DatabaseSessions::new(options);
     let keys = Keys::parse(&keys).unwrap().into();
     let register = Register::start(sessions.clone(), sessions.pool(2), sessions.pool(2), keys);
     let id: Uuid = person_id.parse().unwrap();

@@ -5,14 +5,17 @@ use std::{collections::BTreeMap, fs};
 
 use frikort_tests::{
     audit::{assert_projection_is_the_fold, assert_sound},
-    history::{Answer, Claim, Histories, Planned, audit_everything, eventually, judge},
+    history::{Answer, Claim, Histories, Planned, audit_everything, eventually, judge, settled},
     process::signing_key,
 };
 
 use crate::ground::{Ground, PARTITIONS};
 
 /// The reason that an operator gives.
-const REASON: &str = "restored the backup of the night";
+pub(crate) const REASON: &str = "restored the backup of the night";
+
+/// First and last position, by partition.
+pub(crate) type Ranges = BTreeMap<i32, (i64, i64)>;
 
 impl Ground {
     /// Fails where an answer so far is false. The streams are judged when they have ended.
@@ -42,34 +45,31 @@ impl Ground {
                 .await
                 .unwrap();
         }
-        let logs: String =
-            self.services.ledgers.iter().map(|ledger| ledger.logged().unwrap()).collect();
         for (partition, lost) in lost {
-            let told = logs.lines().filter(|line| {
-                line.contains("ERROR") && number_in(line, "partition") == Some((*partition).into())
-            });
-            let told: Vec<_> = told
-                .filter_map(|line| {
-                    let first = number_in(line, "first_lost_position")?;
-                    Some((first, number_in(line, "lost_events")?))
-                })
-                .collect();
-            // A ledger tells of what it knows to be lost: not of what was under way when the server
-            // stopped, and the first position only where nobody else has written since.
-            let is_right = |(first, count): &(i64, i64)| {
-                *first >= lost.0 && *count > 0 && first + count <= lost.0 + lost.1
-            };
-            assert!(!told.is_empty() && told.iter().all(is_right), "{lost:?} is lost: {told:?}");
+            eventually(&format!("{lost:?} of partition {partition} in a log"), async || {
+                let logs = self.services.ledgers.iter().map(|ledger| ledger.logged().unwrap());
+                Ok(logs.into_iter().any(|log| !lost_in_log(&log, *partition, *lost).is_empty()))
+            })
+            .await
+            .unwrap();
         }
     }
 
     /// An operator accepts the loss, and each ledger writes again without a restart. The old
     /// checkpoints are kept.
-    pub(crate) async fn accept(&self, lost: &BTreeMap<i32, (i64, i64)>) {
-        for (partition, (first, _)) in lost {
+    ///
+    /// Gives the range that is named of each partition.
+    pub(crate) async fn accept(&self, lost: &BTreeMap<i32, (i64, i64)>) -> Ranges {
+        let mut ranges = Ranges::new();
+        for (partition, lost) in lost {
             let accepted = self.site.accept_history(*partition, REASON).unwrap();
             assert_eq!(accepted.code, 0, "{}", accepted.text);
-            assert!(accepted.text.contains(&first.to_string()), "{}", accepted.text);
+            let named = range_in(&accepted.text);
+            let named = named.unwrap_or_else(|| panic!("no range is named: {}", accepted.text));
+            let acknowledged = self.last_acknowledged(*partition, self.site.epoch.now() - 1);
+            let is_all = is_of(named, *lost) && named.1 >= acknowledged;
+            assert!(is_all, "{named:?} is named, {lost:?} is lost, {acknowledged} acknowledged");
+            ranges.insert(*partition, named);
         }
         self.until_recorded("after the acceptance").await;
         for ledger in &self.services.ledgers {
@@ -92,6 +92,18 @@ impl Ground {
             .await
             .unwrap();
         }
+        ranges
+    }
+
+    /// The last position of a partition at which a payment was acknowledged in an epoch.
+    fn last_acknowledged(&self, partition: i32, epoch: usize) -> i64 {
+        let position = |answer: &Answer| match &answer.claim {
+            Claim::Reported(told) if answer.answered == epoch => told.1.position,
+            _ => None,
+        };
+        let all = self.journal.all();
+        let of_partition = all.iter().filter_map(position).filter(|at| at.partition == partition);
+        of_partition.map(|at| at.position).max().unwrap_or_default()
     }
 
     /// Every payment that was lost is recorded anew by its repeat, at a new position, and replayed
@@ -100,8 +112,8 @@ impl Ground {
         assert!(!lost.is_empty(), "no payment was lost, so the test shows nothing");
         let present = self.site.history().await.unwrap();
         for planned in lost {
-            let one = self.callers[0].report(planned).await.unwrap();
-            let two = self.callers[1].report(planned).await.unwrap();
+            let one = settled(async || self.callers[0].report(planned).await).await.unwrap();
+            let two = settled(async || self.callers[1].report(planned).await).await.unwrap();
             let (at, again) = (one.position.unwrap(), two.position.unwrap());
             // The load may have repeated it a moment ago.
             assert!(at.position > present.head(at.partition) || one.replayed, "{planned:?}");
@@ -110,7 +122,7 @@ impl Ground {
     }
 
     /// Ends the load; then everything is consistent, for whoever checks it, and no answer was false.
-    pub(crate) async fn finish(mut self, lost: &BTreeMap<i32, (i64, i64)>) {
+    pub(crate) async fn finish(mut self, accepted: &Ranges) {
         let epoch = self.site.epoch.now();
         self.until_answered_often().await;
         let answered = self.journal.count(|answer| {
@@ -131,13 +143,42 @@ impl Ground {
         for (name, command) in report.all() {
             assert_eq!(command.code, 0, "audit {name}: {}", command.text);
         }
-        for (first, _) in lost.values() {
-            let is_named = |text: &str| text.contains(&first.to_string()) && text.contains(REASON);
-            assert!(is_named(&report.check.text), "the gap is not named: {}", report.check.text);
+        for (first, last) in accepted.values() {
+            let text = &report.check.text;
+            let is_named = [&first.to_string(), &last.to_string(), REASON];
+            let is_named = is_named.iter().all(|part| text.contains(*part));
+            assert!(is_named, "positions {first} to {last} are not named: {text}");
         }
         self.services.stop().await.unwrap();
         self.failing = false;
     }
+}
+
+/// How much more than what is lost may be named as lost: a ledger keeps the hashes of some events,
+/// not of all.
+const IMPRECISION: i64 = 64;
+
+/// Whether a range of positions (first and last) is named that begins where `lost` (first position and
+/// number of events) does, or a little before, and names no position that never was.
+fn is_of((first, last): (i64, i64), lost: (i64, i64)) -> bool {
+    (lost.0 - IMPRECISION..=lost.0).contains(&first) && (lost.0..lost.0 + lost.1).contains(&last)
+}
+
+/// The range of positions in a text: `positions 4 to 7`.
+fn range_in(text: &str) -> Option<(i64, i64)> {
+    let mut words = text.split_once(" positions ")?.1.split_whitespace();
+    let first = words.next()?.parse().ok()?;
+    Some((first, words.nth(1)?.parse().ok()?))
+}
+
+/// What a log says is lost of a partition, first position and last, where `lost` is lost.
+pub(crate) fn lost_in_log(log: &str, partition: i32, lost: (i64, i64)) -> Vec<(i64, i64)> {
+    let told = log.lines().filter(|line| line.contains("ERROR")).filter_map(|line| {
+        let is_of = number_in(line, "partition") == Some(partition.into());
+        let first = number_in(line, "first_lost_position").filter(|_| is_of)?;
+        Some((first, first + number_in(line, "lost_events")? - 1))
+    });
+    told.filter(|named| is_of(*named, lost)).collect()
 }
 
 /// The number behind `name=` in a line of a log.

@@ -3,7 +3,7 @@
 //! events stops writing until it is accepted, and then everything goes on.
 //!
 //! What is done to the database and what must hold then is in `variants.rs` and `checks.rs`; the same by
-//! chance in `schedules.rs`.
+//! chance in `schedules.rs`, and with a streaming standby that is promoted in `standby.rs`.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -12,4 +12,5 @@ mod checks;
 mod ground;
 mod schedule;
 mod schedules;
+mod standby;
 mod variants;

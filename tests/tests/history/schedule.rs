@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use frikort_tests::{
     chance::Chance,
-    history::{Caller, Payroll},
+    history::{Caller, Payroll, Replication},
 };
 
 /// Schedules without `FRIKORT_SCHEDULES`: what the quick suite has time for.
@@ -12,6 +12,9 @@ const FEW: u64 = 3;
 
 /// Steps of a schedule, before those that bring everything back.
 const STEPS: usize = 14;
+
+/// Steps before a failover.
+const PAIR_STEPS: usize = 9;
 
 /// What is done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,10 +88,59 @@ pub(crate) fn schedules() -> (u64, u64) {
     (seed, read("FRIKORT_SCHEDULES").unwrap_or(FEW))
 }
 
-/// Calls by chance.
-pub(crate) fn calls(chance: &mut Chance) -> Step {
+/// Which calls, how many, and whether they are waited for, by chance.
+fn calls(chance: &mut Chance) -> (Calls, usize, bool) {
     let count = usize::try_from(chance.below(12) + 1).unwrap();
-    Step::Calls { what: Calls::any(chance), count, waits: chance.below(2) == 0 }
+    (Calls::any(chance), count, chance.below(2) == 0)
+}
+
+/// What is done next to a primary with a standby.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PairStep {
+    /// Calls side by side; whether all are answered before the next step.
+    Calls { what: Calls, count: usize, waits: bool },
+    /// The standby receives nothing more.
+    Pause,
+    /// It receives again.
+    Resume,
+    /// Calls are made, and the commits that wait for the standby then are cancelled, or their
+    /// sessions terminated.
+    EndWaits { terminate: bool },
+    /// `kill -9` of a service, which is started again.
+    Kill { service: usize },
+}
+
+/// What happens before a failover. Calls are made while receiving is paused; what waits for a standby
+/// that is paused is not waited for.
+pub(crate) fn generate_pair(chance: &mut Chance, replication: Replication) -> Vec<PairStep> {
+    let mut steps = vec![PairStep::Calls { what: Calls::New, count: 12, waits: true }];
+    let (mut is_paused, mut writes_unreceived) = (false, false);
+    while steps.len() < PAIR_STEPS || !writes_unreceived {
+        let is_paused_now = is_paused;
+        let step = match chance.below(9) {
+            0..3 => {
+                let (what, count, waits) = calls(chance);
+                let waits = waits && !(is_paused && replication == Replication::Synchronous);
+                PairStep::Calls { what, count, waits }
+            }
+            3 => PairStep::Kill { service: usize::try_from(chance.below(4)).unwrap() },
+            4..7 if is_paused_now && replication == Replication::Synchronous => {
+                PairStep::EndWaits { terminate: chance.below(2) == 0 }
+            }
+            7 if is_paused_now => PairStep::Resume,
+            _ if !is_paused_now => PairStep::Pause,
+            _ => PairStep::Calls { what: Calls::New, count: 4, waits: false },
+        };
+        is_paused = match step {
+            PairStep::Pause => true,
+            PairStep::Resume => false,
+            _ => is_paused,
+        };
+        writes_unreceived |= is_paused
+            && matches!(step, PairStep::Calls { what: Calls::New, .. } | PairStep::EndWaits { .. });
+        steps.push(step);
+    }
+    steps
 }
 
 /// A schedule. The server goes back once at least, and runs in the end.
@@ -98,7 +150,10 @@ pub(crate) fn generate(chance: &mut Chance) -> Vec<Step> {
     while steps.len() < STEPS || !has_gone_back {
         let is_up_now = is_up;
         let step = match chance.below(10) {
-            0..5 => calls(chance),
+            0..5 => {
+                let (what, count, waits) = calls(chance);
+                Step::Calls { what, count, waits }
+            }
             5 => Step::Kill { service: usize::try_from(chance.below(4)).unwrap() },
             6 if is_up_now => Step::Accept,
             6 => Step::Copy,

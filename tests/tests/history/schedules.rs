@@ -121,7 +121,7 @@ impl Run {
             }
         }
         ended(&mut calls).await;
-        self.go_on(&callers).await;
+        self.go_on(&callers, &journal).await;
         for number in 0..20 {
             let caller = callers[number % callers.len()].clone();
             let (payroll, chance) = (self.payroll.clone(), chance.fork());
@@ -141,10 +141,10 @@ impl Run {
     }
 
     /// Waits until both ledgers record in both partitions again; losses are accepted.
-    async fn go_on(&mut self, callers: &[Caller]) {
+    async fn go_on(&mut self, callers: &[Caller], journal: &Journal) {
         self.services.revive().unwrap();
         for caller in &callers[..2] {
-            eventually("payments are recorded again", async || {
+            let recorded = eventually("payments are recorded again", async || {
                 let mut partitions = BTreeMap::new();
                 for person in PERSONS {
                     match caller.report(&self.payroll.next(person, YEAR)).await {
@@ -156,9 +156,11 @@ impl Run {
                     };
                 }
                 Ok(partitions.len() == usize::try_from(PARTITIONS)?)
-            })
-            .await
-            .unwrap();
+            });
+            if let Err(error) = recorded.await {
+                assert_none_false(&journal.all(), &self.site.histories().await.unwrap());
+                panic!("{error:#}\n{}", self.services.log_tails(12));
+            }
         }
         self.services.serve().await.unwrap();
     }

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use frikort_proto::v1::ErrorReason;
-use frikort_tests::history::{Caller, Planned, Services, Site, reason_of};
+use frikort_tests::history::{Caller, Planned, Services, Site, reason_of, settled};
 
 use crate::{
     between::{Projection, forget},
+    checks::Ranges,
     ground::{Ground, PARTITIONS, PERSONS, YEAR},
 };
 
@@ -32,26 +33,26 @@ async fn go_back(
 }
 
 /// After the acceptance, every lost payment is recorded by its repeat, and all is consistent.
-async fn go_on(ground: Ground, lost: &BTreeMap<i32, (i64, i64)>) {
+async fn go_on(ground: Ground, accepted: &Ranges) {
     let epoch = ground.site.epoch.now() - 1;
     ground.repeat(&ground.lost_payments(epoch).await).await;
-    ground.finish(lost).await;
+    ground.finish(accepted).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_fewer_events() {
     let mut ground = Ground::start(true).await;
     let lost = go_back(&mut ground, NOTHING).await;
-    ground.accept(&lost).await;
-    go_on(ground, &lost).await;
+    let accepted = ground.accept(&lost).await;
+    go_on(ground, &accepted).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_fewer_events_where_one_ledger_signs_nothing() {
     let mut ground = Ground::start(false).await;
     let lost = go_back(&mut ground, NOTHING).await;
-    ground.accept(&lost).await;
-    go_on(ground, &lost).await;
+    let accepted = ground.accept(&lost).await;
+    go_on(ground, &accepted).await;
 }
 
 /// Another ledger, which knows of nothing, records as many events as were lost in each partition.
@@ -61,13 +62,16 @@ async fn write_others(ground: &mut Ground, heads: &BTreeMap<i32, i64>) {
     let caller = Caller::new((2, &stranger), projector, ground.journal.clone()).unwrap();
     let mut partitions: BTreeMap<i32, u32> = BTreeMap::new();
     for person in PERSONS {
-        let answer = caller.report(&ground.payroll.next(person, YEAR)).await.unwrap();
+        let answer = settled(async || caller.report(&ground.payroll.next(person, YEAR)).await)
+            .await
+            .unwrap();
         partitions.insert(answer.position.unwrap().partition, person);
     }
     for (partition, person) in partitions {
         loop {
             let planned = ground.payroll.next(person, YEAR);
-            let at = caller.report(&planned).await.unwrap().position.unwrap();
+            let at =
+                settled(async || caller.report(&planned).await).await.unwrap().position.unwrap();
             assert_eq!(at.partition, partition);
             if at.position >= heads[&partition] {
                 break;
@@ -86,8 +90,8 @@ async fn with_as_many_events_but_others() {
         write_others(ground, &heads).await;
     };
     let lost = go_back(&mut ground, Some(meanwhile)).await;
-    ground.accept(&lost).await;
-    go_on(ground, &lost).await;
+    let accepted = ground.accept(&lost).await;
+    go_on(ground, &accepted).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,63 +99,70 @@ async fn with_persons_who_were_granted_and_paid_after_the_copy() {
     let mut ground = Ground::start(true).await;
     let newcomers = [101, 102, 103, 104];
     for (person, caller) in newcomers.iter().zip(ground.callers.iter().cycle()) {
-        caller.grant(*person).await.unwrap();
+        settled(async || caller.grant(*person).await).await.unwrap();
         for caller in &ground.callers {
-            caller.report(&ground.payroll.next(*person, YEAR)).await.unwrap();
+            settled(async || caller.report(&ground.payroll.next(*person, YEAR)).await)
+                .await
+                .unwrap();
         }
     }
     ground.until_at_projection().await;
     for caller in &ground.callers {
         for person in newcomers {
-            caller.allowance(person, YEAR).await.unwrap();
+            settled(async || caller.allowance(person, YEAR).await).await.unwrap();
         }
     }
     let lost = go_back(&mut ground, NOTHING).await;
     // They are not found, and nothing of theirs can be recorded before they are granted again.
     for caller in &ground.callers {
         for person in newcomers {
-            let refused = caller.allowance(person, YEAR).await.unwrap_err();
+            let refused = settled(async || caller.allowance(person, YEAR).await).await.unwrap_err();
             assert_eq!(reason_of(&refused), "NO_CARD");
         }
     }
-    ground.accept(&lost).await;
+    let accepted = ground.accept(&lost).await;
     for (person, caller) in newcomers.iter().zip(ground.callers.iter().cycle()) {
-        let refused = caller.report(&ground.payroll.next(*person, YEAR)).await.unwrap_err();
+        let refused = settled(async || caller.report(&ground.payroll.next(*person, YEAR)).await)
+            .await
+            .unwrap_err();
         assert_eq!(reason_of(&refused), "NO_CARD");
-        caller.grant(*person).await.unwrap();
+        settled(async || caller.grant(*person).await).await.unwrap();
     }
-    go_on(ground, &lost).await;
+    go_on(ground, &accepted).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_limits_that_were_set_after_the_copy() {
     let next_year = YEAR + 1;
     let mut ground = Ground::start(true).await;
-    ground.callers[0].set_limit(YEAR, 4_000).await.unwrap();
-    ground.callers[1].set_limit(next_year, 3_000).await.unwrap();
+    settled(async || ground.callers[0].set_limit(YEAR, 4_000).await).await.unwrap();
+    settled(async || ground.callers[1].set_limit(next_year, 3_000).await).await.unwrap();
     for person in PERSONS {
         for caller in &ground.callers {
-            caller.report(&ground.payroll.next(person, next_year)).await.unwrap();
+            settled(async || caller.report(&ground.payroll.next(person, next_year)).await)
+                .await
+                .unwrap();
         }
     }
     ground.until_at_projection().await;
     for caller in &ground.callers {
-        caller.allowance(PERSONS[0], next_year).await.unwrap();
+        settled(async || caller.allowance(PERSONS[0], next_year).await).await.unwrap();
     }
     let lost = go_back(&mut ground, NOTHING).await;
     for caller in &ground.callers {
-        let refused = caller.allowance(PERSONS[0], next_year).await.unwrap_err();
+        let refused =
+            settled(async || caller.allowance(PERSONS[0], next_year).await).await.unwrap_err();
         assert_eq!(reason_of(&refused), reason_name(ErrorReason::LimitNotSet));
     }
-    ground.accept(&lost).await;
+    let accepted = ground.accept(&lost).await;
     for caller in &ground.callers {
         let new = ground.payroll.next(PERSONS[0], next_year);
-        let refused = caller.report(&new).await.unwrap_err();
+        let refused = settled(async || caller.report(&new).await).await.unwrap_err();
         assert_eq!(reason_of(&refused), reason_name(ErrorReason::LimitNotSet));
     }
-    ground.callers[1].set_limit(next_year, 3_000).await.unwrap();
-    ground.callers[0].set_limit(YEAR, 4_000).await.unwrap();
-    go_on(ground, &lost).await;
+    settled(async || ground.callers[1].set_limit(next_year, 3_000).await).await.unwrap();
+    settled(async || ground.callers[0].set_limit(YEAR, 4_000).await).await.unwrap();
+    go_on(ground, &accepted).await;
 }
 
 fn reason_name(reason: ErrorReason) -> String {
@@ -163,36 +174,38 @@ async fn with_a_changed_cpr_number_and_a_forgotten_person_after_the_copy() {
     let mut ground = Ground::start(true).await;
     let (renumbered, new_number, forgotten) = (PERSONS[2], 203, PERSONS[3]);
     let [id, forgotten_id] = [renumbered, forgotten].map(|person| ground.person_id(person));
-    ground.callers[0].renumber(renumbered, new_number).await.unwrap();
+    settled(async || ground.callers[0].renumber(renumbered, new_number).await).await.unwrap();
     forget(&ground.site, &forgotten_id).await;
     ground.until_at_projection().await;
     for caller in &ground.callers {
-        let found = caller.allowance(new_number, YEAR).await.unwrap();
+        let found = settled(async || caller.allowance(new_number, YEAR).await).await.unwrap();
         assert_eq!(found.allowance.unwrap().person_id, id);
-        let refused = caller.allowance(forgotten, YEAR).await.unwrap_err();
+        let refused = settled(async || caller.allowance(forgotten, YEAR).await).await.unwrap_err();
         assert_eq!(reason_of(&refused), "NO_CARD");
     }
     let lost = go_back(&mut ground, NOTHING).await;
     for caller in &ground.callers {
-        let refused = caller.allowance(new_number, YEAR).await.unwrap_err();
+        let refused = settled(async || caller.allowance(new_number, YEAR).await).await.unwrap_err();
         assert_eq!(reason_of(&refused), "NO_CARD", "the number leads to somebody");
         for (person, id) in [(renumbered, &id), (forgotten, &forgotten_id)] {
-            let found = caller.allowance(person, YEAR).await.unwrap();
+            let found = settled(async || caller.allowance(person, YEAR).await).await.unwrap();
             assert_eq!(&found.allowance.unwrap().person_id, id, "as the register says");
         }
     }
-    ground.accept(&lost).await;
+    let accepted = ground.accept(&lost).await;
     for caller in &ground.callers {
-        let paid = caller.report(&ground.payroll.next(forgotten, YEAR)).await.unwrap();
+        let paid = settled(async || caller.report(&ground.payroll.next(forgotten, YEAR)).await)
+            .await
+            .unwrap();
         assert_eq!(paid.payment.unwrap().person_id, forgotten_id);
     }
-    ground.callers[1].renumber(renumbered, new_number).await.unwrap();
+    settled(async || ground.callers[1].renumber(renumbered, new_number).await).await.unwrap();
     for caller in &ground.callers {
         let new = Planned { person: new_number, ..ground.payroll.next(renumbered, YEAR) };
-        let paid = caller.report(&new).await.unwrap();
+        let paid = settled(async || caller.report(&new).await).await.unwrap();
         assert_eq!(paid.payment.unwrap().person_id, id);
     }
-    go_on(ground, &lost).await;
+    go_on(ground, &accepted).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,8 +219,8 @@ async fn with_projection_tables_beyond_the_head() {
         async move |ground: &mut Ground| newer.write(&ground.site.database).await.unwrap()
     };
     let lost = go_back(&mut ground, Some(meanwhile)).await;
-    ground.accept(&lost).await;
-    go_on(ground, &lost).await;
+    let accepted = ground.accept(&lost).await;
+    go_on(ground, &accepted).await;
 }
 
 /// Shows as well that what is judged false in the others is nothing that happens anyway.
