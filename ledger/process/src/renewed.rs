@@ -228,7 +228,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("number");
         fs::write(&file, "1").unwrap();
-        let (is_readable, failed) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+        let (is_readable, failed) =
+            (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
         let read = {
             let (file, is_readable, failed) = (file.clone(), is_readable.clone(), failed.clone());
             move || {
