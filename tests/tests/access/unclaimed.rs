@@ -29,7 +29,7 @@ const LINES: usize = 1500;
 const PERSONS: usize = 100;
 
 /// Far more than anything here takes.
-const LONG: Duration = Duration::from_secs(180);
+const LONG: Duration = Duration::from_secs(600);
 
 fn line(run: &str, number: usize) -> ReportPaymentRequest {
     report(&cpr(u32::try_from(number % PERSONS).unwrap()), &format!("{run} {number}"), 1)
