@@ -243,8 +243,8 @@ impl Notes {
             }
             waiting.journal.dir().to_owned()
         };
-        // Created without the lock, since it may take milliseconds: whoever waits for the lock is a
-        // lane, with all of its connections.
+        // Created without the lock: it may take milliseconds, and a worker that waits for the lock
+        // serves none of its connections.
         let next = Segment::create(&dir);
         let mut waiting = self.lock();
         let segment = next.map(|next| waiting.journal.go_on_with(next));

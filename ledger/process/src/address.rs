@@ -12,11 +12,11 @@ use std::{
 /// Address groups whose new connections are counted at the same time.
 const COUNTED_GROUPS: usize = 10_000;
 
-/// New connections of one address group: so many at once, and one more after each interval.
+/// New connections of one address group: a burst, and one more after each interval.
 const BURST: u32 = 256;
 const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / 64);
 
-/// The network part of an IPv6 address: the host part is for whoever has the network to choose.
+/// The network part of an IPv6 address. The holder of the network chooses the other 64 bits freely.
 const NETWORK_BITS: u128 = !(u64::MAX as u128);
 
 /// The addresses that are counted as one: an IPv4 address, also where it is mapped into IPv6, or all
@@ -42,7 +42,7 @@ impl From<IpAddr> for AddressGroup {
 /// much is lost only to [`COUNTED_GROUPS`] others that have each used up as much.
 #[derive(Debug, Default)]
 pub(crate) struct RecentConnections {
-    /// When the group may again open [`BURST`] at once; always later than the last call's instant.
+    /// When the group may open a whole [`BURST`] again.
     recovers_at: HashMap<AddressGroup, Instant>,
     /// The same, by that instant.
     by_recovery: BTreeSet<(Instant, AddressGroup)>,

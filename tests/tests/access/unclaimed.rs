@@ -1,4 +1,5 @@
-//! Streams of payments whose client takes no results: they hold up themselves, and nobody else.
+//! Streams of payments whose client takes no results: the server holds a bounded number of them, and
+//! serves other streams meanwhile.
 
 use std::time::Duration;
 
@@ -16,12 +17,12 @@ use tonic::{
 
 use crate::Secured;
 
-/// What the server may hold for one caller, and for each of its streams besides.
+/// Results that the server may hold for one caller, and in addition for each of its streams.
 const RESULTS_PER_CALLER: usize = 16_384;
 const RESULTS_PER_STREAM: usize = 16;
 
-/// Results of one stream that may be on their way: the server's transport writes 32 KiB together, and
-/// no result is smaller than 100 bytes.
+/// Results of one stream that may be in the server's transport, which encodes 32 KiB together. No
+/// result is smaller than 100 bytes.
 const RESULTS_ON_THEIR_WAY: usize = 32 * 1024 / 100;
 
 const STREAMS: usize = 40;
@@ -115,7 +116,7 @@ async fn streams_whose_results_nobody_takes_hold_no_more_than_their_callers_budg
     let most = RESULTS_PER_CALLER + STREAMS * (RESULTS_PER_STREAM + RESULTS_ON_THEIR_WAY);
     assert!(held <= most, "{held} results are held, and at most {most} may be");
 
-    // Whoever takes results after all finds each of them.
+    // A client that takes its results after all finds each of them.
     let first = unread.swap_remove(0);
     take_all(first, "stalled 0", LINES).await;
 }
