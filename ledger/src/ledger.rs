@@ -25,7 +25,7 @@ use crate::{
     parse::{Behalf, OnBehalf, Parsed},
     proof::Log,
     sequencer::{Answer, Ask, Handle, Refused, body},
-    services::check::Checking,
+    services::{check::Checking, result_budget::ResultBudgets},
 };
 
 /// Everything that a call needs.
@@ -43,6 +43,8 @@ pub(crate) struct Ledger {
     pub(crate) checking: Checking,
     /// A place for each run that may be planned, or committed with a token, now.
     pub(crate) runs: Places,
+    /// How many results of payment streams may wait for their callers.
+    pub(crate) result_budgets: ResultBudgets,
     /// Cancelled when the process stops.
     pub(crate) stop: CancellationToken,
 }

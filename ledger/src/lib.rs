@@ -47,7 +47,7 @@ use crate::{
     proof::Log,
     recalculate::Recalculation,
     sequencer::Sequencer,
-    services::{check::Checking, stream::MAX_RUNS},
+    services::{check::Checking, result_budget::ResultBudgets, stream::MAX_RUNS},
 };
 
 pub use proof::{Signer, SigningKeys, SigningKeysError};
@@ -147,6 +147,7 @@ pub async fn serve(
         appended,
         checking: Checking::new(options, &settings.access),
         runs: settings.access.places("planned or committed pay runs", MAX_RUNS),
+        result_budgets: ResultBudgets::default(),
         stop: stop.clone(),
     };
     let ledger = Arc::new(ledger);

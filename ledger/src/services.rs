@@ -8,6 +8,7 @@ mod payment;
 mod policy;
 mod proof;
 mod register;
+pub(crate) mod result_budget;
 pub(crate) mod stream;
 mod visitation;
 

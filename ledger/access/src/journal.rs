@@ -55,6 +55,11 @@ impl Journal {
         self.file.length == 0
     }
 
+    /// Where its files are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Adds whole lines; all of them or, with an error, none.
     pub(crate) fn add(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.is_torn {
@@ -68,11 +73,16 @@ impl Journal {
         Ok(())
     }
 
-    /// Begins another file, and gives this one.
-    pub(crate) fn begin_another(&mut self) -> io::Result<Segment> {
-        let next = Segment::create(&self.dir)?;
+    /// Goes on with another file, which holds nothing yet, and gives this one.
+    pub(crate) fn go_on_with(&mut self, next: Segment) -> Segment {
         self.is_torn = false;
-        Ok(std::mem::replace(&mut self.file, next))
+        std::mem::replace(&mut self.file, next)
+    }
+
+    #[cfg(test)]
+    fn begin_another(&mut self) -> Segment {
+        let next = Segment::create(&self.dir).unwrap();
+        self.go_on_with(next)
     }
 
     /// The files that processes left which are no more, the oldest first.
@@ -103,7 +113,8 @@ impl Journal {
 }
 
 impl Segment {
-    fn create(dir: &Path) -> io::Result<Self> {
+    /// A new file in a directory.
+    pub(crate) fn create(dir: &Path) -> io::Result<Self> {
         // Ordered by time.
         let id = Uuid::now_v7();
         let (new, path) = (dir.join(format!("{id}.{NEW}")), dir.join(format!("{id}.{NOTES}")));
@@ -183,7 +194,7 @@ mod tests {
         let mut first = Journal::open(&dir).unwrap();
         first.add(b"one\n").unwrap();
         first.add(b"two\n").unwrap();
-        let on_its_way = first.begin_another().unwrap();
+        let on_its_way = first.begin_another();
         first.add(b"three\n").unwrap();
         let second = Journal::open(&dir).unwrap();
         assert!(second.left().unwrap().is_empty(), "all are somebody's");
@@ -205,7 +216,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut first = Journal::open(dir.path()).unwrap();
         first.add(b"one\n").unwrap();
-        let segment = first.begin_another().unwrap();
+        let segment = first.begin_another();
         let path = segment.path.clone();
         fs::remove_file(&path).unwrap();
         assert_eq!(texts(&[segment]), ["one\n"]);
@@ -234,8 +245,8 @@ mod tests {
         journal.break_off();
         journal.add(b"two\n").unwrap_err();
         journal.add(b"three\n").unwrap_err();
-        let torn = journal.begin_another().unwrap();
+        let torn = journal.begin_another();
         journal.add(b"four\n").unwrap();
-        assert_eq!(texts(&[torn, journal.begin_another().unwrap()]), ["one\n", "four\n"]);
+        assert_eq!(texts(&[torn, journal.begin_another()]), ["one\n", "four\n"]);
     }
 }

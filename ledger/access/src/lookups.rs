@@ -236,11 +236,18 @@ impl Notes {
     fn take(&self) -> (Option<Segment>, bool) {
         let is_closed = self.is_closed();
         self.persons.store(0, Ordering::Relaxed);
+        let dir = {
+            let waiting = self.lock();
+            if waiting.is_empty() {
+                return (None, is_closed);
+            }
+            waiting.journal.dir().to_owned()
+        };
+        // Created without the lock: it may take milliseconds, and a worker that waits for the lock
+        // serves none of its connections.
+        let next = Segment::create(&dir);
         let mut waiting = self.lock();
-        if waiting.is_empty() {
-            return (None, is_closed);
-        }
-        let segment = waiting.journal.begin_another();
+        let segment = next.map(|next| waiting.journal.go_on_with(next));
         let unwritten = mem::take(&mut waiting.unwritten);
         let written = waiting.journal.add(&unwritten);
         if written.is_err() {

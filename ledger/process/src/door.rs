@@ -11,7 +11,7 @@
 //! connection. What must stay out: who a caller is, and how many calls it makes as that.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -23,23 +23,20 @@ use std::{
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::bucket::{Bucket, Rate};
+use crate::{
+    address::{AddressGroup, RecentConnections},
+    bucket::{Bucket, Rate},
+};
 
 /// Strangers in all, where there may be so many connections.
 pub(crate) const STRANGERS: usize = 1024;
 
-/// Strangers of one address.
+/// Strangers of one address group.
 const STRANGERS_PER_ADDRESS: usize = 256;
-
-/// New connections of one address.
-const NEW: Rate = Rate { at_once: 256.0, per_second: 64.0 };
 
 /// What a connection may ask of what everybody may ask, known or not: far above what somebody needs
 /// who looks whether a service is well. By connection, so that nobody else uses it up.
 const OPEN: Rate = Rate { at_once: 200.0, per_second: 50.0 };
-
-/// Addresses whose new connections are remembered, before those that are quiet are forgotten.
-const ADDRESSES: usize = 10_000;
 
 /// How long a new connection may take until it has sent a request.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
@@ -78,18 +75,12 @@ struct Inner {
 struct Inside {
     next: u64,
     /// By number, so the longest there is the first.
-    strangers: BTreeMap<u64, (IpAddr, CancellationToken)>,
-    addresses: HashMap<IpAddr, Address>,
+    strangers: BTreeMap<u64, (AddressGroup, CancellationToken)>,
+    /// The same by address group, of those that have any.
+    strangers_of: HashMap<AddressGroup, BTreeSet<u64>>,
+    recent: RecentConnections,
     callers: HashMap<String, usize>,
     known: usize,
-}
-
-#[derive(Debug)]
-struct Address {
-    strangers: BTreeSet<u64>,
-    new: Bucket,
-    /// When the last one came.
-    at: Instant,
 }
 
 /// The place of one connection; given back when dropped.
@@ -115,9 +106,9 @@ impl Door {
     /// A place for a new connection, unless this address comes too often, or there is none that a
     /// stranger has. `is_known`: whoever comes is believed.
     pub(crate) fn enter(&self, address: IpAddr, is_known: bool) -> Option<Arc<Place>> {
-        let limits = self.0.limits;
+        let (limits, group) = (self.0.limits, AddressGroup::from(address));
         let mut inside = self.0.inside();
-        if !is_known && !inside.may_come(address, Instant::now()) {
+        if !is_known && !inside.recent.admit(group, Instant::now()) {
             return None;
         }
         if inside.strangers.len() + inside.known >= limits.connections {
@@ -130,14 +121,15 @@ impl Door {
             inside.known += 1;
             let _ = caller.set(None);
         } else {
-            if inside.of(address).strangers.len() >= STRANGERS_PER_ADDRESS {
-                inside.make_room(Some(address));
+            let of_group = inside.strangers_of.get(&group).map_or(0, BTreeSet::len);
+            if of_group >= STRANGERS_PER_ADDRESS {
+                inside.make_room(Some(group));
             }
             if inside.strangers.len() >= limits.strangers() {
                 inside.make_room(None);
             }
-            inside.of(address).strangers.insert(number);
-            inside.strangers.insert(number, (address, go.clone()));
+            inside.strangers_of.entry(group).or_default().insert(number);
+            inside.strangers.insert(number, (group, go.clone()));
         }
         drop(inside);
         Some(Arc::new(Place {
@@ -166,30 +158,11 @@ impl Inner {
 }
 
 impl Inside {
-    fn of(&mut self, address: IpAddr) -> &mut Address {
-        self.addresses.entry(address).or_insert_with(|| Address {
-            strangers: BTreeSet::new(),
-            new: Bucket::full(NEW, Instant::now()),
-            at: Instant::now(),
-        })
-    }
-
-    /// Whether this address may have another new connection now.
-    fn may_come(&mut self, address: IpAddr, now: Instant) -> bool {
-        if self.addresses.len() >= ADDRESSES {
-            let full = Duration::from_secs_f64(NEW.at_once / NEW.per_second);
-            self.addresses.retain(|_, of| !of.strangers.is_empty() || now - of.at < full);
-        }
-        let of = self.of(address);
-        of.at = now;
-        of.new.take_one(NEW, now).is_ok()
-    }
-
-    /// Sends the stranger away who has been here longest, of an address or of all; whether there
-    /// is one.
-    fn make_room(&mut self, of: Option<IpAddr>) -> bool {
+    /// Sends the stranger away who has been here longest, of an address group or of all; whether
+    /// there is one.
+    fn make_room(&mut self, of: Option<AddressGroup>) -> bool {
         let number = match of {
-            Some(address) => self.of(address).strangers.first().copied(),
+            Some(group) => self.strangers_of.get(&group).and_then(BTreeSet::first).copied(),
             None => self.strangers.first_key_value().map(|(number, _)| *number),
         };
         let Some(go) = number.and_then(|number| self.leave(number)) else { return false };
@@ -199,8 +172,13 @@ impl Inside {
 
     /// Takes a stranger out.
     fn leave(&mut self, number: u64) -> Option<CancellationToken> {
-        let (address, go) = self.strangers.remove(&number)?;
-        self.of(address).strangers.remove(&number);
+        let (group, go) = self.strangers.remove(&number)?;
+        if let Entry::Occupied(mut of_group) = self.strangers_of.entry(group) {
+            of_group.get_mut().remove(&number);
+            if of_group.get().is_empty() {
+                of_group.remove();
+            }
+        }
         Some(go)
     }
 }
@@ -364,7 +342,38 @@ mod tests {
         let stay = places.iter().filter(|place| !place.has_to_go()).count();
         assert!(stay <= STRANGERS_PER_ADDRESS && !other.has_to_go());
         let mut inside = door.0.inside();
-        assert!(inside.may_come(ADDRESS, Instant::now() + Duration::from_secs(1)));
+        assert!(inside.recent.admit(ADDRESS.into(), Instant::now() + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn the_addresses_of_an_ipv6_network_have_what_one_address_has() {
+        let door = Door::new(Limits { connections: 4096, connections_per_caller: 64 });
+        let in_network =
+            |network: u16, host| IpAddr::from([0x2001, 0x0db8, 0, network, host, host, host, host]);
+        let other = door.enter(in_network(2, 1), false).unwrap();
+        let now = Instant::now();
+        let places: Vec<_> =
+            (0..600).filter_map(|host| door.enter(in_network(1, host), false)).collect();
+        let since = usize::try_from(now.elapsed().as_secs()).unwrap();
+        assert!(places.len() <= 257 + 64 * (since + 1), "{}", places.len());
+        let stay = places.iter().filter(|place| !place.has_to_go()).count();
+        assert!(stay <= STRANGERS_PER_ADDRESS && !other.has_to_go());
+    }
+
+    #[test]
+    fn what_is_counted_is_bounded_whatever_addresses_come() {
+        let door = Door::new(Limits { connections: 64, connections_per_caller: 2 });
+        let places: Vec<_> = (0..50_000_u32)
+            .map(|number| door.enter(IpAddr::from(number.to_be_bytes()), false).unwrap())
+            .collect();
+        let open = places.iter().filter(|place| !place.has_to_go()).count();
+        {
+            let inside = door.0.inside();
+            assert_eq!((open, inside.strangers.len(), inside.strangers_of.len()), (16, 16, 16));
+        }
+        drop(places);
+        let inside = door.0.inside();
+        assert!(inside.strangers.is_empty() && inside.strangers_of.is_empty());
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! Why its own crate: `ledger` and `projector` are separate programs that must start, answer and
 //! stop alike. What must stay out: anything about cards, payments or events, and odds and ends.
 
+mod address;
 pub mod bucket;
 pub mod clock;
 pub mod config;

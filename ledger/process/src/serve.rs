@@ -180,7 +180,7 @@ async fn accept(
 async fn accepted(listener: &TcpListener, door: &Door, is_known: bool) -> Accepted {
     loop {
         let connection = listener.accept().await.and_then(|(connection, from)| {
-            let Some(place) = door.enter(from.ip().to_canonical(), is_known) else {
+            let Some(place) = door.enter(from.ip(), is_known) else {
                 return Ok(None);
             };
             connection.set_nodelay(true)?;

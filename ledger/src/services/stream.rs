@@ -2,13 +2,14 @@
 //!
 //! Items are taken in chunks of what has arrived, so that a chunk's persons are looked up with one
 //! query, and handed to the sequencers in order. Results wait in a bounded queue in the order of
-//! the items; while it is full nothing more is read, and the sender is slowed down.
+//! the items; while it is full, or the caller's budget is used up (`result_budget.rs`), nothing more
+//! is read, and the sender is slowed down.
 //!
 //! A stream that begins with options is a run: it ends with totals. It may be planned, which
 //! records nothing, or committed under a plan's token, which records nothing until the last line
 //! was held against it.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use frikort_access::{Looking, NOBODY};
 use frikort_domain::{Amount, Command, FrikortTag, PaymentKey};
@@ -21,7 +22,10 @@ use frikort_proto::{
     },
 };
 use frikort_register::Person;
-use futures::{Stream, StreamExt, stream};
+use futures::{
+    Stream, StreamExt,
+    stream::{self, Peekable},
+};
 use prost::Message;
 use tokio::{
     sync::{
@@ -33,7 +37,10 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::payment::{Recorded, subject};
+use super::{
+    payment::{Recorded, subject},
+    result_budget::{ResultRoom, StreamBudget},
+};
 use crate::{
     fail::internal,
     ledger::{Acting, By, Caller, Ledger, Told, only_looked},
@@ -47,10 +54,10 @@ use crate::{
 const WINDOW: usize = 2048;
 
 /// Items looked up together.
-const CHUNK: usize = 256;
+const CHUNK: u32 = 256;
 
 /// Items planned together: each may bring an account of any size.
-const PLAN_CHUNK: usize = 64;
+const PLAN_CHUNK: u32 = 64;
 
 /// Runs that may be planned or committed at the same time; each takes up to some 50 MB.
 pub(crate) const MAX_RUNS: usize = 4;
@@ -69,17 +76,23 @@ pub(super) fn report_payments(
     caller: Caller,
     items: Streaming<ReportPaymentsRequest>,
 ) -> impl Stream<Item = Result<ReportPaymentsResponse, Status>> + Send {
-    let (results, pending) = mpsc::channel::<Pending>(WINDOW);
+    let (results, queued) = mpsc::channel::<Queued>(WINDOW);
     let (by, looked) = (caller.looking.clone(), ledger.clone());
     let misses = caller.misses.clone();
-    let reporting = Reporting { ledger, caller, results, patience: None };
+    let budget = ledger.result_budgets.new_stream(&by.who.name);
+    let reporting = Reporting { ledger, caller, results, budget, patience: None };
     tokio::spawn(reporting.take_in(items));
     let mut totals = RunTotals::default();
     // Several at a time, since each may wait for its answer.
-    let results = ReceiverStream::new(pending)
-        .map(move |pending| pending.result(looked.clone(), by.clone()))
-        .buffered(CHUNK);
-    results.zip(stream::iter(0_i64..)).map(move |(result, index)| {
+    let results = ReceiverStream::new(queued)
+        .map(move |Queued { pending, room }| {
+            let result = pending.result(looked.clone(), by.clone());
+            async move { (result.await, room) }
+        })
+        .buffered(CHUNK as usize);
+    results.zip(stream::iter(0_i64..)).map(move |((result, room), index)| {
+        // The result is taken.
+        drop(room);
         let mut result = result?;
         if matches!(&result, Became::Refused(refusal) if refusal.reason() == ErrorReason::NoCard) {
             misses.count(1);
@@ -136,6 +149,18 @@ impl Pending {
     }
 }
 
+/// A result in the queue. The last one of a chunk holds the room of all of them: it is taken last.
+struct Queued {
+    pending: Pending,
+    room: Option<ResultRoom>,
+}
+
+impl From<Pending> for Queued {
+    fn from(pending: Pending) -> Self {
+        Self { pending, room: None }
+    }
+}
+
 /// Why a stream is not read to its end.
 enum End {
     /// Nobody takes the results any more.
@@ -149,8 +174,8 @@ impl From<Failure> for End {
     }
 }
 
-impl From<SendError<Pending>> for End {
-    fn from(_: SendError<Pending>) -> Self {
+impl From<SendError<Queued>> for End {
+    fn from(_: SendError<Queued>) -> Self {
         Self::Gone
     }
 }
@@ -186,7 +211,8 @@ impl Mode {
 struct Reporting {
     ledger: Arc<Ledger>,
     caller: Caller,
-    results: mpsc::Sender<Pending>,
+    results: mpsc::Sender<Queued>,
+    budget: StreamBudget,
     /// How long it may stand still; without limit unless it takes one of few places.
     patience: Option<Duration>,
 }
@@ -197,7 +223,7 @@ impl Reporting {
         // Room for the last word, also when the results are not taken.
         let Ok(last) = self.results.clone().reserve_owned().await else { return };
         if let Err(End::Broken(status)) = self.read(items).await {
-            last.send(Pending::Broken(status));
+            last.send(Pending::Broken(status).into());
         }
     }
 
@@ -211,7 +237,7 @@ impl Reporting {
         let token = match Mode::of(first, options)? {
             Mode::Record => {
                 let totals = self.record(items, true).await?;
-                return self.send(Pending::Totals(totals)).await;
+                return self.send(Pending::Totals(totals).into()).await;
             }
             Mode::Plan => None,
             Mode::Commit(token) => Some(token),
@@ -224,7 +250,7 @@ impl Reporting {
         };
         // Before the last word: whoever hears it may begin the next run.
         drop(place);
-        self.send(Pending::Totals(totals)).await
+        self.send(Pending::Totals(totals).into()).await
     }
 
     /// Records items as they come.
@@ -234,8 +260,8 @@ impl Reporting {
         in_run: bool,
     ) -> Result<RunTotals, End> {
         let mut totals = RunTotals::default();
-        let mut chunks = items.ready_chunks(CHUNK);
-        while let Some(chunk) = self.next(&mut chunks).await? {
+        let mut arriving = items.peekable();
+        while let Some((chunk, room)) = self.next_chunk(&mut arriving, CHUNK).await? {
             let (items, broken) = sound_part(chunk, in_run);
             let today = self.ledger.today();
             let parsed = items.into_iter().map(|item| {
@@ -244,7 +270,7 @@ impl Reporting {
                 let validate_only = payment.validate_only;
                 Ok((self.acting(parse::report(payment, today)?)?, validate_only))
             });
-            self.ask_all(parsed.collect()).await?;
+            self.ask_all(parsed.collect(), room).await?;
             broken?;
         }
         Ok(totals)
@@ -259,7 +285,7 @@ impl Reporting {
         let mut totals = RunTotals::default();
         let mut content = Content::new(self.ledger.register.text_tag());
         let mut lines = Vec::new();
-        let mut chunks = items.ready_chunks(CHUNK);
+        let mut chunks = items.ready_chunks(CHUNK as usize);
         while let Some(chunk) = self.next(&mut chunks).await? {
             let (items, broken) = sound_part(chunk, true);
             broken?;
@@ -270,15 +296,15 @@ impl Reporting {
             }
         }
         content.check(token)?;
-        let mut chunks = stream::iter(lines).ready_chunks(CHUNK);
-        while let Some(chunk) = self.next(&mut chunks).await? {
+        let mut lines = stream::iter(lines).peekable();
+        while let Some((chunk, room)) = self.next_chunk(&mut lines, CHUNK).await? {
             let today = self.ledger.today();
             let parsed = chunk.into_iter().map(|line| {
                 let line = ReportPaymentRequest::decode_length_delimited(line.as_ref());
                 let parsed = parse::report(line.map_err(|_| internal())?, today)?;
                 Ok((self.acting(parsed)?, false))
             });
-            self.ask_all(parsed.collect()).await?;
+            self.ask_all(parsed.collect(), room).await?;
         }
         Ok(totals)
     }
@@ -288,8 +314,8 @@ impl Reporting {
         let mut totals = RunTotals::default();
         let mut content = Content::new(self.ledger.register.text_tag());
         let mut plan = Plan::new(self.ledger.clone(), self.caller.clone().asking());
-        let mut chunks = items.ready_chunks(PLAN_CHUNK);
-        while let Some(chunk) = self.next(&mut chunks).await? {
+        let mut arriving = items.peekable();
+        while let Some((chunk, room)) = self.next_chunk(&mut arriving, PLAN_CHUNK).await? {
             let (items, mut broken) = sound_part(chunk, true);
             let mut parsed = Vec::with_capacity(items.len());
             for item in items {
@@ -302,7 +328,7 @@ impl Reporting {
                 let line = parse::report(line, plan.today);
                 parsed.push(line.and_then(|line| Ok(self.acting(line)?.parsed)));
             }
-            self.plan_all(&mut plan, parsed).await?;
+            self.plan_all(&mut plan, parsed, room).await?;
             broken?;
         }
         Ok(RunTotals { plan_token: content.token(), ..totals })
@@ -313,6 +339,7 @@ impl Reporting {
         &self,
         plan: &mut Plan,
         lines: Vec<Result<Parsed, Failure>>,
+        room: ResultRoom,
     ) -> Result<(), End> {
         self.caller.misses.allowed()?;
         let mut found = self.find(lines.iter().flatten()).await?.into_iter();
@@ -324,12 +351,14 @@ impl Reporting {
         plan.load(persons).await?;
         let looked = lines.iter().flatten().map(|(_, found)| found.as_ref());
         self.note(looked)?;
+        let (mut left, mut room) = (lines.len(), Some(room));
         for line in lines {
             let pending = match line {
                 Err(failure) => Pending::Refused(failure),
                 Ok((parsed, found)) => self.plan_one(plan, parsed.command, found),
             };
-            self.send(pending).await?;
+            left -= 1;
+            self.send(Queued { pending, room: room.take_if(|_| left == 0) }).await?;
         }
         Ok(())
     }
@@ -349,7 +378,11 @@ impl Reporting {
     }
 
     /// Looks up a chunk's persons with one query, and asks for each item in order.
-    async fn ask_all(&self, mut items: Vec<Result<(Acting, bool), Failure>>) -> Result<(), End> {
+    async fn ask_all(
+        &self,
+        mut items: Vec<Result<(Acting, bool), Failure>>,
+        room: ResultRoom,
+    ) -> Result<(), End> {
         if let Err(failure) = self.caller.misses.allowed() {
             items.iter_mut().for_each(|item| *item = Err(failure.clone()));
         }
@@ -358,6 +391,7 @@ impl Reporting {
             self.note(found.iter().map(Option::as_ref).filter(Option::is_none))?;
         }
         let mut found = found.map(Vec::into_iter);
+        let (mut left, mut room) = (items.len(), Some(room));
         for item in items {
             let pending = match (item, &mut found) {
                 (Err(failure), _) => Pending::Refused(failure),
@@ -367,7 +401,8 @@ impl Reporting {
                     self.ask_one(acting, person, validate_only).await
                 }
             };
-            self.send(pending).await?;
+            left -= 1;
+            self.send(Queued { pending, room: room.take_if(|_| left == 0) }).await?;
         }
         Ok(())
     }
@@ -416,15 +451,38 @@ impl Reporting {
 
     /// What comes next, unless the process stops.
     async fn next<T>(&self, items: &mut (impl Stream<Item = T> + Unpin)) -> Result<Option<T>, End> {
+        self.unless_stopped(items.next()).await
+    }
+
+    /// The next items of those that have arrived, as far as there is room for their results, and that
+    /// room; unless the process stops.
+    async fn next_chunk<S: Stream + Unpin>(
+        &self,
+        items: &mut Peekable<S>,
+        most: u32,
+    ) -> Result<Option<(Vec<S::Item>, ResultRoom)>, End> {
+        // A stream that stands still reserves nothing; one that waits for room holds one item.
+        if self.unless_stopped(Pin::new(&mut *items).peek()).await?.is_none() {
+            return Ok(None);
+        }
+        let reserved = self.unless_stopped(self.budget.reserve(most)).await?;
+        let mut room = reserved.map_err(|_| internal())?;
+        let chunk = items.ready_chunks(room.results()).next().await.unwrap_or_default();
+        room.shrink_to(chunk.len());
+        Ok(Some((chunk, room)))
+    }
+
+    /// What a step gives, unless the process stops.
+    async fn unless_stopped<T>(&self, step: impl Future<Output = T>) -> Result<T, End> {
         tokio::select! {
-            next = in_time(self.patience, items.next()) => Ok(next?),
+            done = in_time(self.patience, step) => Ok(done?),
             () = self.ledger.stop.cancelled() => Err(Failure::from(Refused::ShuttingDown).into()),
         }
     }
 
     /// Waits for room where results wait to be taken.
-    async fn send(&self, pending: Pending) -> Result<(), End> {
-        Ok(in_time(self.patience, self.results.send(pending)).await??)
+    async fn send(&self, queued: Queued) -> Result<(), End> {
+        Ok(in_time(self.patience, self.results.send(queued)).await??)
     }
 }
 

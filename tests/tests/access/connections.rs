@@ -94,7 +94,7 @@ async fn callers_and_certificates_change_while_it_runs() {
     let callers = secured.dir.path().join("callers.toml");
     fs::write(&callers, "[[caller]]\nname = 1").unwrap();
     let deadline = Instant::now() + NOTICED;
-    while !secured.ledger.logged().unwrap().contains("makes no sense; kept") {
+    while !secured.ledger.logged().unwrap().contains("stays in use, and reading is tried again") {
         assert!(Instant::now() < deadline, "not told");
         sleep(Duration::from_millis(50)).await;
     }

@@ -15,6 +15,7 @@ mod scopes;
 mod shares;
 mod sight;
 mod tokens;
+mod unclaimed;
 
 use std::path::Path;
 

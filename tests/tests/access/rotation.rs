@@ -555,7 +555,7 @@ async fn keys_come_from_a_command_whose_failure_is_told_and_does_no_harm_later()
     fs::remove_file(&file).unwrap();
     for service in [&ledger, &projector] {
         until("the failure is told", async || {
-            service.logged().unwrap().contains("makes no sense; kept")
+            service.logged().unwrap().contains("stays in use, and reading is tried again")
         })
         .await;
     }

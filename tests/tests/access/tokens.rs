@@ -251,7 +251,7 @@ async fn a_key_that_leaves_its_file_takes_its_tokens_along() {
     set_limit(&channel, Some(&new)).await.unwrap();
     // What makes no sense changes nothing.
     fs::write(secured.dir.path().join("keys.json"), "{}").unwrap();
-    until_logged(&secured.ledger, "makes no sense; kept").await;
+    until_logged(&secured.ledger, "stays in use, and reading is tried again").await;
     set_limit(&channel, Some(&new)).await.unwrap();
     assert!(set_limit(&channel, Some(&old)).await.is_err());
 }
