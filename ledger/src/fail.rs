@@ -9,6 +9,10 @@ impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Rejected(rejection) => rejected(rejection),
+            Refused::NumberTaken => {
+                let taken = "is another person's in the register".to_owned();
+                Failure::invalid(vec![("new_cpr_number".to_owned(), taken)])
+            }
             Refused::Overloaded => {
                 Failure::new(ErrorReason::Overloaded, "too many requests are waiting; repeat")
             }

@@ -26,6 +26,7 @@ use frikort_event_store::{
     Appended, Appender, Batch, Direction, EventStore, Head, PARTITION_STREAM, StoreError,
 };
 use frikort_process::{clock::Clock, lane::answer_all};
+use frikort_register::{NewNumber, enter_numbers};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, timeout},
@@ -222,8 +223,9 @@ impl Sequencer {
         }
     }
 
-    /// One try: `None` when the head was moved by another ledger.
-    async fn attempt(&mut self, requests: &[Request]) -> Result<Option<Vec<Reply>>, Fault> {
+    /// One try: `None` when the head was moved by another ledger, or a request was answered alone; the
+    /// others are to be decided again.
+    async fn attempt(&mut self, requests: &mut Vec<Request>) -> Result<Option<Vec<Reply>>, Fault> {
         if !self.synchronized {
             self.synchronize().await?;
         }
@@ -234,7 +236,9 @@ impl Sequencer {
             self.synchronized = head == self.head;
             return Ok(self.synchronized.then_some(draft.replies));
         }
-        match self.append(&draft.events).await {
+        let numbers: Vec<_> =
+            draft.new_numbers.iter().filter_map(|at| requests[*at].ask.number()).collect();
+        match self.append(&draft.events, &numbers).await {
             Ok(Appended::Yes) => {
                 self.head = draft.events.head_after(self.head);
                 self.committed.send_replace(self.head.position);
@@ -248,6 +252,12 @@ impl Sequencer {
                 self.synchronized = false;
                 Ok(None)
             }
+            Ok(Appended::Refused(at)) => {
+                let refused = requests.remove(draft.new_numbers[at]);
+                self.undo(draft);
+                refused.reply.send(Err(Refused::NumberTaken));
+                Ok(None)
+            }
             Err(fault) => {
                 self.undo(draft);
                 self.synchronized = false;
@@ -258,8 +268,14 @@ impl Sequencer {
     }
 
     /// Appends; after an error, finds out what became of it before anybody is answered.
-    async fn append(&mut self, events: &Batch) -> Result<Appended, Fault> {
-        let fault = match in_time(self.appender.append(self.head, events)).await {
+    async fn append(&mut self, events: &Batch, numbers: &[&NewNumber]) -> Result<Appended, Fault> {
+        let appended = if numbers.is_empty() {
+            in_time(self.appender.append(self.head, events)).await
+        } else {
+            let enter = async |connection: &mut _| enter_numbers(connection, numbers).await;
+            in_time(self.appender.append_with(self.head, events, enter)).await
+        };
+        let fault = match appended {
             Ok(appended) => return Ok(appended),
             Err(fault) => fault,
         };
@@ -275,7 +291,7 @@ impl Sequencer {
                 Ok(Appended::Yes) => return Ok(Appended::Yes),
                 // The database had a reason that trying again would meet again.
                 Ok(Appended::HeadMoved) if !fault.is_passing() => return Err(fault),
-                Ok(Appended::HeadMoved) => return Ok(Appended::HeadMoved),
+                Ok(not_committed) => return Ok(not_committed),
                 Err(error) if Instant::now() >= deadline => return Err(error),
                 Err(_) => sleep(RETRY_PAUSE).await,
             }

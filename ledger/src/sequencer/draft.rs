@@ -19,6 +19,8 @@ pub(super) struct Draft {
     /// Accounts that have moved on with it.
     pub(super) touched: Vec<PersonId>,
     pub(super) limits_before: Option<Limits>,
+    /// Requests, by index, whose event is recorded with a new CPR number.
+    pub(super) new_numbers: Vec<usize>,
 }
 
 impl Sequencer {
@@ -31,14 +33,23 @@ impl Sequencer {
             replies: Vec::with_capacity(requests.len()),
             touched: Vec::new(),
             limits_before: None,
+            new_numbers: Vec::new(),
         };
-        for request in requests {
+        for (at, request) in requests.iter().enumerate() {
             // Strictly increasing, so that an instant names one position.
             let last = draft.events.head_after(self.head).recorded_at;
             now = last.map_or(now, |last| now.max(last + time::Duration::MICROSECOND));
             let reply = match &request.ask {
                 Ask::Command(person, command) => {
                     self.decide_command(request, *person, command, now, &mut draft)?
+                }
+                Ask::ChangeNumber(person, command, _) => {
+                    let before = draft.events.len();
+                    let reply = self.decide_command(request, *person, command, now, &mut draft)?;
+                    if draft.events.len() > before {
+                        draft.new_numbers.push(at);
+                    }
+                    reply
                 }
                 Ask::Card(person, frikort) => self.read_card(*person, *frikort, &draft),
                 Ask::Account(person) => match self.accounts.get(*person) {

@@ -5,6 +5,7 @@ use frikort_domain::{
     PaymentState, PersonId, RecordedDecision, Rejection,
 };
 use frikort_process::lane::ReplyTo;
+use frikort_register::NewNumber;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
@@ -26,6 +27,8 @@ pub(crate) struct Request {
 pub(crate) enum Ask {
     /// Decide a command about a person.
     Command(PersonId, Command),
+    /// The same of a change of the CPR number, which is entered in the register with the event.
+    ChangeNumber(PersonId, Command, Box<NewNumber>),
     /// The card as it is now, and its decisions, of the person who has this Frikort-ID, where one is given.
     Card(PersonId, Option<FrikortTag>),
     /// The account as it is now, to try commands on.
@@ -69,6 +72,9 @@ pub(crate) enum Body {
 pub(crate) enum Refused {
     /// A rule. Nothing was recorded.
     Rejected(Rejection),
+    /// The new CPR number leads to somebody already, or its person was forgotten. Nothing was
+    /// recorded.
+    NumberTaken,
     /// A queue is full, or other ledgers were quicker for too long. Nothing was recorded.
     Overloaded,
     /// The database is away; the outcome may be unknown.
@@ -126,12 +132,21 @@ impl Handle {
 }
 
 impl Ask {
+    /// The number that is entered with what is asked for.
+    pub(super) fn number(&self) -> Option<&NewNumber> {
+        match self {
+            Self::ChangeNumber(_, _, number) => Some(number),
+            _ => None,
+        }
+    }
+
     /// Whose account it needs.
     pub(super) fn person(&self) -> Option<PersonId> {
         match self {
-            Self::Command(person, _) | Self::Card(person, _) | Self::Account(person) => {
-                Some(*person)
-            }
+            Self::Command(person, _)
+            | Self::ChangeNumber(person, ..)
+            | Self::Card(person, _)
+            | Self::Account(person) => Some(*person),
             Self::SetLimit(_) | Self::Limits => None,
         }
     }
