@@ -53,6 +53,11 @@ fn rejected(rejection: Rejection) -> Failure {
             }
         }
         Rejection::LimitNotSet { year } => failure(ErrorReason::LimitNotSet).with("year", year),
+        Rejection::TooManyPayments { year, payments_per_year } => {
+            failure(ErrorReason::TooManyPayments)
+                .with("year", year)
+                .with("payments_per_year", payments_per_year)
+        }
         Rejection::LimitExceeded { exempt, taxable } => failure(ErrorReason::LimitExceeded)
             .with("exempt_oere", exempt.oere())
             .with("taxable_oere", taxable.oere()),

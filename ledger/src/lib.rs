@@ -44,7 +44,7 @@ use crate::{
     ledger::Ledger,
     proof::Log,
     recalculate::Recalculation,
-    sequencer::Sequencer,
+    sequencer::{Bounds, Sequencer},
     services::{check::Checking, stream::MAX_RUNS},
 };
 
@@ -76,6 +76,19 @@ pub struct Settings {
     pub signer: Option<Signer>,
     /// Payments whose accounts are kept in memory, over all partitions.
     pub cached_payments: usize,
+    /// How many payments a person may have recorded in one calendar year (P10), 1 or more. Every
+    /// ledger of one database should have the same.
+    pub payments_per_year: u32,
+}
+
+impl Settings {
+    /// What bounds each of so many sequencers.
+    fn bounds(&self, partitions: usize) -> Bounds {
+        Bounds {
+            cached_payments: self.cached_payments / partitions.max(1),
+            payments_per_year: self.payments_per_year,
+        }
+    }
 }
 
 /// Serves until `stop`: then takes no more, answers everybody, and returns.
@@ -89,19 +102,19 @@ pub async fn serve(
     let pool = frikort_event_store::pool(options.clone(), CONNECTIONS);
     let store = EventStore::open_when_there(pool.clone()).await?;
     let partitions = store.partitions().await?;
+    let bounds = settings.bounds(partitions.len());
 
     // What works beside the calls, and stops with them.
     let (mut tasks, mut beside) = (JoinSet::new(), JoinSet::new());
     let logs = proof_logs(&partitions, &store, settings.signer, &mut beside)?;
     let mut proved: Vec<_> = logs.values().filter_map(Log::sound).collect();
     let (mut sequencers, mut sound) = (BTreeMap::new(), Vec::new());
-    let cached_payments = settings.cached_payments / partitions.len().max(1);
     for partition in partitions {
         let appender = Appender::new(options.clone(), partition);
         // Its own connection: it must not wait for one behind the callers' look-ups.
         let own_store = EventStore::open(frikort_event_store::pool(options.clone(), 1)).await?;
         let (sequencer, told) =
-            Sequencer::new(partition, own_store, appender, clock.clone(), cached_payments);
+            Sequencer::new(partition, own_store, appender, clock.clone(), bounds);
         tasks.spawn(on_its_own_thread(partition, sequencer)?);
         tokio::spawn(notify_of(options.clone(), partition, told.commits));
         let recalculation = Recalculation {
@@ -129,6 +142,7 @@ pub async fn serve(
         sequencers,
         logs,
         clock,
+        payments_per_year: settings.payments_per_year,
         appended,
         checking: Checking::new(options, &settings.access),
         runs: settings.access.places("planned or committed pay runs", MAX_RUNS),

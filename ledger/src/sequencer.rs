@@ -92,6 +92,8 @@ pub(crate) struct Sequencer {
     last_batch: usize,
     accounts: Accounts,
     limits: Limits,
+    /// P10.
+    payments_per_year: u32,
     /// Where the cached state stands.
     head: Head,
     /// Whether the cached state is known to stand at the partition's head.
@@ -104,6 +106,15 @@ pub(crate) struct Sequencer {
     committed: watch::Sender<i64>,
     /// Told when a limit is on record.
     told_limits: watch::Sender<Limits>,
+}
+
+/// What bounds one sequencer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Payments whose accounts are kept in memory.
+    pub(crate) cached_payments: usize,
+    /// Payments that a person may have recorded in one calendar year (P10).
+    pub(crate) payments_per_year: u32,
 }
 
 /// A sequencer's handle, and what the sequencer tells.
@@ -124,7 +135,7 @@ impl Sequencer {
         store: EventStore,
         appender: Appender,
         clock: Clock,
-        cached_payments: usize,
+        bounds: Bounds,
     ) -> (Self, Told) {
         let (handle, queue) = Handle::new();
         let (sound, is_sound) = watch::channel(false);
@@ -137,8 +148,9 @@ impl Sequencer {
             clock,
             queue,
             last_batch: 0,
-            accounts: Accounts::new(cached_payments),
+            accounts: Accounts::new(bounds.cached_payments),
             limits: Limits::default(),
+            payments_per_year: bounds.payments_per_year,
             head: Head { position: 0, fence: 0, recorded_at: None },
             synchronized: false,
             // A predecessor of this process may have left one.

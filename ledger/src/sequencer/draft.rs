@@ -3,7 +3,7 @@
 
 use frikort_domain::{
     Account, Command, Decision, Event, FrikortTag, LimitEntry, PaymentKey, PaymentState, PersonId,
-    Record, Rejection, copenhagen_date, decide,
+    Record, Rejection, copenhagen_date, decide_within,
 };
 use frikort_event_store::{Batch, Head, PARTITION_STREAM};
 use time::OffsetDateTime;
@@ -78,12 +78,13 @@ impl Sequencer {
         now: OffsetDateTime,
         draft: &mut Draft,
     ) -> Result<Reply, Fault> {
-        let Self { partition, accounts, limits, head, .. } = self;
+        let Self { partition, accounts, limits, head, payments_per_year, .. } = self;
         let head = draft.events.head_after(*head);
         let decided = accounts.change(person, |account| {
             // The day on which it is recorded, so that deciding the record anew is the same.
             let today = copenhagen_date(now);
-            let event = match decide(account, &limits.schedule, command, today) {
+            let limits = &limits.schedule;
+            let event = match decide_within(account, limits, *payments_per_year, command, today) {
                 Ok(Decision::Record(event)) => event,
                 Ok(Decision::ReplayPayment(answer)) => {
                     let body = Body::Payment(answer.outcome);
