@@ -3,9 +3,10 @@
 mod accept_history;
 mod register_keys;
 
-use std::{io::Write, net::SocketAddr, path::PathBuf};
+use std::{io::Write, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
 use anyhow::Context;
+use frikort_domain::PAYMENTS_PER_YEAR;
 use frikort_process::{
     clock::Clock,
     config, database,
@@ -28,6 +29,10 @@ const OPERATOR: &str = "local";
 /// Payments whose accounts are kept in memory unless set otherwise. The ledger takes about 245 MB
 /// when it is full of them (measured, with 10.000 persons).
 const CACHED_PAYMENTS: usize = 400_000;
+
+/// Bounds of the payments of a person and year. At the highest one a person's history is still read
+/// within a second or so.
+const PAYMENTS_PER_YEAR_BOUNDS: RangeInclusive<u32> = 1..=100_000;
 
 /// What the command does.
 #[derive(clap::Subcommand, Debug)]
@@ -109,6 +114,10 @@ pub struct ServeArgs {
     /// Payments whose accounts are kept in memory [default: 400000].
     #[arg(long, env = "FRIKORT_CACHED_PAYMENTS")]
     cached_payments: Option<usize>,
+    /// Payments that a person may have recorded in one calendar year, 1 to 100000; one more is refused
+    /// with TOO_MANY_PAYMENTS. The same for all ledgers of a database [default: 5000].
+    #[arg(long, env = "FRIKORT_PAYMENTS_PER_YEAR")]
+    payments_per_year: Option<u32>,
     /// A TOML file with the same settings; unknown keys are refused.
     #[arg(long, env = "FRIKORT_LEDGER_CONFIG")]
     config: Option<PathBuf>,
@@ -128,6 +137,7 @@ pub(crate) struct File {
     signing_key_file: Option<PathBuf>,
     operator: Option<String>,
     cached_payments: Option<usize>,
+    payments_per_year: Option<u32>,
 }
 
 /// Options of `ledger migrate`.
@@ -191,6 +201,12 @@ async fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
     if args.create_keys {
         keys.create()?;
     }
+    let payments_per_year =
+        args.payments_per_year.or(file.payments_per_year).unwrap_or(PAYMENTS_PER_YEAR);
+    if !PAYMENTS_PER_YEAR_BOUNDS.contains(&payments_per_year) {
+        let (least, most) = PAYMENTS_PER_YEAR_BOUNDS.into_inner();
+        anyhow::bail!("payments_per_year must be {least} to {most}, not {payments_per_year}");
+    }
     let operator = args.operator.or(file.operator).unwrap_or_else(|| OPERATOR.to_owned());
     let signer = args
         .signing_key_file
@@ -203,5 +219,6 @@ async fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
         keys: keys.start(true).await?,
         signer: signer.transpose()?,
         cached_payments: args.cached_payments.or(file.cached_payments).unwrap_or(CACHED_PAYMENTS),
+        payments_per_year,
     })
 }

@@ -14,6 +14,10 @@ impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Rejected(rejection) => rejected(rejection),
+            Refused::NumberTaken => {
+                let taken = "is another person's in the register".to_owned();
+                Failure::invalid(vec![("new_cpr_number".to_owned(), taken)])
+            }
             Refused::Overloaded => {
                 Failure::new(ErrorReason::Overloaded, "too many requests are waiting; repeat")
             }
@@ -64,6 +68,11 @@ fn rejected(rejection: Rejection) -> Failure {
             }
         }
         Rejection::LimitNotSet { year } => failure(ErrorReason::LimitNotSet).with("year", year),
+        Rejection::TooManyPayments { year, payments_per_year } => {
+            failure(ErrorReason::TooManyPayments)
+                .with("year", year)
+                .with("payments_per_year", payments_per_year)
+        }
         Rejection::LimitExceeded { exempt, taxable } => failure(ErrorReason::LimitExceeded)
             .with("exempt_oere", exempt.oere())
             .with("taxable_oere", taxable.oere()),

@@ -38,6 +38,8 @@ pub(crate) struct Ledger {
     /// The proof log of each partition.
     pub(crate) logs: BTreeMap<i32, Log>,
     pub(crate) clock: Clock,
+    /// How many payments a person may have recorded in one calendar year (P10).
+    pub(crate) payments_per_year: u32,
     /// Rises when something was appended, by whichever ledger.
     pub(crate) appended: Signal,
     pub(crate) checking: Checking,

@@ -46,7 +46,7 @@ use crate::{
     ledger::Ledger,
     proof::Log,
     recalculate::Recalculation,
-    sequencer::Sequencer,
+    sequencer::{Bounds, Sequencer},
     services::{check::Checking, result_budget::ResultBudgets, stream::MAX_RUNS},
 };
 
@@ -78,6 +78,19 @@ pub struct Settings {
     pub signer: Option<Signer>,
     /// Payments whose accounts are kept in memory, over all partitions.
     pub cached_payments: usize,
+    /// How many payments a person may have recorded in one calendar year (P10), 1 or more. Every
+    /// ledger of one database should have the same.
+    pub payments_per_year: u32,
+}
+
+impl Settings {
+    /// What bounds each of so many sequencers.
+    fn bounds(&self, partitions: usize) -> Bounds {
+        Bounds {
+            cached_payments: self.cached_payments / partitions.max(1),
+            payments_per_year: self.payments_per_year,
+        }
+    }
 }
 
 /// Serves until `stop`: then takes no more, answers everybody, and returns.
@@ -92,6 +105,7 @@ pub async fn serve(
     let pool = sessions.pool(CONNECTIONS);
     let store = EventStore::open_when_there(pool.clone()).await?;
     let partitions = store.partitions().await?;
+    let bounds = settings.bounds(partitions.len());
 
     // What works beside the calls, and stops with them.
     let (mut tasks, mut beside) = (JoinSet::new(), JoinSet::new());
@@ -99,20 +113,13 @@ pub async fn serve(
     let logs = proof_logs(&partitions, &store, &sessions, settings.signer, &stop, &mut tasks)?;
     let mut proved: Vec<_> = logs.values().filter_map(Log::sound).collect();
     let (mut sequencers, mut sound) = (BTreeMap::new(), Vec::new());
-    let cached_payments = settings.cached_payments / partitions.len().max(1);
     for partition in partitions {
         let appender = Appender::new(sessions.clone(), partition);
         // Its own connection: it must not wait for one behind the callers' look-ups.
         let own_store = EventStore::open(sessions.pool(1)).await?;
         let evidence = logs[&partition].evidence();
-        let (sequencer, told) = Sequencer::new(
-            partition,
-            own_store,
-            appender,
-            clock.clone(),
-            evidence,
-            cached_payments,
-        );
+        let (sequencer, told) =
+            Sequencer::new(partition, own_store, appender, clock.clone(), evidence, bounds);
         let name = format!("sequencer-{partition}");
         tasks.spawn(on_its_own_thread(name, sequencer.run())?);
         tokio::spawn(notify_of(options.clone(), partition, told.commits));
@@ -144,6 +151,7 @@ pub async fn serve(
         sequencers,
         logs,
         clock,
+        payments_per_year: settings.payments_per_year,
         appended,
         checking: Checking::new(options, &settings.access),
         runs: settings.access.places("planned or committed pay runs", MAX_RUNS),

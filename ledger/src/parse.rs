@@ -356,13 +356,11 @@ pub(crate) fn new_number(
         decision_key(&mut faults, named.as_ref(), &request.municipality_code, &request.reference);
     let decided_on = day_passed(&mut faults, "decision_date", request.decision_date, today);
     let cpr: Option<Cpr> = faults.parse(FIELD, &request.new_cpr_number);
-    if let Some(cpr) = &cpr {
-        if matches!(&named, Some(Named { who: Who::Cpr(old), .. }) if old == cpr) {
-            faults.note(FIELD, "must be another one than person.cpr_number");
-        }
-        if key.is_some() && cpr.is_in(&request.reference) {
-            faults.note("reference", "must not hold the person's CPR number");
-        }
+    if let Some(cpr) = &cpr
+        && key.is_some()
+        && cpr.is_in(&request.reference)
+    {
+        faults.note("reference", "must not hold the person's CPR number");
     }
     let parsed = (|| {
         let command = NewNumber { key: key?, decided_on: decided_on?, cpr: cpr? };

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use frikort_domain::{Command, Decision, LimitSchedule, PersonId, ReportPayment, decide};
+use frikort_domain::{Command, Decision, LimitSchedule, PersonId, ReportPayment, decide_within};
 use frikort_event_store::ServerRun;
 use frikort_process::lane::ReplyTo;
 use frikort_proto::error::Failure;
@@ -175,6 +175,7 @@ impl Plan {
         let planned = *self.persons.get(&person).ok_or(Refused::Internal)?;
         let limits = self.limits.get(&partition).ok_or(Refused::Internal)?;
         let (now, today) = (self.ledger.clock.now(), self.today);
+        let payments_per_year = self.ledger.payments_per_year;
         let told = |replayed, body| Answer {
             position: planned.position,
             recorded_at: planned.recorded_at,
@@ -183,7 +184,8 @@ impl Plan {
         };
         let position = i64::try_from(number).map_or(i64::MAX, |n| planned.position + n + 1);
         let tried = self.accounts.change(person, |account| {
-            match decide(account, limits, command, today).map_err(Refused::Rejected)? {
+            let decided = decide_within(account, limits, payments_per_year, command, today);
+            match decided.map_err(Refused::Rejected)? {
                 Decision::Record(event) => {
                     let version = account.version() + 1;
                     account.apply(&event, version, position, now).map_err(|_| Refused::Internal)?;

@@ -31,6 +31,7 @@ use frikort_event_store::{
     StoreError,
 };
 use frikort_process::{clock::Clock, lane::answer_all};
+use frikort_register::{NewNumber, enter_numbers};
 use time::OffsetDateTime;
 use tokio::{
     sync::{mpsc, watch},
@@ -147,6 +148,8 @@ pub(crate) struct Sequencer {
     queue: Queue,
     accounts: Accounts,
     limits: Limits,
+    /// P10.
+    payments_per_year: u32,
     /// Where the cached state stands.
     head: Head,
     /// Whether the cached state is known to stand at the partition's head.
@@ -201,6 +204,15 @@ impl Queue {
     }
 }
 
+/// What bounds one sequencer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Payments whose accounts are kept in memory.
+    pub(crate) cached_payments: usize,
+    /// Payments that a person may have recorded in one calendar year (P10).
+    pub(crate) payments_per_year: u32,
+}
+
 /// A sequencer's handle, and what the sequencer tells.
 pub(crate) struct Told {
     pub(crate) handle: Handle,
@@ -220,7 +232,7 @@ impl Sequencer {
         appender: Appender,
         clock: Clock,
         signed: watch::Receiver<SignedEvidence>,
-        cached_payments: usize,
+        bounds: Bounds,
     ) -> (Self, Told) {
         let (handle, queue) = Handle::new();
         let (sound, is_sound) = watch::channel(false);
@@ -232,8 +244,9 @@ impl Sequencer {
             appender,
             clock,
             queue: Queue { requests: queue, last_batch: 0 },
-            accounts: Accounts::new(cached_payments),
+            accounts: Accounts::new(bounds.cached_payments),
             limits: Limits::default(),
+            payments_per_year: bounds.payments_per_year,
             head: Head::EMPTY,
             synchronized: false,
             // A predecessor of this process may have left one.
@@ -318,8 +331,9 @@ impl Sequencer {
         }
     }
 
-    /// One try: `None` when the head was moved by another ledger.
-    async fn attempt(&mut self, requests: &[Request]) -> Result<Option<Vec<Reply>>, Fault> {
+    /// One try: `None` when the head was moved by another ledger, or a request was answered alone; the
+    /// others are to be decided again.
+    async fn attempt(&mut self, requests: &mut Vec<Request>) -> Result<Option<Vec<Reply>>, Fault> {
         if !self.synchronized {
             self.synchronize().await?;
         }
@@ -336,7 +350,9 @@ impl Sequencer {
             }
             return Ok(self.synchronized.then_some(draft.replies));
         }
-        match self.append(&draft.events).await {
+        let numbers: Vec<_> =
+            draft.new_numbers.iter().filter_map(|at| requests[*at].ask.number()).collect();
+        match self.append(&draft.events, &numbers).await {
             Ok(Appended::Yes) => {
                 self.head = draft.events.head_after(self.head);
                 self.covered = self.head.position;
@@ -352,6 +368,12 @@ impl Sequencer {
                 self.synchronized = false;
                 Ok(None)
             }
+            Ok(Appended::Refused(at)) => {
+                let refused = requests.remove(draft.new_numbers[at]);
+                self.undo(draft);
+                refused.reply.send(Err(Refused::NumberTaken));
+                Ok(None)
+            }
             Err(fault) => {
                 self.undo(draft);
                 self.synchronized = false;
@@ -362,8 +384,14 @@ impl Sequencer {
     }
 
     /// Appends; after an error, finds out what became of it before anybody is answered.
-    async fn append(&mut self, events: &Batch) -> Result<Appended, Fault> {
-        let fault = match in_time(self.appender.append(self.head, events)).await {
+    async fn append(&mut self, events: &Batch, numbers: &[&NewNumber]) -> Result<Appended, Fault> {
+        let appended = if numbers.is_empty() {
+            in_time(self.appender.append(self.head, events)).await
+        } else {
+            let enter = async |connection: &mut _| enter_numbers(connection, numbers).await;
+            in_time(self.appender.append_with(self.head, events, enter)).await
+        };
+        let fault = match appended {
             Ok(appended) => return Ok(appended),
             Err(fault) => fault,
         };
@@ -379,7 +407,7 @@ impl Sequencer {
                 Ok(Appended::Yes) => return Ok(Appended::Yes),
                 // The database had a reason that trying again would meet again.
                 Ok(Appended::HeadMoved) if !fault.is_passing() => return Err(fault),
-                Ok(Appended::HeadMoved) => return Ok(Appended::HeadMoved),
+                Ok(not_committed) => return Ok(not_committed),
                 Err(error) if Instant::now() >= deadline => return Err(error),
                 Err(_) => sleep(RETRY_PAUSE).await,
             }

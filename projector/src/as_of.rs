@@ -12,14 +12,14 @@ use time::{Date, OffsetDateTime};
 use crate::tables::Checkpoint;
 
 /// What is asked for. Nothing given is now, and all payments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct AsOf {
     pub(crate) known_at: Option<KnownAt>,
     pub(crate) paid_through: Option<Date>,
 }
 
 /// Up to where the ledger is to be remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum KnownAt {
     /// Up to this position.
     Position(i64),

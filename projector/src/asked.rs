@@ -15,7 +15,8 @@ use time::{Date, Month, OffsetDateTime};
 
 use crate::{
     as_of::AsOf,
-    page::page_size,
+    page::{large_page_size, page_size},
+    statement_page::StatementFilter,
     wire::{check_optional_year, check_position, check_year, parse_persons},
 };
 
@@ -43,11 +44,11 @@ pub(crate) fn allowances(
     faults.finish(named.map(|named| (named, as_of)))
 }
 
-/// The person, the moment, and the day through which hours are counted.
+/// The person, what the statement is about, and how many payments a page has.
 pub(crate) fn statement(
     request: GetStatementRequest,
     now: OffsetDateTime,
-) -> Result<(Named, AsOf, Option<Date>), Failure> {
+) -> Result<(Named, StatementFilter, usize), Failure> {
     let mut faults = Faults::default();
     let named = Named::parse(&mut faults, "person", request.person);
     check_optional_year(&mut faults, request.year);
@@ -55,7 +56,10 @@ pub(crate) fn statement(
     let hours_through =
         request.hours_through.and_then(|wire| day(&mut faults, "hours_through", Some(wire)));
     let as_of = AsOf::parse(&mut faults, request.as_of, now);
-    faults.finish(named.map(|named| (named, as_of, hours_through)))
+    let size = large_page_size(&mut faults, request.page_size);
+    let (year, with_history) = (request.year, request.with_history);
+    let filter = StatementFilter { year, as_of, hours_through, with_history };
+    faults.finish(named.zip(size).map(|(named, size)| (named, filter, size)))
 }
 
 /// Of which municipality, by which day, and how many on a page.

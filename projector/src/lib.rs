@@ -30,6 +30,7 @@ mod rebuild;
 mod sight;
 mod state;
 mod statement;
+mod statement_page;
 mod summary;
 mod tables;
 mod verification;

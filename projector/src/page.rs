@@ -20,11 +20,29 @@ const LONGEST: usize = 16 * 1024;
 
 /// How many rows a page has; notes a number that is not allowed.
 pub(crate) fn page_size(faults: &mut Faults, asked: i32) -> Option<usize> {
-    let size = if asked == 0 { USUAL } else { asked };
+    page_size_or(faults, asked, USUAL)
+}
+
+/// The same of a list that most callers want whole.
+pub(crate) fn large_page_size(faults: &mut Faults, asked: i32) -> Option<usize> {
+    page_size_or(faults, asked, MOST)
+}
+
+fn page_size_or(faults: &mut Faults, asked: i32, usual: i32) -> Option<usize> {
+    let size = if asked == 0 { usual } else { asked };
     if !(1..=MOST).contains(&size) {
-        faults.note("page_size", format!("must be from 1 to {MOST}, or 0 for {USUAL}"));
+        faults.note("page_size", format!("must be from 1 to {MOST}, or 0 for {usual}"));
     }
     usize::try_from(size).ok()
+}
+
+/// A token that belongs to another list, or to a history that is no longer the database's.
+pub(crate) fn of_another_list() -> Failure {
+    refused("is of another list: all else must be unchanged")
+}
+
+fn refused(what: &str) -> Failure {
+    Failure::invalid(vec![("page_token".to_owned(), what.to_owned())])
 }
 
 /// What leads to the next page.
@@ -49,8 +67,6 @@ where
         if text.is_empty() {
             return Ok(None);
         }
-        let refused =
-            |what: &str| Failure::invalid(vec![("page_token".to_owned(), what.to_owned())]);
         let short = Some(text).filter(|text| text.len() <= LONGEST);
         let token: Option<Self> = short
             .and_then(|text| BASE64_URL_SAFE_NO_PAD.decode(text).ok())
@@ -58,7 +74,7 @@ where
         let token =
             token.ok_or_else(|| refused("must be the next_page_token of the page before"))?;
         if !is_same(&token.filter) {
-            return Err(refused("is of another list: all else must be unchanged"));
+            return Err(of_another_list());
         }
         Ok(Some(token))
     }

@@ -32,9 +32,12 @@ use tonic::{Code, Request, Response, Status};
 use crate::{
     annual_totals::Listings,
     as_of::{AsOf, KnownAt, Moment},
-    asked, past, sight,
+    asked,
+    page::of_another_list,
+    past, sight,
     state::{State, View},
     statement::{self, StatedPayment},
+    statement_page::{StatementFilter, StatementPlace, StatementToken, cut},
     summary,
     tables::{self, Checkpoint, Years},
     watch::{self, Sent, Watching},
@@ -220,24 +223,44 @@ impl Allowances {
         request: Request<GetStatementRequest>,
     ) -> Result<Response<GetStatementResponse>, Status> {
         let (deadline, by) = (deadline(request.metadata()), Looking::of(&request)?);
-        let request = request.into_inner();
-        let (year, min_position) = (request.year, request.min_position);
-        let with_history = request.with_history;
-        let (named, as_of, hours_through) = asked::statement(request, self.clock.now())?;
+        let mut request = request.into_inner();
+        let (page_token, min_position) =
+            (std::mem::take(&mut request.page_token), request.min_position);
+        let (named, filter, size) = asked::statement(request, self.clock.now())?;
+        let token = StatementToken::read(&page_token, |of| *of == filter)?;
+        let StatementFilter { year, as_of, with_history, .. } = filter;
         let asked = Asked { year, as_of, min_position };
         let ((person, frikort), moment) = self.find_at(&by, &named, asked, deadline).await?;
-        let moment = match moment {
+        let moment = match &token {
+            Some(token) => Some(self.moment_of_page(&person, token).await?),
             None if with_history => Some(self.moment(person.partition, &as_of, deadline).await?),
-            moment => moment,
+            None => moment,
         };
         let told = match moment {
             None => self.tell(&person).await.map_err(|error| self.unread(&error))?,
             Some(moment) => self.tell_past(&person, moment, with_history).await?,
         };
         let told = told.filter(|told| told.years.knows(frikort)).ok_or_else(nobody)?;
+        let (at, day) = (told.at, told.day);
+        let hours_through = filter.hours_through.unwrap_or(day);
         let year = (year != 0).then_some(year);
-        let hours_through = hours_through.unwrap_or(told.day);
-        Ok(Response::new(statement_of(&by.who, &person, told, year, hours_through)?))
+        let mut page = statement_of(&by.who, &person, told, year, hours_through)?;
+        let begin = StatementPlace {
+            person: (person.partition, person.id.0),
+            day,
+            payments: 0,
+            changes: 0,
+        };
+        if token.is_some() {
+            // They are of the whole statement, and were on the first page.
+            (page.allowances, page.months, page.hours) = (Vec::new(), Vec::new(), None);
+        }
+        let from = token.map_or(begin, |token| token.after);
+        let (payments, next) = cut(page.payments, from, size);
+        let as_of = BTreeMap::from([(person.partition, at)]);
+        let next = next.map(|after| StatementToken { filter, as_of, after }.write());
+        (page.payments, page.next_page_token) = (payments, next.unwrap_or_default());
+        Ok(Response::new(page))
     }
 
     /// An answer that was read since `run` was the newest server run: it is given if all that was read
@@ -526,6 +549,24 @@ impl Allowances {
         Ok(moments.first().ok_or_else(internal)?.1)
     }
 
+    /// The moment that every page of a statement is as of.
+    async fn moment_of_page(
+        &self,
+        person: &Person,
+        token: &StatementToken,
+    ) -> Result<Moment, Failure> {
+        let at = token.as_of.get(&person.partition).copied();
+        let of_the_person = token.after.person == (person.partition, person.id.0);
+        let at = at.filter(|_| of_the_person).ok_or_else(of_another_list)?;
+        // The event must be the one that the first page ended with.
+        let recorded_at = self.store.recorded_at(person.partition, at.position).await;
+        if recorded_at.map_err(|error| self.unread(&error))? != at.recorded_at {
+            return Err(of_another_list());
+        }
+        let paid_through = token.filter.as_of.paid_through;
+        Ok(Moment { at, day: token.after.day, paid_through })
+    }
+
     /// One person's payments and years, from the tables.
     async fn tell(&self, person: &Person) -> Result<Option<Told>, sqlx::Error> {
         let mut tx = tables::begin_snapshot(self.store.pool()).await?;
@@ -605,6 +646,7 @@ fn statement_of(
         allowances,
         position: Some(place(person.partition, at)),
         hours: Some(hours),
+        next_page_token: String::new(),
     })
 }
 

@@ -172,6 +172,7 @@ fn code(reason: ErrorReason) -> Code {
         | ErrorReason::SupportedWork
         | ErrorReason::LimitNotSet
         | ErrorReason::LimitExceeded
+        | ErrorReason::TooManyPayments
         | ErrorReason::PaymentCancelled
         | ErrorReason::RevisionMismatch
         | ErrorReason::NotResponsible

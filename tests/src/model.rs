@@ -27,5 +27,5 @@ pub use day::{Day, Instant};
 pub use limits::{Limit, Limits};
 pub use log::{AsOf, Entry, Known, Log, Recorded};
 pub use payment::Payment;
-pub use person::{OnRecord, Person};
+pub use person::{OnRecord, PAYMENTS_PER_YEAR, Person};
 pub use statement::{Hours, Month, Statement};

@@ -59,9 +59,10 @@ pub(crate) async fn run(args: Args, us: &Us) -> anyhow::Result<Ending> {
                 hours_through: None,
                 as_of,
                 with_history,
+                ..GetStatementRequest::default()
             };
             let projector = &projector;
-            async move { (asked, ask(projector, request).await) }
+            async move { (asked, whole(projector, request).await) }
         })
         .buffered(IN_FLIGHT);
     let mut show = if args.csv { Show::csv()? } else { Show::Text(output::bulk()) };
@@ -80,7 +81,35 @@ pub(crate) async fn run(args: Args, us: &Us) -> anyhow::Result<Ending> {
     Ok(ending)
 }
 
-/// One person's statement.
+/// One person's statement, of all pages.
+pub(crate) async fn whole(
+    projector: &Service,
+    mut request: GetStatementRequest,
+) -> Result<GetStatementResponse, CallError> {
+    let mut statement = ask(projector, request.clone()).await?;
+    loop {
+        request.page_token = std::mem::take(&mut statement.next_page_token);
+        if request.page_token.is_empty() {
+            return Ok(statement);
+        }
+        let page = ask(projector, request.clone()).await?;
+        if page.payments.is_empty() {
+            // Every page of ours has some; a server whose pages have none could go on for ever.
+            return Ok(statement);
+        }
+        statement.next_page_token = page.next_page_token;
+        let mut payments = page.payments.into_iter().peekable();
+        if let (Some(last), Some(first)) = (statement.payments.last_mut(), payments.peek())
+            && (&last.employer_cvr, &last.reference) == (&first.employer_cvr, &first.reference)
+        {
+            // A history that is longer than a page.
+            last.history.extend(payments.next().map(|first| first.history).unwrap_or_default());
+        }
+        statement.payments.extend(payments);
+    }
+}
+
+/// The first page of one person's statement, or the one that the request's token leads to.
 pub(crate) async fn ask(
     projector: &Service,
     request: GetStatementRequest,

@@ -29,6 +29,8 @@ pub(crate) struct Year {
     pub(crate) total: Amount,
     pub(crate) exempt: Amount,
     pub(crate) payments: u32,
+    /// Cancelled payments that would count in the year.
+    pub(crate) cancelled: u32,
 }
 
 /// An event that cannot follow from the state: the history is damaged or was written by a
@@ -83,6 +85,12 @@ impl Account {
     pub fn year_total(&self, year: i32) -> (Amount, u32) {
         let year = self.years.get(&year).copied().unwrap_or_default();
         (year.total, year.payments)
+    }
+
+    /// Number of the payments recorded in a year, cancelled ones included (P10).
+    pub fn recorded_in(&self, year: i32) -> u32 {
+        let year = self.years.get(&year).copied().unwrap_or_default();
+        year.payments.saturating_add(year.cancelled)
     }
 
     /// Every year that has, or had, a payment, with sum and number of those that are not cancelled.
@@ -221,6 +229,7 @@ impl Account {
         let revision = next_revision(state, data.expected_revision)?;
         check_outcome(&outcome, revision, &state.facts, Amount::ZERO)?;
         leave(&mut self.years, state);
+        self.years.entry(state.year).or_default().cancelled += 1;
         state.cancelled = true;
         state.exempt = Amount::ZERO;
         state.revision = outcome.revision;

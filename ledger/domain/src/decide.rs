@@ -112,6 +112,14 @@ pub enum Rejection {
         /// The calendar year.
         year: i32,
     },
+    /// P10.
+    #[error("the person has {payments_per_year} payments in the calendar year {year}")]
+    TooManyPayments {
+        /// The calendar year.
+        year: i32,
+        /// As many as may be recorded.
+        payments_per_year: u32,
+    },
     /// A8.
     #[error("a part of the payment would be taxable, and reject_if_exceeds was asked for")]
     LimitExceeded {
@@ -170,14 +178,27 @@ pub enum Rejection {
     NotResponsible,
 }
 
-/// Decides one command; `today` is the civil date in Copenhagen at which it is recorded.
+/// Decides one command by all that is on record; `today` is the civil date in Copenhagen at which it
+/// is recorded. How many payments a year may have is not on record: see [`decide_within`].
 pub fn decide(
     account: &Account,
     limits: &LimitSchedule,
     command: &Command,
     today: Date,
 ) -> Result<Decision, Rejection> {
-    let limits = Limits { schedule: limits, today };
+    decide_within(account, limits, u32::MAX, command, today)
+}
+
+/// The same of a command that is to be recorded now, where a person may have at most
+/// `payments_per_year` payments recorded in one calendar year (P10).
+pub fn decide_within(
+    account: &Account,
+    limits: &LimitSchedule,
+    payments_per_year: u32,
+    command: &Command,
+    today: Date,
+) -> Result<Decision, Rejection> {
+    let limits = Limits { schedule: limits, today, payments_per_year };
     match command {
         Command::ReportPayment(command) => report(account, limits, command),
         Command::CorrectPayment(command) => correct(account, limits, command),
@@ -195,16 +216,26 @@ pub fn decide(
     }
 }
 
-/// The schedule as it is in force on one day.
+/// The schedule as it is in force on one day, and how many payments a year may have.
 #[derive(Clone, Copy)]
 struct Limits<'a> {
     schedule: &'a LimitSchedule,
     today: Date,
+    payments_per_year: u32,
 }
 
 impl Limits<'_> {
     fn of(self, year: i32) -> Result<Amount, Rejection> {
         self.schedule.limit_on(year, self.today).ok_or(Rejection::LimitNotSet { year })
+    }
+
+    /// Fails when the year has as many payments as may be recorded (P10).
+    fn check_room(self, account: &Account, year: i32) -> Result<(), Rejection> {
+        let payments_per_year = self.payments_per_year;
+        if account.recorded_in(year) < payments_per_year {
+            return Ok(());
+        }
+        Err(Rejection::TooManyPayments { year, payments_per_year })
     }
 }
 
@@ -222,7 +253,9 @@ fn report(
     }
     card.check_covers(command.facts.work_days())?;
     let year = command.facts.attribution_date().year();
-    let mut shares = Shares::of(account, year, limits.of(year)?, None);
+    let limit = limits.of(year)?;
+    limits.check_room(account, year)?;
+    let mut shares = Shares::of(account, year, limit, None);
     let exempt = shares.add(command.facts.amount);
     let taxable = command.facts.amount.saturating_sub(exempt);
     if command.reject_if_exceeds && !taxable.is_zero() {
@@ -297,7 +330,9 @@ fn correct(
     let (exempt, left_year) = if year == state.year {
         (shares.change(&command.key, amount), None)
     } else {
-        let left = Shares::of(account, state.year, limits.of(state.year)?, Some(&command.key));
+        let left_limit = limits.of(state.year)?;
+        limits.check_room(account, year)?;
+        let left = Shares::of(account, state.year, left_limit, Some(&command.key));
         (shares.add(amount), Some(left))
     };
     let (year, mut changed) = shares.finish()?;

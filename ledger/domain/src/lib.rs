@@ -34,7 +34,7 @@ pub use allocation::{Slot, settle};
 pub use amount::{Amount, AmountError, Hours};
 pub use card::{Card, CardStatus, control_due};
 pub use civil::{Period, attribution_date, copenhagen_date, format_date, parse_date};
-pub use decide::{Command, Decision, Rejection, decide};
+pub use decide::{Command, Decision, Rejection, decide, decide_within};
 pub use event::{
     AllowanceRecalculated, ApplicationRejected, CancelReason, CardDeactivated, CardGranted,
     CardReactivated, CardReissued, CardTransferred, ControlRecorded, CprNumberChanged,
@@ -63,6 +63,9 @@ pub use visitation::{
 
 /// The first day of the scheme (Y4; LOV 689 af 8/6/2018): nothing is dated before it.
 pub const SCHEME_START: time::Date = time::macros::date!(2019 - 01 - 01);
+
+/// How many payments a person may have recorded in one calendar year, unless set otherwise (P10).
+pub const PAYMENTS_PER_YEAR: u32 = 5_000;
 
 /// How many days ahead of today in Copenhagen a payment may be dated (Y4).
 pub const DAYS_AHEAD: i64 = 31;

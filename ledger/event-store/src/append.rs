@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -69,6 +69,9 @@ pub enum Appended {
     /// It is not, and never will be: the head is elsewhere, or an incident is open. Read on, decide
     /// again.
     HeadMoved,
+    /// It is not, and never will be: what had to be committed with it was refused; the index says
+    /// what of it. Decide again without that.
+    Refused(usize),
 }
 
 /// Where a partition is, and what its database still has of what a writer remembers.
@@ -127,22 +130,36 @@ impl Appender {
     pub async fn append(&mut self, head: Head, batch: &Batch) -> Result<Appended, StoreError> {
         let mut connection = self.connection().await?;
         let warnings = notices::warnings();
-        let appended = sqlx::query_scalar!(
-            r#"SELECT ledger.append($1, $2, $3, $4, $5, $6, $7, $8) AS "appended!""#,
-            self.partition,
-            head.position,
-            head.fence,
-            head.event_hash as EventHash,
-            &batch.person_ids,
-            &batch.versions,
-            &batch.recorded_at,
-            &batch.records,
-        )
-        .fetch_one(&mut connection)
-        .await?;
+        let appended = call_append(&mut connection, self.partition, head, batch).await?;
         notices::require_none_since(warnings)?;
         self.connection = Some(connection);
-        Ok(if appended { Appended::Yes } else { Appended::HeadMoved })
+        Ok(appended)
+    }
+
+    /// The same, in one transaction with what `companion` does before. Where that answers an index,
+    /// nothing is committed.
+    ///
+    /// It takes three round trips more, so it is for what is seldom.
+    pub async fn append_with(
+        &mut self,
+        head: Head,
+        batch: &Batch,
+        companion: impl AsyncFnOnce(&mut PgConnection) -> Result<Option<usize>, sqlx::Error>,
+    ) -> Result<Appended, StoreError> {
+        let mut connection = self.connection().await?;
+        let warnings = notices::warnings();
+        let mut transaction = connection.begin().await?;
+        let appended = match companion(&mut transaction).await? {
+            Some(refused) => Appended::Refused(refused),
+            None => call_append(&mut transaction, self.partition, head, batch).await?,
+        };
+        match appended {
+            Appended::Yes => transaction.commit().await?,
+            Appended::HeadMoved | Appended::Refused(_) => transaction.rollback().await?,
+        }
+        notices::require_none_since(warnings)?;
+        self.connection = Some(connection);
+        Ok(appended)
     }
 
     /// Finds out what became of an append of `batch` at `head` whose answer was an error.
@@ -310,6 +327,28 @@ impl StandingRow {
             is_synchronous: self.is_synchronous,
         })
     }
+}
+
+async fn call_append(
+    connection: &mut PgConnection,
+    partition: i32,
+    head: Head,
+    batch: &Batch,
+) -> Result<Appended, StoreError> {
+    let appended = sqlx::query_scalar!(
+        r#"SELECT ledger.append($1, $2, $3, $4, $5, $6, $7, $8) AS "appended!""#,
+        partition,
+        head.position,
+        head.fence,
+        head.event_hash as EventHash,
+        &batch.person_ids,
+        &batch.versions,
+        &batch.recorded_at,
+        &batch.records,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(if appended { Appended::Yes } else { Appended::HeadMoved })
 }
 
 /// Tells subscribers to look again. A hint: they look without it too, only later.

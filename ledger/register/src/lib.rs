@@ -12,6 +12,7 @@
 mod forget;
 mod keys;
 mod memory;
+mod number;
 mod retag;
 mod source;
 mod text;
@@ -30,6 +31,7 @@ use uuid::Uuid;
 pub use forget::{Confirmed, Forgetting};
 pub use keys::{Keys, TagKey, TextTag};
 pub use memory::FORGOTTEN_WITHIN;
+pub use number::{NewNumber, enter_numbers};
 pub use retag::{Left, Seen, Why, retag, unreadable};
 pub use source::{InUse, KeysError, Source};
 pub use text::KeysText;
@@ -146,8 +148,9 @@ impl Register {
         Ok(sealed.iter().filter_map(born).max())
     }
 
-    /// Lets another CPR number lead to `person` too (N5). Answers whom it leads to now: somebody
-    /// else, if it was somebody else's. Fails in a process that has no key to seal with.
+    /// Lets another CPR number lead to `person` too (N5), where the change is on record already.
+    /// Answers whom it leads to now: somebody else, if it was somebody else's. Fails in a process
+    /// that has no key to seal with.
     pub async fn enter_number(
         &self,
         person: &Person,
@@ -246,17 +249,17 @@ async fn read(
 }
 
 /// Enters a number under the first keys, unless it is there under the same one, or the person was
-/// forgotten.
+/// forgotten; answers whether it did.
 async fn insert(
     executor: impl PgExecutor<'_>,
     keys: &Keys,
     cpr: &Cpr,
     person: &Person,
     nonce: [u8; 12],
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let seal =
         keys.sealing().ok_or_else(|| sqlx::Error::Configuration(KeysError::NoSeal.into()))?;
-    sqlx::query!(
+    let inserted = sqlx::query!(
         "INSERT INTO register.person (cpr_tag, person_id, partition, salt, sealed)
          SELECT $1, $2, $3, $4, $5
          WHERE NOT EXISTS (SELECT FROM register.forgotten WHERE person_id = $2)
@@ -269,7 +272,7 @@ async fn insert(
     )
     .execute(executor)
     .await?;
-    Ok(())
+    Ok(inserted.rows_affected() == 1)
 }
 
 impl Row {

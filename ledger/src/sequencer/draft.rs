@@ -3,7 +3,7 @@
 
 use frikort_domain::{
     Account, Command, Decision, Event, FrikortTag, LimitEntry, PaymentKey, PaymentState, PersonId,
-    Record, Rejection, copenhagen_date, decide,
+    Record, Rejection, copenhagen_date, decide_within,
 };
 use frikort_event_store::{Batch, Head, PARTITION_STREAM};
 use time::OffsetDateTime;
@@ -19,6 +19,8 @@ pub(super) struct Draft {
     /// Accounts that have moved on with it.
     pub(super) touched: Vec<PersonId>,
     pub(super) limits_before: Option<Limits>,
+    /// Requests, by index, whose event is recorded with a new CPR number.
+    pub(super) new_numbers: Vec<usize>,
 }
 
 impl Draft {
@@ -40,8 +42,9 @@ impl Sequencer {
             replies: Vec::with_capacity(requests.len()),
             touched: Vec::new(),
             limits_before: None,
+            new_numbers: Vec::new(),
         };
-        for request in requests {
+        for (at, request) in requests.iter().enumerate() {
             // Strictly increasing, so that an instant names one position.
             let last = draft.events.last_recorded_at(self.head);
             now = last.map_or(now, |last| now.max(last + time::Duration::MICROSECOND));
@@ -52,6 +55,15 @@ impl Sequencer {
                 _ if read_in.is_some_and(|run| run < run_now) => Err(Refused::StoreUnavailable),
                 Ask::Command(subject, command) => {
                     self.decide_command(request, subject.person, command, now, &mut draft)?
+                }
+                Ask::ChangeNumber(subject, command, _) => {
+                    let before = draft.events.len();
+                    let reply =
+                        self.decide_command(request, subject.person, command, now, &mut draft)?;
+                    if draft.events.len() > before {
+                        draft.new_numbers.push(at);
+                    }
+                    reply
                 }
                 Ask::Card(subject, frikort) => self.read_card(subject.person, *frikort, &draft),
                 Ask::Account(subject) => match self.accounts.get(subject.person) {
@@ -80,12 +92,13 @@ impl Sequencer {
         now: OffsetDateTime,
         draft: &mut Draft,
     ) -> Result<Reply, Fault> {
-        let Self { partition, accounts, limits, head, .. } = self;
+        let Self { partition, accounts, limits, head, payments_per_year, .. } = self;
         let head = draft.end(*head);
         let decided = accounts.change(person, |account| {
             // The day on which it is recorded, so that deciding the record anew is the same.
             let today = copenhagen_date(now);
-            let event = match decide(account, &limits.schedule, command, today) {
+            let limits = &limits.schedule;
+            let event = match decide_within(account, limits, *payments_per_year, command, today) {
                 Ok(Decision::Record(event)) => event,
                 Ok(Decision::ReplayPayment(answer)) => {
                     let body = Body::Payment(answer.outcome);

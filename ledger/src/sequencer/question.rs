@@ -6,7 +6,7 @@ use frikort_domain::{
 };
 use frikort_event_store::ServerRun;
 use frikort_process::lane::ReplyTo;
-use frikort_register::Person;
+use frikort_register::{NewNumber, Person};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
@@ -28,6 +28,8 @@ pub(crate) struct Request {
 pub(crate) enum Ask {
     /// Decide a command about a person.
     Command(Subject, Command),
+    /// The same of a change of the CPR number, which is entered in the register with the event.
+    ChangeNumber(Subject, Command, Box<NewNumber>),
     /// The card as it is now, and its decisions, of the person who has this Frikort-ID, where one is given.
     Card(Subject, Option<FrikortTag>),
     /// The account as it is now, to try commands on.
@@ -92,6 +94,9 @@ pub(crate) enum Body {
 pub(crate) enum Refused {
     /// A rule. Nothing was recorded.
     Rejected(Rejection),
+    /// The new CPR number leads to somebody already, or its person was forgotten. Nothing was
+    /// recorded.
+    NumberTaken,
     /// A queue is full, or other ledgers were quicker for too long. Nothing was recorded.
     Overloaded,
     /// The database is away; the outcome may be unknown.
@@ -153,6 +158,14 @@ impl Handle {
 }
 
 impl Ask {
+    /// The number that is entered with what is asked for.
+    pub(super) fn number(&self) -> Option<&NewNumber> {
+        match self {
+            Self::ChangeNumber(_, _, number) => Some(number),
+            _ => None,
+        }
+    }
+
     /// Whose account it needs.
     pub(super) fn person(&self) -> Option<PersonId> {
         Some(self.subject()?.person)
@@ -161,9 +174,10 @@ impl Ask {
     /// Whom it is about.
     pub(super) fn subject(&self) -> Option<Subject> {
         match self {
-            Self::Command(subject, _) | Self::Card(subject, _) | Self::Account(subject) => {
-                Some(*subject)
-            }
+            Self::Command(subject, _)
+            | Self::ChangeNumber(subject, ..)
+            | Self::Card(subject, _)
+            | Self::Account(subject) => Some(*subject),
             Self::SetLimit(_) | Self::Limits => None,
         }
     }

@@ -21,10 +21,10 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     fail::internal,
-    ledger::{Acting, By, Caller, Ledger, Told, nobody},
+    ledger::{Acting, By, Caller, Ledger, Told, nobody, only_looked},
     parse::{self, Grant, NewNumber, Parsed, Reissue},
     render,
-    sequencer::{Answer, Ask, Body},
+    sequencer::{Answer, Ask, Body, Refused},
 };
 
 pub(crate) struct Visitations(pub(crate) Arc<Ledger>);
@@ -191,6 +191,12 @@ fn card(told: &Told) -> Result<v1::Card, Failure> {
     }
 }
 
+/// C14.
+fn own_number() -> Failure {
+    let own = "must be another number than the person has".to_owned();
+    Failure::invalid(vec![("new_cpr_number".to_owned(), own)])
+}
+
 fn payments_after(told: &Told) -> Vec<v1::Payment> {
     match &told.answer.body {
         Body::Card(_, payments) => {
@@ -316,8 +322,7 @@ impl Visitations {
         Ok(Told::new(&person, answer))
     }
 
-    /// Records the change, then lets the new number lead to the person. Whoever is cut off between
-    /// the two repeats the call, is answered as before, and the number is entered then.
+    /// Records the change and enters the new number, both in one transaction.
     ///
     /// Whose the new number is, is looked up when all else allows the change, and not for a try:
     /// otherwise the method would tell, of any number, whether it is in the register (W3).
@@ -327,32 +332,87 @@ impl Visitations {
         validate_only: bool,
     ) -> Result<Told, Failure> {
         let Acting { parsed: Parsed { named, command: change }, by, looking } = acting;
+        let cpr = change.cpr.clone();
+        // The request alone says that it changes nothing, whoever it is about, unless it repeats a
+        // change by the new number (C14).
+        let names_new = matches!(&named.who, Who::Cpr(old) if *old == cpr);
         let Some((person, frikort)) = self.find(&looking, &named).await? else {
             let of_nobody = change.finish(None, NumberTag([0; 16]));
-            return Ok(Told::nobody(self.0.decide_unknown(&of_nobody)?));
+            let refused = self.0.decide_unknown(&of_nobody).map(Told::nobody);
+            return if names_new { Err(own_number()) } else { refused };
         };
-        let cpr = change.cpr.clone();
         let number = self.0.register.number_tag(&person, &cpr);
         let command = change.finish(frikort, number);
-        let ask = |command| Ask::Command((&person).into(), command);
-        let tried = self.0.ask(person.partition, ask(command.clone()), true, by.clone()).await?;
-        if validate_only {
-            return Ok(Told::new(&person, tried));
-        }
-        let check = |holder: Option<Person>| match holder {
-            Some(holder) if holder.id != person.id => {
-                self.0.look(&looking, Some(holder.id))?;
-                let taken = "is another person's in the register".to_owned();
-                Err(Failure::invalid(vec![("new_cpr_number".to_owned(), taken)]))
+        let ask = Ask::Command((&person).into(), command.clone());
+        match self.0.ask(person.partition, ask, true, by.clone()).await {
+            Ok(answer) if answer.replayed => {
+                if !validate_only {
+                    self.enter_recorded_number(&person, &cpr).await?;
+                }
+                return Ok(Told::new(&person, answer));
             }
-            _ => Ok(()),
+            outcome if names_new && only_looked(true, outcome.as_ref()) => {
+                return Err(own_number());
+            }
+            outcome => {
+                let tried = outcome?;
+                let own = self.0.register.leads_to(&cpr, &person).await;
+                if own.map_err(|error| self.0.read_failed(error))? {
+                    return Err(own_number());
+                }
+                if validate_only {
+                    return Ok(Told::new(&person, tried));
+                }
+            }
+        }
+        if let Some(refused) = self.number_taken(&looking, &person, &cpr).await? {
+            return Err(refused);
+        }
+        let new_number = Box::new(self.0.register.new_number(&person, &cpr));
+        let ask = Ask::ChangeNumber((&person).into(), command, new_number);
+        match self.0.ask(person.partition, ask, false, by).await {
+            // Somebody was quicker.
+            Err(failure) if failure.reason == ErrorReason::InvalidField => {
+                let refused = self.number_taken(&looking, &person, &cpr).await?;
+                // Neither the person's nor another's any more: who has it was forgotten meanwhile.
+                Err(refused.unwrap_or_else(|| Refused::Overloaded.into()))
+            }
+            outcome => Ok(Told::new(&person, outcome?)),
+        }
+    }
+
+    /// Why a number cannot become this person's, if it cannot. That another's was looked up is noted
+    /// (W4).
+    async fn number_taken(
+        &self,
+        looking: &Looking,
+        person: &Person,
+        cpr: &Cpr,
+    ) -> Result<Option<Failure>, Failure> {
+        let holder = self.0.register.find_cpr(cpr).await;
+        let Some(holder) = holder.map_err(|error| self.0.read_failed(error))? else {
+            return Ok(None);
         };
-        let holder = self.0.register.find_cpr(&cpr).await;
-        check(holder.map_err(|error| self.0.read_failed(error))?)?;
-        let answer = self.0.ask(person.partition, ask(command), false, by).await?;
-        let holder = self.0.register.enter_number(&person, &cpr).await;
-        check(holder.map_err(|error| self.0.read_failed(error))?)?;
-        Ok(Told::new(&person, answer))
+        if holder.id == person.id {
+            return Ok(Some(own_number()));
+        }
+        self.0.look(looking, Some(holder.id))?;
+        Ok(Some(Refused::NumberTaken.into()))
+    }
+
+    /// Enters the number of a change that is on record, where it is not in the register: older
+    /// versions could be cut off between the two.
+    async fn enter_recorded_number(&self, person: &Person, cpr: &Cpr) -> Result<(), Failure> {
+        let holder = self.0.register.enter_number(person, cpr).await;
+        let holder = holder.map_err(|error| self.0.read_failed(error))?;
+        if let Some(other) = holder.filter(|holder| holder.id != person.id) {
+            tracing::error!(
+                person = %person.id,
+                other = %other.id,
+                "a change of CPR number is on record, and the number leads to another person"
+            );
+        }
+        Ok(())
     }
 
     /// The person named; noted as a look-up, whatever comes of it: what is decided here is seldom.

@@ -8,6 +8,10 @@ use super::{
     PaymentAnswer, PaymentKey, Refusal, card::is_reversed, payment::settle,
 };
 
+/// Payments that a person may have recorded in one calendar year (P10); the ledgers are started with
+/// the same. Few, so that it is met.
+pub const PAYMENTS_PER_YEAR: usize = 12;
+
 /// What came of a person so far.
 #[derive(Clone, Debug, Default)]
 pub struct Person {
@@ -276,6 +280,7 @@ impl Person {
         card.check_covers(report.facts.work_days())?;
         let year = report.facts.attributed().year();
         let limit = limit(year).ok_or_else(|| limit_not_set(year))?;
+        self.check_room(year)?;
 
         let mut after = self.clone();
         after.settle_year(year, limit);
@@ -333,6 +338,9 @@ impl Person {
         let (old, new) = (before.year(), facts.attributed().year());
         let new_limit = limit(new).ok_or_else(|| limit_not_set(new))?;
         let old_limit = limit(old).ok_or_else(|| limit_not_set(old))?;
+        if old != new {
+            self.check_room(new)?;
+        }
 
         self.settle_year(old, old_limit);
         self.settle_year(new, new_limit);
@@ -383,6 +391,16 @@ impl Person {
         let answer = self.tell_payment(key, limit, position, false);
         self.payment(key).last_change = Some((Some(reason), revision, answer.clone()));
         Ok(answer)
+    }
+
+    /// P10: cancelled payments count too.
+    fn check_room(&self, year: i32) -> Result<(), Refusal> {
+        let recorded = self.payments.iter().filter(|payment| payment.year() == year).count();
+        if recorded < PAYMENTS_PER_YEAR {
+            return Ok(());
+        }
+        let refusal = Refusal::new("TOO_MANY_PAYMENTS").with("year", year);
+        Err(refusal.with("payments_per_year", PAYMENTS_PER_YEAR))
     }
 
     fn known(&self, key: &PaymentKey) -> Result<&Payment, Refusal> {

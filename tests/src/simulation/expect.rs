@@ -56,14 +56,21 @@ pub(super) fn expect(
     limit: &dyn Fn(i32) -> Option<i64>,
     position: i64,
 ) -> Answer {
-    let mut faults = call.command.faults();
-    if let Command::Decide(Decision { kind: Kind::Renumber { number }, .. }) = &call.command
-        && call.named.number.is_some_and(|named| nth(&person.numbers(), named) == *number)
-    {
-        faults.push("new_cpr_number");
-    }
+    let faults = call.command.faults();
     if !faults.is_empty() {
         return Answer::Refused(Refusal::new("INVALID_FIELD").of_fields(&faults));
+    }
+    if let Command::Decide(Decision { kind: Kind::Renumber { number }, .. }) = &call.command {
+        // C14: the number that the person has is refused, unless it repeats the change to it.
+        let of_nobody = call.named.frikort == Beside::Wrong;
+        let mut of = if of_nobody { Person::default() } else { person.clone() };
+        let tried = of.decide(&call.command, limit, position);
+        let names_it = call.named.number.is_some_and(|at| nth(&person.numbers(), at) == *number);
+        let is_new = !matches!(tried, Answer::Refused(_)) && !is_replayed(&tried);
+        let changes_nothing = is_new && person.numbers().contains(number);
+        if names_it && !is_replayed(&tried) || changes_nothing {
+            return Answer::Refused(Refusal::new("INVALID_FIELD").of_fields(&["new_cpr_number"]));
+        }
     }
     if call.named.frikort == Beside::Wrong && !call.command.needs_no_card() {
         // N4: as somebody without a card.

@@ -407,6 +407,7 @@ impl<'a> Ground<'a> {
                         hours_through: request::wire_day(hours_through),
                         as_of: Some(wire_as_of(as_of)),
                         with_history: false,
+                        ..GetStatementRequest::default()
                     };
                     let told = allowances.get_statement(request).await.map(unwrapped);
                     told.map(|told| Finding::Statement(Box::new(wire::statement(&told))))

@@ -21,6 +21,7 @@ use super::{Difference, list::Who};
 use crate::{
     client::{Ledger, allowances},
     database::Database,
+    model::PAYMENTS_PER_YEAR,
     process::{Kind, Service},
 };
 
@@ -53,7 +54,8 @@ impl Stack {
         let database = Database::create(partitions).await?;
         let (mut services, mut clients) = (Vec::new(), Vec::new());
         for _ in 0..ledgers.max(1) {
-            let ledger = Service::start(Kind::Ledger, &database, &path).await?;
+            let most = vec![("FRIKORT_PAYMENTS_PER_YEAR", PAYMENTS_PER_YEAR.to_string())];
+            let ledger = Service::start_with(Kind::Ledger, &database, &path, most).await?;
             clients.push(Ledger::new(lazy(&ledger)?));
             services.push(Mutex::new(ledger));
         }

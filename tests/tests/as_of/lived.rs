@@ -47,6 +47,7 @@ impl Then {
             keys: source.start(true).await.unwrap(),
             signer: None,
             cached_payments: 1000,
+            payments_per_year: frikort_domain::PAYMENTS_PER_YEAR,
         };
         let stop = CancellationToken::new();
         let (clock, stopping) = (Clock::fixed(now), stop.clone());

@@ -225,3 +225,19 @@ async fn a_plan_that_cannot_be_made_whole_ends_with_an_error_to_be_repeated() {
     assert!(failure.retry_delay().is_some());
     assert!(results.next().await.is_none());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p10_a_plan_counts_its_own_lines_into_the_year() {
+    let most = vec![("FRIKORT_PAYMENTS_PER_YEAR", "3".to_owned())];
+    let stack = Stack::start_with(1, most).await.unwrap();
+    let mut ledger = stack.ledger().await.unwrap();
+    let cpr = persons(&mut ledger, 1).await.remove(0);
+    ledger.payments.report_payment(report(&cpr, "before", 100)).await.unwrap();
+    let lines: Vec<_> = ["a", "b", "c", "a"].map(|line| report(&cpr, line, 100)).into();
+    let planned = plan(&ledger, &lines).await;
+    assert_eq!(planned.refusals(), ["TOO_MANY_PAYMENTS"]);
+    assert_eq!((planned.totals().recorded, planned.totals().already_there), (2, 1));
+    let committed = commit(&ledger, &planned.totals().plan_token, &lines).await;
+    assert_eq!(committed.refusals(), ["TOO_MANY_PAYMENTS"]);
+    assert_eq!((committed.totals().recorded, committed.totals().already_there), (2, 1));
+}

@@ -1,12 +1,14 @@
 //! The reasons that payments are refused for.
 
 use frikort_proto::v1::{
-    CancelPaymentRequest, CancelReason, CorrectPaymentRequest, DayPeriod, PaymentComponents,
-    PaymentFacts, ReportPaymentRequest,
+    CancelPaymentRequest, CancelReason, CheckLedgerRequest, CorrectPaymentRequest, DayPeriod,
+    PaymentComponents, PaymentFacts, ReportPaymentRequest, check_ledger_response::Item,
 };
 use frikort_tests::{
+    audit::assert_sound,
     client::{Ledger, date, facts, new_cpr, report},
     decisions::deactivate,
+    process::{Kind, Service},
     stack::Stack,
 };
 use tonic::Code::{AlreadyExists, FailedPrecondition, NotFound};
@@ -184,4 +186,58 @@ async fn a_refused_correction_or_cancellation_says_why_and_records_nothing() {
         CorrectPaymentRequest { facts: Some(facts(30_000)), ..correct(&cpr, "used", 1, 1) };
     let answer = ledger.payments.correct_payment(behind).await;
     mismatch(&[("revision", "2")]).check("a revision behind", answer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p10_a_year_with_as_many_payments_as_may_be_takes_no_more() {
+    let most = |most: &str| vec![("FRIKORT_PAYMENTS_PER_YEAR", most.to_owned())];
+    let mut stack = Stack::start_with(1, most("3")).await.unwrap();
+    let mut ledger = stack.ledger().await.unwrap();
+    ledger.set_limit(2022, 20_000).await.unwrap();
+    ledger.set_limit(2023, 20_000).await.unwrap();
+    let cpr = new_cpr();
+    ledger.grant(&cpr).await.unwrap();
+    let in_2023 = paid_on(&cpr, "next year", (2023, 2, 1));
+    for request in [report(&cpr, "a", 100), report(&cpr, "b", 100), report(&cpr, "c", 100), in_2023]
+    {
+        ledger.payments.report_payment(request).await.unwrap();
+    }
+    ledger.payments.cancel_payment(cancel(&cpr, "a", 1)).await.unwrap();
+
+    let before = stack.recorded().await.unwrap();
+    let too_many = Refused {
+        metadata: &[("year", "2022"), ("payments_per_year", "3")],
+        ..refused(FailedPrecondition, "TOO_MANY_PAYMENTS")
+    };
+    for validate_only in [true, false] {
+        let one_more = ReportPaymentRequest { validate_only, ..report(&cpr, "d", 100) };
+        too_many.check("a report", ledger.payments.report_payment(one_more).await);
+    }
+    let moved = correct(&cpr, "next year", 1, 50_000);
+    too_many.check("a correction into 2022", ledger.payments.correct_payment(moved).await);
+    assert_eq!(stack.recorded().await.unwrap(), before);
+    // What is on record goes on.
+    let again = ledger.payments.report_payment(report(&cpr, "b", 100)).await.unwrap().into_inner();
+    assert!(again.replayed);
+    ledger.payments.correct_payment(correct(&cpr, "c", 1, 200)).await.unwrap();
+
+    // With a lower number the history is as right as before.
+    let (database, dir) = (&stack.database, stack.dir.path());
+    stack.ledger.kill().unwrap();
+    stack.ledger = Service::start_with(Kind::Ledger, database, dir, most("1")).await.unwrap();
+    ledger = stack.ledger().await.unwrap();
+    ledger.payments.correct_payment(correct(&cpr, "c", 2, 300)).await.unwrap();
+    let lower = Refused { metadata: &[("year", "2022"), ("payments_per_year", "1")], ..too_many };
+    lower.check("a report", ledger.payments.report_payment(report(&cpr, "d", 100)).await);
+    let mut check = ledger.audits.check_ledger(CheckLedgerRequest::default()).await.unwrap();
+    let mut concluded = None;
+    while let Some(message) = check.get_mut().message().await.unwrap() {
+        match message.item.unwrap() {
+            Item::Finding(finding) => panic!("{finding:?}"),
+            Item::Concluded(end) => concluded = Some(end),
+            Item::Progress(_) => {}
+        }
+    }
+    assert!(concluded.is_some());
+    assert_sound(&stack.database.pool().await.unwrap()).await;
 }

@@ -67,7 +67,7 @@ pub(super) async fn one_year(projector: &Service, all: &[Allowance]) -> anyhow::
             year: allowance.year,
             ..GetStatementRequest::default()
         };
-        candidates.push((allowance, statement::ask(projector, request).await?.payments));
+        candidates.push((allowance, statement::whole(projector, request).await?.payments));
     }
     let chosen = candidates.into_iter().max_by_key(|(_, payments)| to_see(payments));
     let Some((allowance, payments)) = chosen else { return Ok(()) };

@@ -32,6 +32,7 @@ pub(crate) async fn wait(projector: &Service, reached: &Reached) -> anyhow::Resu
         let request = GetStatementRequest {
             person: Some(wire::by_id(person_id.clone())),
             min_position: *position,
+            page_size: 1,
             ..GetStatementRequest::default()
         };
         match statement::ask(projector, request).await {

@@ -16,6 +16,7 @@ pub(crate) fn name(reason: &Rejection) -> String {
             format!("not covered {first_uncovered_day} {split_at:?}")
         }
         Rejection::LimitNotSet { year } => format!("limit not set {year}"),
+        Rejection::TooManyPayments { year, .. } => format!("too many payments {year}"),
         Rejection::LimitExceeded { .. } => "limit exceeded".to_owned(),
         Rejection::TotalTooLarge => "total too large".to_owned(),
         Rejection::ReferenceReused { .. } => "reference reused".to_owned(),

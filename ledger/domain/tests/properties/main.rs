@@ -1,5 +1,5 @@
 //! Random lives of one card holder, held against a plain model and against the rules themselves:
-//! after every command A2, A4, A5, A6, P3 and P9 hold, a decision is the same each time it is
+//! after every command A2, A4, A5, A6, P3, P9 and P10 hold, a decision is the same each time it is
 //! made, and an account folded from the recorded lines is the account that was kept live.
 //!
 //! Amounts are a few øre and limits not much more, so that the limit is met all the time.
@@ -97,8 +97,11 @@ proptest! {
     #![proptest_config(Config { cases: 400, failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn whatever_happens_the_rules_hold_after_every_command(ops in life()) {
-        let mut run = Run::new();
+    fn whatever_happens_the_rules_hold_after_every_command(
+        ops in life(),
+        payments_per_year in prop_oneof![2 => Just(10_usize), 1 => 1..5_usize],
+    ) {
+        let mut run = Run::new(payments_per_year);
         for op in ops {
             run.happen(&op);
         }

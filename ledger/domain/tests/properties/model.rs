@@ -68,6 +68,8 @@ pub(crate) struct Model {
     /// Year, in force from, limit.
     pub(crate) limits: Vec<(i32, usize, u32)>,
     pub(crate) today: usize,
+    /// P10.
+    pub(crate) payments_per_year: usize,
     pub(crate) payments: BTreeMap<Key, Payment>,
     events: u32,
 }
@@ -77,7 +79,7 @@ fn refused(reason: &str) -> Expected {
 }
 
 impl Model {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(payments_per_year: usize) -> Self {
         Self {
             active: vec![false; DAYS],
             municipality: None,
@@ -85,6 +87,7 @@ impl Model {
             deactivated: true,
             limits: Vec::new(),
             today: 0,
+            payments_per_year,
             payments: BTreeMap::new(),
             events: 0,
         }
@@ -145,6 +148,16 @@ impl Model {
         self.limit(year).is_none().then(|| Expected::Refused(format!("limit not set {year}")))
     }
 
+    /// P10: whatever became of them.
+    pub(crate) fn recorded_in(&self, year: i32) -> usize {
+        self.payments.values().filter(|payment| payment.stated.year() == year).count()
+    }
+
+    fn no_room(&self, year: i32) -> Option<Expected> {
+        let is_full = self.recorded_in(year) >= self.payments_per_year;
+        is_full.then(|| Expected::Refused(format!("too many payments {year}")))
+    }
+
     /// P9, as the list has it.
     pub(crate) fn report(
         &mut self,
@@ -168,7 +181,7 @@ impl Model {
             return Expected::Refused(reason);
         }
         let year = stated.year();
-        if let Some(expected) = self.no_limit(year) {
+        if let Some(expected) = self.no_limit(year).or_else(|| self.no_room(year)) {
             return expected;
         }
         let limit = self.limit(year).expect("checked");
@@ -223,6 +236,9 @@ impl Model {
         }
         let (old, new) = (self.payments[&key].stated.year(), stated.year());
         if let Some(expected) = self.no_limit(new).or_else(|| self.no_limit(old)) {
+            return expected;
+        }
+        if let Some(expected) = self.no_room(new).filter(|_| new != old) {
             return expected;
         }
         let limit = |year| self.limit(year).expect("checked");

@@ -7,7 +7,7 @@ use frikort_domain::{
     Account, Actor, CancelPayment, CancelReason, Command, CorrectPayment, Criteria, DeactivateCard,
     Decision, DecisionKey, Event, FrikortTag, GrantCard, LimitEntry, LimitSchedule, PaymentAnswer,
     PaymentKey, PaymentOutcome, PersonId, ReactivateCard, Record, ReportPayment, Role, YearTotals,
-    decide,
+    decide, decide_within,
 };
 use time::{Duration, macros::datetime};
 
@@ -52,11 +52,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(payments_per_year: usize) -> Self {
         Self {
             account: Account::default(),
             limits: LimitSchedule::default(),
-            model: Model::new(),
+            model: Model::new(payments_per_year),
             lines: Vec::new(),
             reports: Vec::new(),
             changes: BTreeMap::new(),
@@ -72,6 +72,7 @@ impl Run {
             _ => self.command(op),
         }
         self.repeats_get_their_answers();
+        self.no_year_has_too_many_payments();
         self.the_log_gives_the_same_account();
     }
 
@@ -89,8 +90,10 @@ impl Run {
         let splits_before = self.splits();
         let expected = self.expect(op);
         let today = date_of(self.model.today);
-        let result = decide(&self.account, &self.limits, &command, today);
-        assert_eq!(result, decide(&self.account, &self.limits, &command, today), "deterministic");
+        let most = u32::try_from(self.model.payments_per_year).expect("a small number");
+        let decided = || decide_within(&self.account, &self.limits, most, &command, today);
+        let result = decided();
+        assert_eq!(result, decided(), "deterministic");
         match (&result, &expected) {
             (Ok(Decision::Record(event)), Expected::Recorded) => {
                 let answer = self.record(event);
@@ -340,6 +343,15 @@ impl Run {
         for (command, answer) in self.reports.iter().chain(self.changes.values()) {
             let again = decide(&self.account, &self.limits, command, today);
             assert_eq!(again, Ok(Decision::ReplayPayment(answer.clone())), "{command:?}");
+        }
+    }
+
+    /// P10: as the account counts them, and as the model does.
+    fn no_year_has_too_many_payments(&self) {
+        for year in [2024, 2025] {
+            let recorded = self.model.recorded_in(year);
+            assert_eq!(usize::try_from(self.account.recorded_in(year)), Ok(recorded));
+            assert!(recorded <= self.model.payments_per_year, "{recorded} of {year}");
         }
     }
 

@@ -10,6 +10,7 @@ mod coverage;
 mod history;
 mod identifiers;
 mod payments;
+mod payments_per_year;
 mod refusals;
 mod scenario;
 mod steps;

@@ -5,7 +5,7 @@
 
 use frikort_domain::{
     Account, Actor, Amount, Command, Contradiction, Decision, Event, LimitSchedule, PaymentAnswer,
-    PaymentOutcome, Record, Rejection, Role, decide, redecide,
+    PaymentOutcome, Record, Rejection, Role, decide_within, redecide,
 };
 use time::{Date, Duration, OffsetDateTime, macros::date, macros::datetime};
 
@@ -16,6 +16,7 @@ pub(crate) use crate::steps::*;
 pub(crate) struct Ledger {
     pub(crate) account: Account,
     pub(crate) limits: LimitSchedule,
+    pub(crate) payments_per_year: u32,
     pub(crate) today: Date,
     pub(crate) position: i64,
     pub(crate) events: Vec<Event>,
@@ -38,6 +39,7 @@ impl Ledger {
         Self {
             account: Account::default(),
             limits: LimitSchedule::default(),
+            payments_per_year: u32::MAX,
             today: date!(2019 - 06 - 01),
             position: 0,
             events: Vec::new(),
@@ -45,7 +47,8 @@ impl Ledger {
     }
 
     fn decide(&mut self, command: &Command) -> Result<Decision, Rejection> {
-        let decision = decide(&self.account, &self.limits, command, self.today)?;
+        let Self { account, limits, payments_per_year, today, .. } = self;
+        let decision = decide_within(account, limits, *payments_per_year, command, *today)?;
         if let Decision::Record(event) = &decision {
             self.position += 1;
             let version = self.account.version() + 1;
@@ -79,6 +82,7 @@ impl Ledger {
         match step {
             Step::Today(day) => self.today = day,
             Step::Limit(entry) => self.limits.set(entry),
+            Step::PaymentsPerYear(most) => self.payments_per_year = most,
             Step::Do(command) => {
                 let decision = self.decide(&command);
                 assert!(

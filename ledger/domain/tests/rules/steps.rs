@@ -22,12 +22,18 @@ pub(crate) const OTHER_CARD: FrikortTag = FrikortTag([2; 16]);
 pub(crate) enum Step {
     Today(Date),
     Limit(LimitEntry),
+    PaymentsPerYear(u32),
     Do(Command),
     All(Vec<Step>),
 }
 
 pub(crate) fn today(day: Date) -> Step {
     Step::Today(day)
+}
+
+/// From now on a year takes so many payments.
+pub(crate) fn payments_per_year(most: u32) -> Step {
+    Step::PaymentsPerYear(most)
 }
 
 pub(crate) fn limit(year: i32, amount: &str) -> Step {
