@@ -264,13 +264,16 @@ impl Ledger {
     /// What callers are told when the register or the events cannot be read.
     pub(crate) fn read_failed(&self, error: impl Into<StoreError>) -> Failure {
         let error = error.into();
-        tracing::warn!(error = &error as &dyn std::error::Error, "the tables cannot be read");
-        match error {
-            StoreError::Unavailable(sqlx::Error::PoolTimedOut) if self.store.is_busy() => {
-                Refused::Overloaded.into()
-            }
-            // Also what a server says that is going down or coming up: whoever repeats the call
-            // loses nothing, whoever is told of a fault gives up.
+        let cause = &error as &dyn std::error::Error;
+        let StoreError::Unavailable(passing) = &error else {
+            tracing::error!(error = cause, "the tables contradict what was asked of them");
+            return internal();
+        };
+        tracing::warn!(error = cause, "the tables cannot be read");
+        match passing {
+            sqlx::Error::PoolTimedOut if self.store.is_busy() => Refused::Overloaded.into(),
+            // Also what a server says that is going down or coming up: a client that repeats the
+            // call loses nothing, one that is told of a fault gives up.
             _ => store_unavailable(),
         }
     }

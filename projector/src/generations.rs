@@ -16,7 +16,11 @@ use time::OffsetDateTime;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::{PROJECTION_VERSION, fold::Changes, tables};
+use crate::{
+    PROJECTION_VERSION,
+    fold::Changes,
+    tables::{self, WriteError, Written},
+};
 
 /// How often a builder says that it lives.
 const BEAT: Duration = Duration::from_millis(500);
@@ -200,14 +204,13 @@ impl Building {
         Ok(!ours.iter().any(|of| of.builder == Some(self.builder)))
     }
 
-    /// Writes a page's changes; false, and nothing, where another run has taken the generation
-    /// over.
+    /// Writes a page's changes; nothing, where another run has taken the generation over.
     pub(crate) async fn write(
         &self,
         pool: &PgPool,
         from: Place,
         changes: &Changes,
-    ) -> Result<bool, sqlx::Error> {
+    ) -> Result<Written, WriteError> {
         let mut tx = pool.begin().await?;
         let moved = sqlx::query!(
             "UPDATE projection.checkpoint SET position = $5, recorded_at = $6, beat = beat + 1
@@ -223,11 +226,11 @@ impl Building {
         .execute(&mut *tx)
         .await?;
         if moved.rows_affected() != 1 {
-            return Ok(false);
+            return Ok(Written::CheckpointMoved);
         }
         tables::write_rows(&mut tx, self.of(from.partition), changes).await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(Written::Yes)
     }
 
     /// Locks a partition's row; false where this is not our generation any more.

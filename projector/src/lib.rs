@@ -22,6 +22,7 @@ mod follow;
 #[doc(hidden)]
 pub mod fuzzing;
 mod generations;
+mod isolate;
 mod overview;
 mod page;
 mod past;

@@ -15,6 +15,7 @@
 mod append;
 mod migrate;
 mod read;
+pub mod sqlstate;
 mod subscribe;
 mod user;
 
@@ -47,7 +48,7 @@ const START_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be reached, or refused for a passing reason. Try again.
-    #[error("the database cannot be reached")]
+    #[error("the database cannot be reached, or cannot answer now")]
     Unavailable(#[source] sqlx::Error),
     /// The database answered that something is wrong with our request or with its contents.
     #[error("the database refused")]
@@ -78,21 +79,10 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        // Classes 08 connection, 53 resources, 57 operator intervention, 58 system, 40 rollback,
-        // 25006 read only (a standby after a failover): the server's state, not our request.
-        let passing = match &error {
-            sqlx::Error::Database(cause) => cause.code().is_none_or(|code| {
-                ["08", "53", "57", "58", "40", "25"].iter().any(|class| code.starts_with(class))
-            }),
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => true,
-            _ => false,
-        };
-        if passing { Self::Unavailable(error) } else { Self::Refused(error) }
+        match sqlstate::meaning_of(&error) {
+            sqlstate::Meaning::Passing => Self::Unavailable(error),
+            sqlstate::Meaning::Contradiction => Self::Refused(error),
+        }
     }
 }
 
