@@ -1,7 +1,7 @@
 //! What the services share: the register, the sequencers, the store, and the way from a parsed
 //! request to an answer.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use frikort_access::{Looking, Lookups, NOBODY, Places};
 use frikort_domain::{
@@ -21,6 +21,7 @@ use tonic::{Request, metadata::MetadataMap};
 use uuid::Uuid;
 
 use crate::{
+    complete_limits::LimitCompletion,
     fail::{internal, store_unavailable},
     parse::{Behalf, OnBehalf, Parsed},
     proof::Log,
@@ -34,6 +35,8 @@ pub(crate) struct Ledger {
     pub(crate) register: Register,
     pub(crate) lookups: Lookups,
     pub(crate) sequencers: BTreeMap<i32, Handle>,
+    /// Whether each partition has the limits of the others.
+    pub(crate) limits: Arc<LimitCompletion>,
     /// The proof log of each partition.
     pub(crate) logs: BTreeMap<i32, Log>,
     pub(crate) clock: Clock,

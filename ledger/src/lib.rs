@@ -12,6 +12,7 @@
 
 mod cache;
 pub mod cli;
+mod complete_limits;
 mod fail;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -29,10 +30,10 @@ mod services;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use frikort_access::{Access, Guard, Lookups};
-use frikort_event_store::{Appender, EventStore, listen, notify};
+use frikort_event_store::{Appender, Durability, EventStore, connect, listen, notify};
 use frikort_process::{clock::Clock, database, secret::Secret, serve};
 use frikort_register::{InUse, Register};
-use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{PgConnection, postgres::PgConnectOptions};
 use tokio::{
     runtime::Builder,
     sync::{oneshot, watch},
@@ -41,6 +42,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    complete_limits::LimitCompletion,
     ledger::Ledger,
     proof::Log,
     recalculate::Recalculation,
@@ -70,6 +72,8 @@ pub struct Settings {
     pub access: Access,
     /// The database.
     pub database_url: Secret,
+    /// Whether its server must keep what it has acknowledged.
+    pub durability: Durability,
     /// The register's keys; one that seals is required.
     pub keys: InUse,
     /// Who signs checkpoints of the history; without it this process signs none.
@@ -87,7 +91,7 @@ pub async fn serve(
     let listener = serve::bind(settings.listen, settings.access.tls()).await?;
     let options = database::service(settings.database_url.expose(), "frikort-ledger")?;
     let pool = frikort_event_store::pool(options.clone(), CONNECTIONS);
-    let store = EventStore::open_when_there(pool.clone()).await?;
+    let store = EventStore::open_when_there(pool.clone(), settings.durability).await?;
     let partitions = store.partitions().await?;
 
     // What works beside the calls, and stops with them.
@@ -122,11 +126,16 @@ pub async fn serve(
 
     let register = Register::start(pool, alone(), settings.keys);
     sound.push(register.sound());
+    let limits = Arc::new(LimitCompletion::new(store.clone(), sequencers.clone()));
+    sound.push(limits.is_complete());
+    let completion = limits.clone();
+    beside.spawn(async move { completion.run().await });
     let ledger = Ledger {
         store,
         register,
         lookups: lookups.clone(),
         sequencers,
+        limits,
         logs,
         clock,
         appended,
@@ -203,7 +212,7 @@ async fn notify_of(options: PgConnectOptions, partition: i32, mut commits: watch
     while commits.changed().await.is_ok() {
         commits.borrow_and_update();
         if connection.is_none() {
-            connection = PgConnection::connect_with(&options).await.ok();
+            connection = connect(&options).await.ok();
         }
         if let Some(open) = &mut connection
             && notify(open, partition).await.is_err()

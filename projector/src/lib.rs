@@ -43,7 +43,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 use axum::{http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 
 use frikort_access::{Access, Guard, Lookups};
-use frikort_event_store::{EventStore, listen};
+use frikort_event_store::{Durability, EventStore, listen};
 use frikort_process::{clock::Clock, database, secret::Secret, serve};
 use frikort_proto::v1::{
     allowance_service_server::AllowanceServiceServer,
@@ -87,6 +87,8 @@ pub struct Settings {
     pub access: Access,
     /// The database.
     pub database_url: Secret,
+    /// Whether its server must keep what it has acknowledged.
+    pub durability: Durability,
     /// The register's keys; those that find, and the one of what stands in events, are enough.
     pub keys: InUse,
     /// The pause between two rounds of the continuous check; zero for none at all.
@@ -142,7 +144,7 @@ pub async fn serve(
     let (pause, keys_file) = (settings.check_pause, settings.verifier_keys_file);
     let verifier = Verifier::new(options.clone(), keys_file, pause, clock.clone())?;
     let pool = frikort_event_store::pool(options.clone(), CONNECTIONS);
-    let store = EventStore::open_when_there(pool.clone()).await?;
+    let store = EventStore::open_when_there(pool.clone(), settings.durability).await?;
 
     let (signal, appended) = sync::watch::channel(0);
     let mut tasks = vec![tokio::spawn(listen(pool.clone(), signal))];
@@ -161,7 +163,7 @@ pub async fn serve(
     let register = Arc::new(Register::start(pool, alone(), settings.keys));
     // With connections of its own, so that questions never wait for it.
     let beside = frikort_event_store::pool(options, REBUILD_CONNECTIONS);
-    let beside = EventStore::open_when_there(beside).await?;
+    let beside = EventStore::open_when_there(beside, settings.durability).await?;
     tasks.push(tokio::spawn(rebuild::renew(beside)));
     let verifications = Verifications {
         verified: verifier.verified.clone(),

@@ -194,8 +194,12 @@ async fn the_codes_that_a_server_really_gives_mean_what_must_be_done() {
         assert_eq!(given.as_deref(), Some(code), "{error}");
         assert_eq!(meaning_of(&error), Meaning::Passing, "{error}");
     }
+}
 
-    // Two that wait for each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_transactions_that_wait_for_each_other_are_told_as_passing() {
+    let database = Database::create(1).await.unwrap();
+    let pool = database.pool().await.unwrap();
     let (mut one, mut two) = (pool.begin().await.unwrap(), pool.begin().await.unwrap());
     execute(&pool, "CREATE TABLE public.two AS SELECT generate_series(1, 2) AS x".to_owned()).await;
     one.execute("UPDATE public.two SET x = x WHERE x = 1").await.unwrap();

@@ -3,11 +3,11 @@
 
 use std::fmt;
 
-use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{PgConnection, postgres::PgConnectOptions};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Head, StoreError, read::read_records};
+use crate::{Head, StoreError, connect, read::read_records};
 
 /// Events to append, column by column as the append function takes them.
 #[derive(Debug, Default)]
@@ -155,7 +155,7 @@ impl Appender {
     async fn connection(&mut self) -> Result<PgConnection, StoreError> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => Ok(PgConnection::connect_with(&self.options).await?),
+            None => Ok(connect(&self.options).await?),
         }
     }
 }

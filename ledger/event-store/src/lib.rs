@@ -13,8 +13,10 @@
 //! database and one line of migrations; the tables of other rooms are used in those rooms.
 
 mod append;
+mod durability;
 mod migrate;
 mod read;
+mod session;
 pub mod sqlstate;
 mod subscribe;
 mod user;
@@ -28,8 +30,10 @@ use sqlx::{
 use time::OffsetDateTime;
 
 pub use append::{Appended, Appender, Batch, notify};
+pub use durability::Durability;
 pub use migrate::migrate;
 pub use read::{Direction, StoredEvent};
+pub use session::{apply_settings, connect};
 pub use subscribe::{Signal, Subscription, listen};
 
 /// Events of a partition itself, which are no person's, stand in this stream.
@@ -61,6 +65,12 @@ pub enum StoreError {
         /// What to do.
         advice: &'static str,
     },
+    /// The database has the tables, and not the rights to them.
+    #[error(
+        "the rights to the tables are missing, as after a restore without them, or the user is not \
+         frikort_ledger or frikort_projector: run `ledger migrate`, which gives each role its rights"
+    )]
+    MissingRights(#[source] sqlx::Error),
     /// The database would let this user change the past.
     #[error(
         "the database user {user} is {why}: connect as frikort_ledger or frikort_projector, which \
@@ -72,6 +82,33 @@ pub enum StoreError {
         /// What it is that a service must not be.
         why: String,
     },
+    /// The server may lose or damage what it has acknowledged.
+    #[error(
+        "the database server runs with {settings}, so a crash of its machine can lose or damage \
+         what was acknowledged: set it to on in postgresql.conf and reload the server, or start \
+         with --allow-unsafe-database (FRIKORT_ALLOW_UNSAFE_DATABASE=true) where data may be lost"
+    )]
+    UnsafeServer {
+        /// `fsync = off`, `full_page_writes = off`, or both.
+        settings: String,
+    },
+    /// The connections of this process have no sessions of their own.
+    #[error(
+        "the database keeps no session for a connection, as behind a pooler in transaction mode; \
+         what is missing: {missing}. Connect to the server directly, or through a pooler in \
+         session mode (PgBouncer: pool_mode = session)"
+    )]
+    SharedSessions {
+        /// What is lost between two statements.
+        missing: String,
+    },
+    /// Something between this process and the server refuses what each session begins with.
+    #[error(
+        "a pooler refuses the startup options of a session: connect to the server directly, or \
+         through a pooler in session mode that leaves them out (PgBouncer: pool_mode = session, \
+         ignore_startup_parameters = extra_float_digits, options)"
+    )]
+    StartupRefused(#[source] sqlx::Error),
     /// A migration failed.
     #[error("the migration failed")]
     Migration(#[source] sqlx::migrate::MigrateError),
@@ -117,6 +154,9 @@ impl EventStore {
             {
                 0
             }
+            Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some("42501") => {
+                return Err(StoreError::MissingRights(sqlx::Error::Database(e)));
+            }
             Err(error) => return Err(error.into()),
         };
         match found.cmp(&SCHEMA_VERSION) {
@@ -135,10 +175,10 @@ impl EventStore {
 
     /// The same, waiting for a database that is not there yet: services and their database are
     /// often started together.
-    pub async fn open_when_there(pool: PgPool) -> Result<Self, StoreError> {
+    pub async fn open_when_there(pool: PgPool, durability: Durability) -> Result<Self, StoreError> {
         let deadline = Instant::now() + START_PATIENCE;
         loop {
-            match Self::open(pool.clone()).await {
+            match Self::open_checked(&pool, durability).await {
                 Err(StoreError::Unavailable(error)) if Instant::now() < deadline => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "waiting for the database");
@@ -147,6 +187,16 @@ impl EventStore {
                 result => return result,
             }
         }
+    }
+
+    async fn open_checked(pool: &PgPool, durability: Durability) -> Result<Self, StoreError> {
+        session::require_own_sessions(&pool.connect_options()).await?;
+        let store = Self::open(pool.clone()).await.map_err(|error| match error {
+            StoreError::Unavailable(error) => session::lasting(error),
+            other => other,
+        })?;
+        durability::require(pool, durability).await?;
+        Ok(store)
     }
 
     /// The pool, for the other rooms' own tables.
@@ -185,9 +235,14 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(500);
 /// A pool for long-lived services: connections are kept and not tested before each use, since a
 /// broken one shows itself in the query, and every caller handles that.
 pub fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
+    let settings = options.clone();
     PgPoolOptions::new()
         .max_connections(connections)
         .test_before_acquire(false)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(move |connection, _| {
+            let settings = settings.clone();
+            Box::pin(async move { apply_settings(connection, &settings).await })
+        })
         .connect_lazy_with(options)
 }

@@ -32,6 +32,9 @@ pub(crate) enum Ask {
     Account(PersonId),
     /// Record a limit in this partition.
     SetLimit(LimitEntry),
+    /// Record a limit that other partitions have, if it becomes this version of the partition's own
+    /// stream; answered as `Overloaded` otherwise.
+    CompleteLimit { entry: LimitEntry, version: i64 },
     /// The limits on record.
     Limits,
 }
@@ -132,7 +135,7 @@ impl Ask {
             Self::Command(person, _) | Self::Card(person, _) | Self::Account(person) => {
                 Some(*person)
             }
-            Self::SetLimit(_) | Self::Limits => None,
+            Self::SetLimit(_) | Self::CompleteLimit { .. } | Self::Limits => None,
         }
     }
 }
