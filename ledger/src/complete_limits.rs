@@ -14,7 +14,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -23,6 +23,7 @@ use frikort_event_store::{Direction, EventStore, PARTITION_STREAM, StoreError};
 use time::Date;
 use tokio::{
     sync::{MutexGuard, Notify, watch},
+    task::JoinSet,
     time::timeout,
 };
 
@@ -66,16 +67,23 @@ pub(crate) struct LimitCompletion {
 }
 
 impl LimitCompletion {
-    /// Of these partitions; none of them is open before the first pass.
-    pub(crate) fn new(store: EventStore, sequencers: BTreeMap<i32, Handle>) -> Self {
-        Self {
+    /// Of these partitions, as one of the `tasks`; none of them is open before the first pass.
+    pub(crate) fn start(
+        store: EventStore,
+        sequencers: BTreeMap<i32, Handle>,
+        tasks: &mut JoinSet<()>,
+    ) -> Arc<Self> {
+        let completion = Arc::new(Self {
             store,
             sequencers,
             recording: tokio::sync::Mutex::new(()),
             open: Mutex::new(Vec::new()),
             complete: watch::Sender::new(false),
             suspected: Notify::new(),
-        }
+        });
+        let running = completion.clone();
+        tasks.spawn(async move { running.run().await });
+        completion
     }
 
     /// Whether the limits of all partitions are complete, for health.
@@ -95,7 +103,7 @@ impl LimitCompletion {
     }
 
     /// Completes limits until dropped.
-    pub(crate) async fn run(&self) {
+    async fn run(&self) {
         let mut logged = None;
         loop {
             let pause = match self.complete().await {

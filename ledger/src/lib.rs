@@ -126,10 +126,8 @@ pub async fn serve(
 
     let register = Register::start(pool, alone(), settings.keys);
     sound.push(register.sound());
-    let limits = Arc::new(LimitCompletion::new(store.clone(), sequencers.clone()));
+    let limits = LimitCompletion::start(store.clone(), sequencers.clone(), &mut beside);
     sound.push(limits.is_complete());
-    let completion = limits.clone();
-    beside.spawn(async move { completion.run().await });
     let ledger = Ledger {
         store,
         register,
@@ -159,12 +157,18 @@ pub async fn serve(
     drop(ledger);
     beside.shutdown().await;
     listening.abort();
-    let finished = async { while tasks.join_next().await.is_some() {} };
+    drain(tasks).await?;
+    lookups.close().await;
+    tracing::info!("the ledger has stopped");
+    Ok(())
+}
+
+/// Waits until the sequencers have finished their queues.
+async fn drain(mut sequencers: JoinSet<()>) -> anyhow::Result<()> {
+    let finished = async { while sequencers.join_next().await.is_some() {} };
     if tokio::time::timeout(frikort_process::stop::DRAIN, finished).await.is_err() {
         anyhow::bail!("requests were still waiting at the end of the drain time");
     }
-    lookups.close().await;
-    tracing::info!("the ledger has stopped");
     Ok(())
 }
 

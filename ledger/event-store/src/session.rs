@@ -16,7 +16,10 @@ use tokio::time::timeout;
 use crate::StoreError;
 
 /// How long one step of the probe may take.
-const STEP_TIMEOUT: Duration = Duration::from_secs(2);
+const STEP_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often a probe in which one connection waits for another is made before it is believed.
+const PROBES: usize = 2;
 
 /// Connections that hold a transaction while another connection is probed.
 const HOLDERS: usize = 2;
@@ -79,41 +82,76 @@ fn settings(options: &str) -> (Vec<String>, Vec<String>) {
     words.iter().filter_map(pair).unzip()
 }
 
+/// What two connections show about their sessions.
+enum Probed {
+    /// Each has its own.
+    Own,
+    /// Two statements of one have had two server processes, or two connections have had one.
+    Shared,
+    /// One waits while the other is in a transaction: for its server process, or the server is slow.
+    Waits,
+}
+
 /// Fails where connections with these options have no sessions of their own.
 ///
 /// # Errors
 /// [`StoreError::SharedSessions`] and [`StoreError::StartupRefused`], which last; what passes.
 pub(crate) async fn require_own_sessions(options: &PgConnectOptions) -> Result<(), StoreError> {
-    let mut probed = within(PgConnection::connect_with(options)).await?;
-    let (process, _) = within(session(&mut probed, MARK)).await?;
+    for _ in 0..PROBES {
+        let mut probed = within(PgConnection::connect_with(options)).await?;
+        match probe(&mut probed, options).await? {
+            Probed::Own => {
+                // Whether it is closed in order changes nothing.
+                let _ = timeout(STEP_TIMEOUT, probed.close()).await;
+                return Ok(());
+            }
+            Probed::Shared => {
+                let missing = missing(&mut probed, options).await;
+                return Err(StoreError::SharedSessions { missing });
+            }
+            Probed::Waits => {}
+        }
+    }
+    // A server that only was slow answers now.
+    let mut last = within(PgConnection::connect_with(options)).await?;
+    within(session(&mut last, MARKED)).await?;
+    Err(StoreError::SharedSessions { missing: missing(&mut last, options).await })
+}
+
+async fn probe(
+    probed: &mut PgConnection,
+    options: &PgConnectOptions,
+) -> Result<Probed, StoreError> {
+    let (process, _) = within(session(probed, MARK)).await?;
     let mut holders = Vec::with_capacity(HOLDERS);
-    let mut is_shared = false;
     for _ in 0..HOLDERS {
         let mut holder = within(PgConnection::connect_with(options)).await?;
-        // Without a transaction of its own, a pooler in statement mode closes the connection.
         let held = timeout(STEP_TIMEOUT, async {
             raw_sql("BEGIN").execute(&mut holder).await?;
             session(&mut holder, MARKED).await
         });
-        let held = held.await;
-        holders.push(holder);
-        let now = timeout(STEP_TIMEOUT, session(&mut probed, MARKED)).await;
-        is_shared |= match (held, now) {
-            (Ok(Ok((other, _))), Ok(Ok((now, mark)))) => {
-                other == process || now != process || mark != process.to_string()
-            }
-            // One of the two waits for the server process of the other.
-            _ => true,
+        let other = match held.await {
+            Ok(Ok((other, _))) => other,
+            // In statement mode a pooler refuses transactions.
+            Ok(Err(error)) if code(&error) == "08P01" => return Ok(Probed::Shared),
+            Ok(Err(error)) => return Err(lasting(error)),
+            Err(_) => return Ok(Probed::Waits),
         };
-    }
-    if !is_shared {
-        for connection in holders.into_iter().chain([probed]) {
-            // Whether it is closed in order changes nothing.
-            let _ = timeout(STEP_TIMEOUT, connection.close()).await;
+        holders.push(holder);
+        match timeout(STEP_TIMEOUT, session(probed, MARKED)).await {
+            Ok(Ok((now, mark))) => {
+                if other == process || now != process || mark != process.to_string() {
+                    return Ok(Probed::Shared);
+                }
+            }
+            Ok(Err(error)) => return Err(lasting(error)),
+            Err(_) => return Ok(Probed::Waits),
         }
-        return Ok(());
     }
-    Err(StoreError::SharedSessions { missing: missing(&mut probed, options).await })
+    for holder in holders {
+        let _ = timeout(STEP_TIMEOUT, holder.close()).await;
+    }
+    Ok(Probed::Own)
 }
 
 /// The server process of a statement, and the mark of its session.
@@ -146,14 +184,18 @@ async fn within<T>(step: impl Future<Output = Result<T, sqlx::Error>>) -> Result
     }
 }
 
+/// The SQLSTATE of an error; empty where it has none.
+fn code(error: &sqlx::Error) -> String {
+    let database = error.as_database_error();
+    database.and_then(|error| error.code()).unwrap_or_default().into_owned()
+}
+
 /// At the start some errors that else pass say that it will never work.
 pub(crate) fn lasting(error: sqlx::Error) -> StoreError {
-    let database = error.as_database_error();
-    let code = database.and_then(|error| error.code()).unwrap_or_default().into_owned();
-    match code.as_str() {
+    match code(&error).as_str() {
         // A session that we opened has prepared statements of others, or has lost ours.
         "42P05" | "26000" => StoreError::SharedSessions { missing: SESSION_FEATURES.to_owned() },
-        "08P01" if database.is_some_and(|e| e.message().contains("startup parameter")) => {
+        "08P01" if error.to_string().contains("startup parameter") => {
             StoreError::StartupRefused(error)
         }
         _ => error.into(),
