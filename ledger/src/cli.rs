@@ -7,6 +7,7 @@ use std::{io::Write, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
 use anyhow::Context;
 use frikort_domain::PAYMENTS_PER_YEAR;
+use frikort_event_store::Durability;
 use frikort_process::{
     clock::Clock,
     config, database,
@@ -88,6 +89,10 @@ pub struct ServeArgs {
     /// The database, as the user `frikort_ledger` or one with the same rights.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<Secret>,
+    /// Run on a database server with fsync or full_page_writes off, which can lose what it has
+    /// acknowledged when its machine crashes. For tests, and for data that may be lost.
+    #[arg(long, env = "FRIKORT_ALLOW_UNSAFE_DATABASE")]
+    allow_unsafe_database: bool,
     /// The register's keys: `find=<64 hex digits> seal=<64 hex digits> tag=<64 hex digits>`; or set
     /// FRIKORT_KEYS to the same text. Read anew when it changes, as `ledger register-keys` does.
     #[arg(long, env = "FRIKORT_KEYS_FILE")]
@@ -132,6 +137,7 @@ pub(crate) struct File {
     listen: Option<SocketAddr>,
     access: frikort_access::Settings,
     database_url: Option<Secret>,
+    allow_unsafe_database: bool,
     keys_file: Option<PathBuf>,
     keys_command: Option<Secret>,
     signing_key_file: Option<PathBuf>,
@@ -216,6 +222,9 @@ async fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
         listen: args.listen.or(file.listen).unwrap_or(([127, 0, 0, 1], 50051).into()),
         access: args.access.start(file.access)?,
         database_url,
+        durability: Durability::allowing_unsafe(
+            args.allow_unsafe_database || file.allow_unsafe_database,
+        ),
         keys: keys.start(true).await?,
         signer: signer.transpose()?,
         cached_payments: args.cached_payments.or(file.cached_payments).unwrap_or(CACHED_PAYMENTS),

@@ -1,7 +1,7 @@
 //! What the services share: the register, the sequencers, the store, and the way from a parsed
 //! request to an answer.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use frikort_access::{Looking, Lookups, NOBODY, Places};
 use frikort_domain::{
@@ -21,6 +21,7 @@ use tonic::{Request, metadata::MetadataMap};
 use uuid::Uuid;
 
 use crate::{
+    complete_limits::LimitCompletion,
     fail::{internal, store_unavailable},
     parse::{Behalf, OnBehalf, Parsed},
     proof::Log,
@@ -35,6 +36,8 @@ pub(crate) struct Ledger {
     pub(crate) register: Register,
     pub(crate) lookups: Lookups,
     pub(crate) sequencers: BTreeMap<i32, Handle>,
+    /// Whether each partition has the limits of the others.
+    pub(crate) limits: Arc<LimitCompletion>,
     /// The proof log of each partition.
     pub(crate) logs: BTreeMap<i32, Log>,
     pub(crate) clock: Clock,
@@ -270,19 +273,25 @@ impl Ledger {
     /// What callers are told when the register or the events cannot be read.
     pub(crate) fn read_failed(&self, error: impl Into<StoreError>) -> Failure {
         let error = error.into();
-        tracing::warn!(error = &error as &dyn std::error::Error, "the tables cannot be read");
-        match error {
+        let cause = &error as &dyn std::error::Error;
+        let passing = match &error {
+            StoreError::Unavailable(passing) => passing,
             StoreError::HistoryChanged { partition, position } => {
                 let lost = "the history that was being read is not the database's any more";
-                Failure::new(ErrorReason::ResumePositionLost, lost)
+                return Failure::new(ErrorReason::ResumePositionLost, lost)
                     .with("partition", partition)
-                    .with("position", position)
+                    .with("position", position);
             }
-            StoreError::Unavailable(sqlx::Error::PoolTimedOut) if self.store.is_busy() => {
-                Refused::Overloaded.into()
+            _ => {
+                tracing::error!(error = cause, "the tables contradict what was asked of them");
+                return internal();
             }
-            // Also what a server says that is going down or coming up: whoever repeats the call
-            // loses nothing, whoever is told of a fault gives up.
+        };
+        tracing::warn!(error = cause, "the tables cannot be read");
+        match passing {
+            sqlx::Error::PoolTimedOut if self.store.is_busy() => Refused::Overloaded.into(),
+            // Also what a server says that is going down or coming up: a client that repeats the
+            // call loses nothing, one that is told of a fault gives up.
             _ => store_unavailable(),
         }
     }

@@ -12,6 +12,7 @@
 
 mod cache;
 pub mod cli;
+mod complete_limits;
 mod fail;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -30,11 +31,13 @@ mod services;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use frikort_access::{Access, Guard, Lookups};
-use frikort_event_store::{Appender, DatabaseSessions, EventStore, listen, notify};
+use frikort_event_store::{
+    Appender, DatabaseSessions, Durability, EventStore, connect, listen, notify,
+};
 use frikort_process::{clock::Clock, database, reachable::WhileReachable, secret::Secret, serve};
 use frikort_register::{InUse, Register};
 use futures::future::join_all;
-use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{PgConnection, postgres::PgConnectOptions};
 use tokio::{
     runtime::Builder,
     sync::{oneshot, watch},
@@ -43,6 +46,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    complete_limits::LimitCompletion,
     ledger::Ledger,
     proof::Log,
     recalculate::Recalculation,
@@ -72,6 +76,8 @@ pub struct Settings {
     pub access: Access,
     /// The database.
     pub database_url: Secret,
+    /// Whether its server must keep what it has acknowledged.
+    pub durability: Durability,
     /// The register's keys; one that seals is required.
     pub keys: InUse,
     /// Who signs checkpoints of the history; without it this process signs none.
@@ -103,7 +109,7 @@ pub async fn serve(
     let options = database::service(settings.database_url.expose(), "frikort-ledger")?;
     let sessions = DatabaseSessions::new(options.clone());
     let pool = sessions.pool(CONNECTIONS);
-    let store = EventStore::open_when_there(pool.clone()).await?;
+    let store = EventStore::open_when_there(pool.clone(), settings.durability).await?;
     let partitions = store.partitions().await?;
     let bounds = settings.bounds(partitions.len());
 
@@ -143,12 +149,15 @@ pub async fn serve(
     let register = Register::start(sessions.clone(), pool, alone(), settings.keys);
     sound.push(register.sound());
     sound.push(sessions.answers());
+    let limits = LimitCompletion::start(store.clone(), sequencers.clone(), &mut beside);
+    sound.push(limits.is_complete());
     let ledger = Ledger {
         sessions: sessions.clone(),
         store,
         register,
         lookups: lookups.clone(),
         sequencers,
+        limits,
         logs,
         clock,
         payments_per_year: settings.payments_per_year,
@@ -175,12 +184,18 @@ pub async fn serve(
     drop(ledger);
     beside.shutdown().await;
     listening.abort();
-    let finished = async { while tasks.join_next().await.is_some() {} };
+    drain(tasks).await?;
+    lookups.close().await;
+    tracing::info!("the ledger has stopped");
+    Ok(())
+}
+
+/// Waits until the sequencers have finished their queues.
+async fn drain(mut sequencers: JoinSet<()>) -> anyhow::Result<()> {
+    let finished = async { while sequencers.join_next().await.is_some() {} };
     if tokio::time::timeout(frikort_process::stop::DRAIN, finished).await.is_err() {
         anyhow::bail!("requests were still waiting at the end of the drain time");
     }
-    lookups.close().await;
-    tracing::info!("the ledger has stopped");
     Ok(())
 }
 
@@ -242,7 +257,7 @@ async fn notify_of(options: PgConnectOptions, partition: i32, mut commits: watch
     while commits.changed().await.is_ok() {
         commits.borrow_and_update();
         if connection.is_none() {
-            connection = PgConnection::connect_with(&options).await.ok();
+            connection = connect(&options).await.ok();
         }
         if let Some(open) = &mut connection
             && notify(open, partition).await.is_err()

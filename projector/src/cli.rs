@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use frikort_event_store::EventStore;
+use frikort_event_store::{Durability, EventStore};
 use frikort_process::{
     clock::Clock,
     config, database,
@@ -94,6 +94,10 @@ pub struct ServeArgs {
     /// The database, as the user `frikort_projector` or one with the same rights.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<Secret>,
+    /// Run on a database server with fsync or full_page_writes off, which can lose what it has
+    /// acknowledged when its machine crashes. For tests, and for data that may be lost.
+    #[arg(long, env = "FRIKORT_ALLOW_UNSAFE_DATABASE")]
+    allow_unsafe_database: bool,
     /// The register's keys: `find=<64 hex digits> tag=<64 hex digits>`; or set FRIKORT_KEYS to the same
     /// text. Read anew when it changes.
     #[arg(long, env = "FRIKORT_KEYS_FILE")]
@@ -126,6 +130,7 @@ pub(crate) struct File {
     listen: Option<SocketAddr>,
     access: frikort_access::Settings,
     database_url: Option<Secret>,
+    allow_unsafe_database: bool,
     keys_file: Option<PathBuf>,
     keys_command: Option<Secret>,
     check_pause: Option<u64>,
@@ -151,7 +156,8 @@ async fn open(args: DatabaseArgs) -> anyhow::Result<EventStore> {
     let url = url.context(NO_DATABASE)?;
     let options = database::service(url.expose(), "frikort-projector-rebuild")?;
     let pool = frikort_event_store::pool(options, REBUILD_CONNECTIONS);
-    Ok(EventStore::open_when_there(pool).await?)
+    // What these commands write can be folded again.
+    Ok(EventStore::open_when_there(pool, Durability::NotRequired).await?)
 }
 
 async fn rebuild(args: RebuildArgs) -> anyhow::Result<()> {
@@ -258,6 +264,9 @@ async fn settings(args: ServeArgs) -> anyhow::Result<Settings> {
         listen: args.listen.or(file.listen).unwrap_or(([127, 0, 0, 1], 50052).into()),
         access: args.access.start(file.access)?,
         database_url,
+        durability: Durability::allowing_unsafe(
+            args.allow_unsafe_database || file.allow_unsafe_database,
+        ),
         keys: keys.start(false).await?,
         check_pause: Duration::from_secs(
             args.check_pause.or(file.check_pause).unwrap_or(CHECK_PAUSE),

@@ -10,6 +10,8 @@ use frikort_domain::{
 use frikort_event_store::{EventHash, StoredEvent};
 use time::{Date, OffsetDateTime};
 
+use crate::tables::WriteError;
+
 /// A record that cannot be folded: it stops its partition, and is never skipped.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Poison {
@@ -17,6 +19,8 @@ pub(crate) enum Poison {
     Unreadable(i64, #[source] RecordError),
     #[error(transparent)]
     Contradiction(#[from] Contradiction),
+    #[error("the event at position {0} contradicts the projection")]
+    Unwritable(i64, #[source] WriteError),
 }
 
 /// The rows that a run of records changes, each once, as they are after the last.

@@ -17,15 +17,16 @@ use std::{
 };
 
 use frikort_event_store::{
-    DatabaseSessions, EventStore, ServerRun, Signal, StoreError, Subscription,
+    DatabaseSessions, EventStore, ServerRun, Signal, StoreError, StoredEvent, Subscription,
 };
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
     PROJECTION_VERSION,
     fold::{Changes, Poison},
+    isolate::Isolation,
     state::State,
-    tables::{self, Checkpoint, Written},
+    tables::{self, Checkpoint, WriteError, Written},
 };
 
 /// Events folded and written together.
@@ -50,6 +51,8 @@ enum Fault {
     Store(#[from] StoreError),
     #[error("the projection cannot be written or read")]
     Tables(#[from] sqlx::Error),
+    #[error("the events cannot be folded")]
+    Write(#[from] WriteError),
     #[error("poison: the partition stops here until it is looked at")]
     Poison(#[from] Poison),
     #[error(
@@ -188,7 +191,13 @@ impl Follower {
             let changes = Changes::of(&page)?;
             let (written, next) =
                 tokio::join!(tables::write(pool, self.partition, at, &changes), events.read());
-            if written? == Written::CheckpointMoved {
+            let written = match written {
+                Err(error) if error.is_contradiction() => {
+                    return self.isolate_poison(at, run, &page).await;
+                }
+                written => written?,
+            };
+            if written == Written::CheckpointMoved {
                 return Ok(self.has_left(at, run).await?.unwrap_or(Left::Moved));
             }
             self.state.advance(&changes);
@@ -200,6 +209,32 @@ impl Follower {
             progress.log(self, at.position).await?;
             page = next?;
         }
+    }
+
+    /// Writes what comes before the event of a page that contradicts the projection, which stops
+    /// the partition.
+    async fn isolate_poison(
+        &self,
+        from: Checkpoint,
+        run: ServerRun,
+        page: &[StoredEvent],
+    ) -> Result<Left, Fault> {
+        let (pool, mut at) = (self.store.pool(), from);
+        let mut isolation = Isolation::of(page);
+        while let Some(changes) = isolation.next()? {
+            match tables::write(pool, self.partition, at, &changes).await {
+                Ok(Written::Yes) => isolation.written(),
+                Ok(Written::CheckpointMoved) => break,
+                Err(error) => {
+                    isolation.refused::<Fault>(error)?;
+                    continue;
+                }
+            }
+            self.state.advance(&changes);
+            (at.position, at.recorded_at) = (changes.position, changes.recorded_at);
+            at.event_hash = changes.event_hash;
+        }
+        Ok(self.has_left(at, run).await?.unwrap_or(Left::Moved))
     }
 
     /// Whether the projection stands elsewhere than where this process has brought it.

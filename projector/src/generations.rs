@@ -17,7 +17,11 @@ use time::OffsetDateTime;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::{PROJECTION_VERSION, fold::Changes, tables};
+use crate::{
+    PROJECTION_VERSION,
+    fold::Changes,
+    tables::{self, WriteError, Written},
+};
 
 /// How often a builder says that it lives.
 const BEAT: Duration = Duration::from_millis(500);
@@ -210,14 +214,14 @@ impl Building {
         Ok(!ours.iter().any(|of| of.builder == Some(self.builder)))
     }
 
-    /// Writes a page's changes; false, and nothing, where another run has taken the generation
-    /// over, or the page is of another history.
+    /// Writes a page's changes; nothing, where another run has taken the generation over, or the page
+    /// is of another history.
     pub(crate) async fn write(
         &self,
         pool: &PgPool,
         from: Place,
         changes: &Changes,
-    ) -> Result<bool, sqlx::Error> {
+    ) -> Result<Written, WriteError> {
         let mut tx = pool.begin().await?;
         let moved = sqlx::query!(
             "UPDATE projection.checkpoint
@@ -236,11 +240,11 @@ impl Building {
         .execute(&mut *tx)
         .await?;
         if moved.rows_affected() != 1 {
-            return Ok(false);
+            return Ok(Written::CheckpointMoved);
         }
         tables::write_rows(&mut tx, self.of(from.partition), changes).await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(Written::Yes)
     }
 
     /// Locks a partition's row; false where this is not our generation any more.

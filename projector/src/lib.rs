@@ -22,6 +22,7 @@ mod follow;
 #[doc(hidden)]
 pub mod fuzzing;
 mod generations;
+mod isolate;
 mod overview;
 mod page;
 mod past;
@@ -43,7 +44,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 use axum::{http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 
 use frikort_access::{Access, Guard, Lookups};
-use frikort_event_store::{DatabaseSessions, EventStore, listen};
+use frikort_event_store::{DatabaseSessions, Durability, EventStore, listen};
 use frikort_process::{clock::Clock, database, reachable::WhileReachable, secret::Secret, serve};
 use frikort_proto::v1::{
     allowance_service_server::AllowanceServiceServer,
@@ -87,6 +88,8 @@ pub struct Settings {
     pub access: Access,
     /// The database.
     pub database_url: Secret,
+    /// Whether its server must keep what it has acknowledged.
+    pub durability: Durability,
     /// The register's keys; those that find, and the one of what stands in events, are enough.
     pub keys: InUse,
     /// The pause between two rounds of the continuous check; zero for none at all.
@@ -143,7 +146,7 @@ pub async fn serve(
     let verifier = Verifier::new(options.clone(), keys_file, pause, clock.clone())?;
     let sessions = DatabaseSessions::new(options);
     let pool = sessions.pool(CONNECTIONS);
-    let store = EventStore::open_when_there(pool.clone()).await?;
+    let store = EventStore::open_when_there(pool.clone(), settings.durability).await?;
 
     let (signal, appended) = sync::watch::channel(0);
     let mut tasks = vec![
@@ -167,7 +170,7 @@ pub async fn serve(
     sound.push(sessions.answers());
     // With connections of its own, so that questions never wait for it.
     let beside = sessions.pool(REBUILD_CONNECTIONS);
-    let beside = EventStore::open_when_there(beside).await?;
+    let beside = EventStore::open_when_there(beside, settings.durability).await?;
     tasks.push(tokio::spawn(rebuild::renew(beside)));
     let verifications = Verifications {
         verified: verifier.verified.clone(),

@@ -29,7 +29,8 @@ use crate::{
     PROJECTION_VERSION,
     fold::{Changes, Poison},
     generations::{self, Building, Claim, Place},
-    tables,
+    isolate::Isolation,
+    tables::{self, WriteError, Written},
 };
 pub(crate) use compare::Difference;
 use compare::{PERSONS, Pair};
@@ -85,6 +86,8 @@ pub(crate) enum Fault {
     Tables(#[from] sqlx::Error),
     #[error("the store failed")]
     Store(#[from] StoreError),
+    #[error("the events cannot be folded")]
+    Write(#[from] WriteError),
     #[error("poison: the events cannot be folded")]
     Poison(#[from] Poison),
 }
@@ -332,12 +335,40 @@ impl Rebuild {
                 self.building.write(self.store.pool(), from, &changes),
                 self.read_and_fold(next, until)
             );
-            if !written? {
-                return Err(Fault::Lost);
-            }
+            self.has_written(from, until, written).await?;
             self.building.places[index] = next;
             progress.advance(events);
             folded = following?;
+        }
+        Ok(())
+    }
+
+    /// Fails unless the page after `from` is written, and names the event that contradicts what is
+    /// built.
+    async fn has_written(
+        &self,
+        from: Place,
+        until: i64,
+        written: Result<Written, WriteError>,
+    ) -> Result<(), Fault> {
+        match written {
+            Ok(Written::Yes) => return Ok(()),
+            Ok(Written::CheckpointMoved) => return Err(Fault::Lost),
+            Err(error) if !error.is_contradiction() => return Err(error.into()),
+            Err(_) => {}
+        }
+        let (page, mut at) = (self.read(from, until).await?, from);
+        let mut isolation = Isolation::of(&page);
+        while let Some(changes) = isolation.next()? {
+            match self.building.write(self.store.pool(), at, &changes).await {
+                Ok(Written::Yes) => isolation.written(),
+                Ok(Written::CheckpointMoved) => return Err(Fault::Lost),
+                Err(error) => {
+                    isolation.refused::<Fault>(error)?;
+                    continue;
+                }
+            }
+            at = Place { position: changes.position, event_hash: changes.event_hash, ..at };
         }
         Ok(())
     }
@@ -406,9 +437,8 @@ impl Rebuild {
                 return Ok(());
             }
             let changes = Changes::of(&page)?;
-            if !self.building.write(self.store.pool(), from, &changes).await? {
-                return Err(Fault::Lost);
-            }
+            let written = self.building.write(self.store.pool(), from, &changes).await;
+            self.has_written(from, until, written).await?;
             let event_hash = changes.event_hash;
             self.building.places[index] = Place { position: changes.position, event_hash, ..from };
             let mut connection = self.store.pool().acquire().await?;

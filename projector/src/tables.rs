@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use frikort_domain::{Amount, FrikortTag, LimitEntry, LimitSchedule, MunicipalityCode, PersonId};
-use frikort_event_store::EventHash;
+use frikort_event_store::{EventHash, sqlstate};
 use rust_decimal::Decimal;
 use sqlx::{PgConnection, PgPool};
 use time::{Date, OffsetDateTime};
@@ -51,6 +51,29 @@ pub(crate) enum Written {
     /// Another projector has moved the checkpoint, or another generation is served, or one that a
     /// newer projector began, or the page is of another history. Nothing was written.
     CheckpointMoved,
+}
+
+/// Why changes could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    /// The database says so.
+    #[error("the projection cannot be written")]
+    Database(#[from] sqlx::Error),
+    /// A change of a payment that the projection does not have contradicts the history.
+    #[error("it changes a payment that is not in the projection")]
+    NoSuchPayment,
+}
+
+impl WriteError {
+    /// Whether the changes would be refused again, however often they are written.
+    pub(crate) fn is_contradiction(&self) -> bool {
+        match self {
+            Self::Database(error) => {
+                sqlstate::meaning_of(error) == sqlstate::Meaning::Contradiction
+            }
+            Self::NoSuchPayment => true,
+        }
+    }
 }
 
 /// Reads where the generation of a partition stands that is served.
@@ -136,7 +159,7 @@ pub(crate) async fn write(
     partition: i32,
     from: Checkpoint,
     changes: &Changes,
-) -> Result<Written, sqlx::Error> {
+) -> Result<Written, WriteError> {
     let mut tx = pool.begin().await?;
     let moved = sqlx::query!(
         "UPDATE projection.checkpoint
@@ -170,13 +193,14 @@ pub(crate) async fn write_rows(
     tx: &mut PgConnection,
     of: Of,
     changes: &Changes,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), WriteError> {
     write_totals(tx, of, changes).await?;
     insert_payments(tx, of, changes).await?;
     update_payments(tx, of, changes).await?;
     write_cards(tx, of, changes).await?;
     write_applications(tx, of, changes).await?;
-    write_limits(tx, of, changes).await
+    write_limits(tx, of, changes).await?;
+    Ok(())
 }
 
 async fn write_totals(tx: &mut PgConnection, of: Of, changes: &Changes) -> Result<(), sqlx::Error> {
@@ -336,7 +360,7 @@ async fn update_payments(
     tx: &mut PgConnection,
     of: Of,
     changes: &Changes,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), WriteError> {
     let rows = Columns::of(changes, false);
     if rows.persons.is_empty() {
         return Ok(());
@@ -389,9 +413,8 @@ async fn update_payments(
     )
     .execute(tx)
     .await?;
-    // A change of a payment that is not there contradicts the history.
     if usize::try_from(updated.rows_affected()) != Ok(rows.persons.len()) {
-        return Err(sqlx::Error::RowNotFound);
+        return Err(WriteError::NoSuchPayment);
     }
     Ok(())
 }

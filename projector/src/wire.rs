@@ -2,9 +2,13 @@
 //! what callers are told when there is no answer. What must stay out: reading, and what is asked of
 //! one service alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter::successors,
+};
 
 use frikort_domain::{Amount, LimitSchedule, PersonId, SCHEME_START};
+use frikort_event_store::sqlstate;
 use frikort_proto::{
     error::{Failure, Faults},
     instant,
@@ -119,7 +123,14 @@ pub(crate) fn nobody() -> Failure {
     Failure::new(ErrorReason::NoCard, "no card is known for this person")
 }
 
+/// What callers are told when the projection or the events cannot be read.
 pub(crate) fn unread(error: &(dyn std::error::Error + 'static)) -> Failure {
+    let mut causes = successors(Some(error), |&cause| cause.source());
+    let meaning = causes.find_map(|cause| cause.downcast_ref()).map(sqlstate::meaning_of);
+    if meaning == Some(sqlstate::Meaning::Contradiction) {
+        tracing::error!(error, "the tables contradict what was asked of them");
+        return internal();
+    }
     tracing::warn!(error, "the projection cannot be read");
     store_unavailable()
 }

@@ -110,6 +110,11 @@ impl Database {
         self.cluster.url(user, &self.name)
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The cluster that it is in.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster

@@ -117,6 +117,18 @@ impl Service {
         Ok(service)
     }
 
+    /// The same, with any database URL.
+    pub async fn start_on(
+        kind: Kind,
+        url: &str,
+        dir: &Path,
+        settings: Vec<(&'static str, String)>,
+    ) -> anyhow::Result<Self> {
+        let mut service = Self::spawn(kind, url, dir, ANYWHERE, settings)?;
+        service.wait_until_ready().await?;
+        Ok(service)
+    }
+
     /// The same, at an address, with any database URL.
     pub async fn start_at(
         kind: Kind,
@@ -151,6 +163,8 @@ impl Service {
             .arg(&keys)
             .env("FRIKORT_SIGNING_KEY_FILE", signing_key(dir))
             .env("FRIKORT_INSECURE_ON_LOOPBACK", "true")
+            // The cluster that tests share has fsync off.
+            .env("FRIKORT_ALLOW_UNSAFE_DATABASE", "true")
             .env("FRIKORT_LOOKUP_JOURNAL", dir.join(LOOKUPS))
             .env("FRIKORT_LOG", env::var(LOG).as_deref().unwrap_or(USUAL_LOG))
             .envs(settings.iter().map(|(name, value)| (name, value)))

@@ -13,6 +13,7 @@ use frikort_event_store::{EventStore, StoreError};
 use frikort_tests::{
     database::{Database, refusal},
     process::program,
+    rights::rights,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, migrate::Migrator};
 
@@ -39,46 +40,6 @@ const APPEND_ONLY: [&str; 7] = [
     "register.forgotten",
 ];
 
-/// What Postgres says, in the form of the list; `public` is everybody.
-const FOUND: &str = "
-WITH role AS (
-    SELECT unnest(ARRAY['public', 'frikort_migrator', 'frikort_ledger', 'frikort_projector',
-                        'frikort_auditor']) AS name
-), place AS (
-    SELECT oid, nspname FROM pg_namespace WHERE nspname IN ('ledger', 'register', 'projection', 'access')
-), held AS (
-    SELECT 'table ' || place.nspname || '.' || c.relname AS object, role.name AS role, p.ord,
-           CASE WHEN has_table_privilege(role.name, c.oid, p.name) THEN p.name
-                WHEN p.by_column AND has_any_column_privilege(role.name, c.oid, p.name)
-                THEN p.name || (SELECT '(' || string_agg(attname, ',' ORDER BY attnum) || ')'
-                                  FROM pg_attribute
-                                 WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
-                                   AND has_column_privilege(role.name, c.oid, attnum, p.name))
-           END AS held
-      FROM pg_class AS c JOIN place ON place.oid = c.relnamespace, role,
-           (VALUES (1, 'SELECT', true), (2, 'INSERT', true), (3, 'UPDATE', true),
-                   (4, 'DELETE', false), (5, 'TRUNCATE', false), (6, 'REFERENCES', true),
-                   (7, 'TRIGGER', false)) AS p (ord, name, by_column)
-     WHERE c.relkind NOT IN ('i', 'I', 'S', 't', 'c')
-       -- Of a month of the access log, what is not the owner's; there are none.
-       AND NOT (c.relispartition AND role.name = 'frikort_migrator')
-    UNION ALL
-    SELECT 'function ' || place.nspname || '.' || f.proname, role.name, 1, 'EXECUTE'
-      FROM pg_proc AS f JOIN place ON place.oid = f.pronamespace, role
-     WHERE has_function_privilege(role.name, f.oid, 'EXECUTE')
-    UNION ALL
-    SELECT 'schema ' || s.nspname, role.name, p.ord, p.name
-      FROM pg_namespace AS s, role, (VALUES (1, 'USAGE'), (2, 'CREATE')) AS p (ord, name)
-     WHERE s.nspname IN ('ledger', 'register', 'projection', 'access', 'public')
-       AND has_schema_privilege(role.name, s.oid, p.name)
-    UNION ALL
-    SELECT 'database', role.name, p.ord, p.name
-      FROM role, (VALUES (1, 'CONNECT'), (2, 'CREATE'), (3, 'TEMPORARY')) AS p (ord, name)
-     WHERE has_database_privilege(role.name, current_database(), p.name)
-)
-SELECT object || ' ' || role || ': ' || string_agg(held, ' ' ORDER BY ord)
-  FROM held WHERE held IS NOT NULL GROUP BY object, role ORDER BY object, role";
-
 async fn rows(pool: &PgPool, query: &str) -> Vec<String> {
     sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(pool).await.unwrap()
 }
@@ -86,7 +47,7 @@ async fn rows(pool: &PgPool, query: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_role_holds_the_rights_of_the_list_and_no_other() {
     let database = Database::create(1).await.unwrap();
-    let found = rows(&database.pool().await.unwrap(), FOUND).await;
+    let found = rights(&database.pool().await.unwrap()).await.unwrap();
     let listed: Vec<&str> = RIGHTS.lines().collect();
     assert_eq!(found, listed, "found:\n{}\n", found.join("\n"));
 }

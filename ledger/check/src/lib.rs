@@ -30,6 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use frikort_event_store::apply_settings;
 use frikort_proof::{Checkpoint, Hash, KeyName, NoteError};
 use sqlx::{
     PgPool,
@@ -131,10 +132,16 @@ impl Running {
 /// One connection for a check alone: it belongs to the check's own runtime, and ends with it. Every
 /// query reads a range of a key in the key's order, and is to be read by it.
 fn pool(options: PgConnectOptions) -> PgPool {
+    let options = options.options([("enable_sort", "off")]);
+    let settings = options.clone();
     PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(CONNECT_TIMEOUT)
-        .connect_lazy_with(options.options([("enable_sort", "off")]))
+        .after_connect(move |connection, _| {
+            let settings = settings.clone();
+            Box::pin(async move { apply_settings(connection, &settings).await })
+        })
+        .connect_lazy_with(options)
 }
 
 /// The partition whose log has this origin: `<operator>/frikort/partition/<N>`.

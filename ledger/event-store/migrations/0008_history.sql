@@ -9,6 +9,7 @@
 --     record. Position 0, before the first event, has 32 zero bytes.
 --   - An incident is open until its evidence stands in the history again (withdrawn) or an operator
 --     accepts the loss. While one is open, nothing is appended to its partition.
+--   - Rights, and the triggers that refuse changes, are in rights/objects.sql.
 
 CREATE OR REPLACE FUNCTION ledger.schema_version() RETURNS integer
     LANGUAGE sql IMMUTABLE AS 'SELECT 8';
@@ -21,8 +22,6 @@ CREATE FUNCTION ledger.event_hash(p_partition integer, p_position bigint) RETURN
                    FROM ledger.event
                   WHERE partition = p_partition AND position = p_position) END
 $$;
-GRANT EXECUTE ON FUNCTION ledger.event_hash(integer, bigint)
-    TO frikort_ledger, frikort_projector, frikort_auditor;
 
 -- Acknowledged or signed events that are not in the history any more.
 CREATE TABLE ledger.history_incident (
@@ -69,18 +68,6 @@ BEGIN
         USING ERRCODE = 'insufficient_privilege';
 END
 $$;
-CREATE TRIGGER history_incident_kept
-    BEFORE UPDATE OR DELETE ON ledger.history_incident
-    FOR EACH ROW EXECUTE FUNCTION ledger.refuse_incident_change();
-CREATE TRIGGER history_incident_never_emptied
-    BEFORE TRUNCATE ON ledger.history_incident
-    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_incident_change();
-
-GRANT SELECT ON ledger.history_incident TO frikort_ledger, frikort_projector, frikort_auditor;
-GRANT INSERT (partition, evidence_position, evidence_hash, first_lost_position,
-              last_lost_position, head_position, found_at, checkpoint),
-      UPDATE (found_at, head_position, withdrawn_at)
-    ON ledger.history_incident TO frikort_ledger;
 
 -- Appends a batch at p_position + 1, … if the head is at (p_position, p_fence), the event there has
 -- p_event_hash, and no incident of the partition is open; returns false, and does nothing, otherwise.
@@ -117,9 +104,6 @@ BEGIN
     RETURN true;
 END
 $$;
-GRANT EXECUTE ON FUNCTION
-    ledger.append(integer, bigint, bigint, bytea, uuid[], bigint[], timestamptz[], text[])
-    TO frikort_ledger;
 
 -- A projection is of the history whose event its checkpoint names. One that is folded anew in the place
 -- of another, since that was of another history, answers nothing before it is where that was.

@@ -13,12 +13,15 @@
 //! database and one line of migrations; the tables of other rooms are used in those rooms.
 
 mod append;
+mod durability;
 mod hash;
 mod incident;
 mod migrate;
 mod notices;
 mod read;
+mod session;
 mod sessions;
+pub mod sqlstate;
 mod subscribe;
 mod user;
 
@@ -28,11 +31,13 @@ use sqlx::{PgPool, postgres::PgConnectOptions};
 use time::OffsetDateTime;
 
 pub use append::{Appended, Appender, Batch, Standing, notify};
+pub use durability::Durability;
 pub use hash::EventHash;
 pub use incident::{AcceptedLoss, Incident, accept_incidents, accepted_incidents};
 pub use migrate::migrate;
 pub use notices::warning_counter;
 pub use read::{Direction, StoredEvent};
+pub use session::{apply_settings, connect};
 pub use sessions::{DatabaseSessions, Reachability, ServerRun};
 pub use subscribe::{Signal, Subscription, listen};
 
@@ -52,7 +57,7 @@ const START_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be reached, or refused for a passing reason. Try again.
-    #[error("the database cannot be reached")]
+    #[error("the database cannot be reached, or cannot answer now")]
     Unavailable(#[source] sqlx::Error),
     /// The database answered that something is wrong with our request or with its contents.
     #[error("the database refused")]
@@ -93,6 +98,12 @@ pub enum StoreError {
         /// What to do.
         advice: &'static str,
     },
+    /// The database has the tables, and not the rights to them.
+    #[error(
+        "the rights to the tables are missing, as after a restore without them, or the user is not \
+         frikort_ledger or frikort_projector: run `ledger migrate`, which gives each role its rights"
+    )]
+    MissingRights(#[source] sqlx::Error),
     /// The database would let this user change the past.
     #[error(
         "the database user {user} is {why}: connect as frikort_ledger or frikort_projector, which \
@@ -104,6 +115,33 @@ pub enum StoreError {
         /// What it is that a service must not be.
         why: String,
     },
+    /// The server may lose or damage what it has acknowledged.
+    #[error(
+        "the database server runs with {settings}, so a crash of its machine can lose or damage \
+         what was acknowledged: set it to on in postgresql.conf and reload the server, or start \
+         with --allow-unsafe-database (FRIKORT_ALLOW_UNSAFE_DATABASE=true) where data may be lost"
+    )]
+    UnsafeServer {
+        /// `fsync = off`, `full_page_writes = off`, or both.
+        settings: String,
+    },
+    /// The connections of this process have no sessions of their own.
+    #[error(
+        "the database keeps no session for a connection, as behind a pooler in transaction mode; \
+         what is missing: {missing}. Connect to the server directly, or through a pooler in \
+         session mode (PgBouncer: pool_mode = session)"
+    )]
+    SharedSessions {
+        /// What is lost between two statements.
+        missing: String,
+    },
+    /// Something between this process and the server refuses what each session begins with.
+    #[error(
+        "a pooler refuses the startup options of a session: connect to the server directly, or \
+         through a pooler in session mode that leaves them out (PgBouncer: pool_mode = session, \
+         ignore_startup_parameters = extra_float_digits, options)"
+    )]
+    StartupRefused(#[source] sqlx::Error),
     /// A migration failed.
     #[error("the migration failed")]
     Migration(#[source] sqlx::migrate::MigrateError),
@@ -111,21 +149,10 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        // Classes 08 connection, 53 resources, 57 operator intervention, 58 system, 40 rollback,
-        // 25006 read only (a standby after a failover): the server's state, not our request.
-        let passing = match &error {
-            sqlx::Error::Database(cause) => cause.code().is_none_or(|code| {
-                ["08", "53", "57", "58", "40", "25"].iter().any(|class| code.starts_with(class))
-            }),
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => true,
-            _ => false,
-        };
-        if passing { Self::Unavailable(error) } else { Self::Refused(error) }
+        match sqlstate::meaning_of(&error) {
+            sqlstate::Meaning::Passing => Self::Unavailable(error),
+            sqlstate::Meaning::Contradiction => Self::Refused(error),
+        }
     }
 }
 
@@ -168,6 +195,9 @@ impl EventStore {
             {
                 0
             }
+            Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some("42501") => {
+                return Err(StoreError::MissingRights(sqlx::Error::Database(e)));
+            }
             Err(error) => return Err(error.into()),
         };
         match found.cmp(&SCHEMA_VERSION) {
@@ -186,10 +216,10 @@ impl EventStore {
 
     /// The same, waiting for a database that is not there yet: services and their database are
     /// often started together.
-    pub async fn open_when_there(pool: PgPool) -> Result<Self, StoreError> {
+    pub async fn open_when_there(pool: PgPool, durability: Durability) -> Result<Self, StoreError> {
         let deadline = Instant::now() + START_PATIENCE;
         loop {
-            match Self::open(pool.clone()).await {
+            match Self::open_checked(&pool, durability).await {
                 Err(StoreError::Unavailable(error)) if Instant::now() < deadline => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "waiting for the database");
@@ -198,6 +228,16 @@ impl EventStore {
                 result => return result,
             }
         }
+    }
+
+    async fn open_checked(pool: &PgPool, durability: Durability) -> Result<Self, StoreError> {
+        session::require_own_sessions(&pool.connect_options()).await?;
+        let store = Self::open(pool.clone()).await.map_err(|error| match error {
+            StoreError::Unavailable(error) => session::lasting(error),
+            other => other,
+        })?;
+        durability::require(pool, durability).await?;
+        Ok(store)
     }
 
     /// The pool, for the other rooms' own tables.

@@ -2,11 +2,12 @@
 //!
 //! The first migrations run as whoever calls; the one that makes the roles hands everything over to
 //! `frikort_migrator`, and what comes later is done as that role, so that whatever is made is its
-//! own whoever calls. What must stay out: rights to tables and functions, which are in migrations.
+//! own whoever calls. Rights are in no migration that comes later: they are in `rights/`, and are given
+//! anew each time, so that a restored database gets them too.
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, migrate::Migrator};
 
-use crate::StoreError;
+use crate::{StoreError, session};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -16,42 +17,29 @@ const ROLES: i64 = 5;
 /// Months of the access log that have a table of their own before they begin.
 const MONTHS_AHEAD: i32 = 24;
 
-/// The database is for our roles only. These rights are in no dump and in no copy of a database, so
-/// they are looked at each time, by whoever may give them.
-const DATABASE_RIGHTS: &str = "
-DO $$
-DECLARE
-    service name;
-    ours oid := (SELECT datdba FROM pg_database WHERE datname = current_database());
-BEGIN
-    IF NOT pg_has_role(ours, 'USAGE') THEN
-        RETURN;
-    END IF;
-    -- Two at a time would fail on the same row.
-    PERFORM pg_advisory_xact_lock(hashtext('frikort database rights'));
-    FOREACH service IN ARRAY ARRAY['frikort_ledger', 'frikort_projector', 'frikort_auditor'] LOOP
-        EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), service);
-    END LOOP;
-    IF to_regrole('frikort_migrator') IS NOT NULL THEN
-        EXECUTE format('GRANT CONNECT, CREATE ON DATABASE %I TO frikort_migrator',
-                       current_database());
-    END IF;
-    EXECUTE format('REVOKE CONNECT, TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
-END
-$$";
+/// Roles, owners and rights, which a dump or a restore may lack: made again each time.
+const ROLE_SQL: &str = include_str!("../rights/roles.sql");
+const OWNER_SQL: &str = include_str!("../rights/owner.sql");
+const DATABASE_SQL: &str = include_str!("../rights/database.sql");
+const OBJECT_SQL: &str = include_str!("../rights/objects.sql");
 
-/// Creates or updates the schema, and makes sure that there are at least `partitions`.
+/// Creates or updates the schema, restores roles and rights, and makes sure that there are at least
+/// `partitions`.
 pub async fn migrate(pool: &PgPool, partitions: i32) -> Result<(), StoreError> {
+    session::require_own_sessions(&pool.connect_options()).await?;
     // A connection of its own, since it changes its role.
     let mut connection = pool.acquire().await?.detach();
+    connection.execute(ROLE_SQL).await?;
     become_owner(&mut connection).await?;
     run(&mut connection, Some(ROLES)).await?;
     connection.execute("RESET ROLE").await?;
-    connection.execute(DATABASE_RIGHTS).await?;
+    connection.execute(DATABASE_SQL).await?;
+    connection.execute(OWNER_SQL).await?;
     become_owner(&mut connection).await?;
     run(&mut connection, None).await?;
     add_partitions(&mut connection, partitions).await?;
     add_months(&mut connection).await?;
+    connection.execute(OBJECT_SQL).await?;
     Ok(connection.close().await?)
 }
 

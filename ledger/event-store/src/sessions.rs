@@ -27,6 +27,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::apply_settings;
+
 /// How long a call waits for a connection. A call that arrives while the database is down is refused
 /// within a second.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -238,6 +240,7 @@ impl DatabaseSessions {
     /// Begins a session: notes which server run it is with, and makes its commits durable whatever the
     /// server's default is. A stronger setting stays.
     async fn begin(&self, connection: &mut PgConnection) -> Result<ServerRun, sqlx::Error> {
+        apply_settings(connection, &self.0.options).await?;
         let session = sqlx::query!(
             r#"SELECT pg_postmaster_start_time() AS "started!",
                       set_config('synchronous_commit',
@@ -245,7 +248,7 @@ impl DatabaseSessions {
                                THEN current_setting('synchronous_commit') ELSE 'on' END,
                           false) AS synchronous_commit"#
         )
-        .fetch_one(connection)
+        .fetch_one(&mut *connection)
         .await?;
         let mut server_started =
             self.0.server_started.lock().unwrap_or_else(PoisonError::into_inner);

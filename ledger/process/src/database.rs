@@ -39,5 +39,7 @@ pub fn options(url: &str, application: &str) -> anyhow::Result<PgConnectOptions>
         let mode = if local { PgSslMode::Disable } else { PgSslMode::VerifyFull };
         options = options.ssl_mode(mode);
     }
+    // Without what sqlx asks for besides: no statement gives a float, and poolers refuse it.
+    let options = options.extra_float_digits(None);
     Ok(options.application_name(application).disable_statement_logging())
 }

@@ -74,6 +74,11 @@ impl Sequencer {
                     None => Err(Refused::Internal),
                 },
                 Ask::SetLimit(entry) => self.set_limit(request, entry, now, &mut draft),
+                // Another ledger was quicker.
+                Ask::CompleteLimit { version, .. } if *version != self.limits.version + 1 => {
+                    Err(Refused::Overloaded)
+                }
+                Ask::CompleteLimit { entry, .. } => self.set_limit(request, entry, now, &mut draft),
                 Ask::Limits => {
                     let limits = Body::Limits(self.limits.schedule.entries().to_vec());
                     Ok(Answer::at(draft.end(self.head), limits))

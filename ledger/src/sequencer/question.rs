@@ -36,6 +36,9 @@ pub(crate) enum Ask {
     Account(Subject),
     /// Record a limit in this partition.
     SetLimit(LimitEntry),
+    /// Record a limit that other partitions have, if it becomes this version of the partition's own
+    /// stream; answered as `Overloaded` otherwise.
+    CompleteLimit { entry: LimitEntry, version: i64 },
     /// The limits on record.
     Limits,
 }
@@ -178,7 +181,7 @@ impl Ask {
             | Self::ChangeNumber(subject, ..)
             | Self::Card(subject, _)
             | Self::Account(subject) => Some(*subject),
-            Self::SetLimit(_) | Self::Limits => None,
+            Self::SetLimit(_) | Self::CompleteLimit { .. } | Self::Limits => None,
         }
     }
 }

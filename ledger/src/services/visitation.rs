@@ -20,7 +20,7 @@ use time::Date;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    fail::internal,
+    fail::{internal, store_unavailable},
     ledger::{Acting, By, Caller, Ledger, Told, nobody, only_looked},
     parse::{self, Grant, NewNumber, Parsed, Reissue},
     render,
@@ -304,7 +304,10 @@ impl Visitations {
         if validate_only {
             return Ok(Entered::WouldBe(answer));
         }
-        let partitions = self.0.partitions();
+        let partitions = self.0.limits.open_partitions();
+        if partitions.is_empty() {
+            return Err(store_unavailable());
+        }
         let entered = self.0.register.find_or_enter(cpr, &partitions).await;
         let person = entered.map_err(|error| self.0.read_failed(error))?;
         Ok(Entered::Person(person.ok_or_else(internal)?))

@@ -8,6 +8,7 @@ use std::{
 };
 
 use frikort_access::Access;
+use frikort_event_store::Durability;
 use frikort_ledger::Settings;
 use frikort_process::clock::Clock;
 use frikort_proto::{
@@ -44,6 +45,7 @@ impl Then {
             listen,
             access: Access::insecure_on_loopback(keys.with_extension("lookups")),
             database_url: database.url("frikort_ledger").into(),
+            durability: Durability::NotRequired,
             keys: source.start(true).await.unwrap(),
             signer: None,
             cached_payments: 1000,
