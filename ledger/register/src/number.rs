@@ -39,7 +39,8 @@ impl Register {
     /// Whether this CPR number leads to `person`. Always reads the table, so that the time it takes
     /// does not tell whether the number is somebody else's.
     pub async fn leads_to(&self, cpr: &Cpr, person: &Person) -> Result<bool, sqlx::Error> {
-        let holder = read(&self.pool, &self.keys.now(), &[cpr]).await?.pop().flatten();
+        let holder =
+            read(&self.pool, person.read_in, &self.keys.now(), &[cpr]).await?.pop().flatten();
         Ok(holder.is_some_and(|holder| holder.id == person.id))
     }
 }
@@ -62,7 +63,11 @@ pub async fn enter_numbers(
     in_order.sort_by_key(|(_, number)| number.tag());
     for (at, NewNumber { keys, cpr, person }) in in_order {
         let is_taken = keys.find.len() > 1
-            && read(&mut *transaction, keys, &[cpr]).await?.pop().flatten().is_some();
+            && read(&mut *transaction, person.read_in, keys, &[cpr])
+                .await?
+                .pop()
+                .flatten()
+                .is_some();
         if is_taken || !insert(&mut *transaction, keys, cpr, person, keys::nonce()).await? {
             return Ok(Some(at));
         }
