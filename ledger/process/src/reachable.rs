@@ -95,6 +95,7 @@ mod tests {
     use std::convert::Infallible;
 
     use frikort_proto::v1::ErrorReason;
+    use tokio::time::timeout;
     use tower::{ServiceExt, service_fn};
 
     use super::*;
@@ -114,9 +115,7 @@ mod tests {
         Some(response.headers()["grpc-status"].to_str().unwrap().to_owned())
     }
 
-    use tokio::time::timeout;
-
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_call_ends_when_the_database_stops_answering_and_not_before() {
         let (reports, answers) = watch::channel(true);
         let path = "/frikort.v1.PaymentService/ReportPayment";
@@ -127,7 +126,7 @@ mod tests {
         assert_eq!(call.await.unwrap().as_deref(), Some("14"));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn health_is_answered_whatever_the_database_does() {
         let (_reports, answers) = watch::channel(false);
         assert_eq!(status(answers, "/grpc.health.v1.Health/Check").await, None);
