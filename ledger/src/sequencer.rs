@@ -460,6 +460,9 @@ impl Sequencer {
 
     /// Makes sure that the clock can be believed.
     fn check_clock(&self) -> Result<(), Fault> {
+        if !self.clock.is_system() {
+            return Ok(());
+        }
         let now = self.clock.now();
         if let Some(at) = self.appender.sessions().server_time()
             && (now - at).abs() > CLOCK_TOLERANCE

@@ -137,7 +137,7 @@ async fn nobody_changes_or_removes_what_was_hashed_or_signed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_ledger_appends() {
     let database = with_an_event().await;
-    let append = "SELECT ledger.append(0, 1, 0, ARRAY[gen_random_uuid()], ARRAY[1::bigint],
+    let append = "SELECT ledger.append(0, 1, 0, ledger.event_hash(0, 1), ARRAY[gen_random_uuid()], ARRAY[1::bigint],
                                        ARRAY[now()], ARRAY['{}'])";
     let head = "UPDATE ledger.partition_head SET position = position WHERE false";
     for role in ["frikort_projector", "frikort_auditor"] {

@@ -47,7 +47,7 @@ const WAITING: usize = 50_000;
 const GATHER: Duration = Duration::from_millis(20);
 
 /// How long the database may take for a commit.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Pause before what the table has not taken is tried again.
 const AGAIN: Duration = Duration::from_millis(200);

@@ -1,7 +1,7 @@
 //! Appending: one batch, one round trip, one commit; and finding out what became of a call whose
 //! answer was lost.
 
-use std::fmt;
+use std::{fmt, time::Instant};
 
 use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     DatabaseSessions, EventHash, Head, ServerRun, StoreError, notices, read::read_records,
+    sessions::TESTED_AFTER_IDLE,
 };
 
 /// Events to append, column by column as the append function takes them.
@@ -97,6 +98,8 @@ pub struct Appender {
     partition: i32,
     connection: Option<PgConnection>,
     run: ServerRun,
+    /// When the connection was used last.
+    used: Instant,
 }
 
 /// Without the sessions, whose options may hold a password.
@@ -110,7 +113,8 @@ impl Appender {
     /// For one partition. Connects when first needed. Must be used on one thread, whose runtime runs
     /// on that thread alone: the warnings of a commit are counted by thread.
     pub fn new(sessions: DatabaseSessions, partition: i32) -> Self {
-        Self { sessions, partition, connection: None, run: ServerRun::NONE }
+        let (connection, run, used) = (None, ServerRun::NONE, Instant::now());
+        Self { sessions, partition, connection, run, used }
     }
 
     /// The sessions of the process.
@@ -282,15 +286,17 @@ impl Appender {
     /// The connection, taken out for one call: only a call that went well puts it back, so one
     /// that failed or was given up is never used again.
     pub(crate) async fn connection(&mut self) -> Result<PgConnection, StoreError> {
-        match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => {
-                let (mut connection, run) = self.sessions.connect().await?;
-                self.run = run;
-                notices::require_received(&mut connection).await?;
-                Ok(connection)
-            }
+        let idle = self.used.elapsed();
+        self.used = Instant::now();
+        if let Some(mut connection) = self.connection.take()
+            && (idle < TESTED_AFTER_IDLE || connection.ping().await.is_ok())
+        {
+            return Ok(connection);
         }
+        let (mut connection, run) = self.sessions.connect().await?;
+        self.run = run;
+        notices::require_received(&mut connection).await?;
+        Ok(connection)
     }
 
     /// Keeps a connection for the next call.

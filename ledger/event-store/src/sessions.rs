@@ -33,6 +33,10 @@ use crate::apply_settings;
 /// within a second.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// A connection that was idle for so long is tested before it is used: a server, or what stands between,
+/// may end idle sessions.
+pub(crate) const TESTED_AFTER_IDLE: Duration = Duration::from_secs(1);
+
 /// How often the server is asked for a sign of life.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -104,14 +108,24 @@ impl DatabaseSessions {
         }))
     }
 
-    /// A pool of at most `connections`, which are kept. They are not tested before each use: a broken
-    /// one fails the query, and every caller handles that.
+    /// A pool of at most `connections`, which are kept. One that was idle is tested before it is used,
+    /// and replaced if its session was ended meanwhile; one that was just used is not: a broken one
+    /// fails the query, and every caller handles that.
     pub fn pool(&self, connections: u32) -> PgPool {
         let sessions = self.clone();
         PgPoolOptions::new()
             .max_connections(connections)
             .test_before_acquire(false)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .before_acquire(|connection, metadata| {
+                Box::pin(async move {
+                    if metadata.idle_for >= TESTED_AFTER_IDLE {
+                        // An error closes it, and another one is opened.
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .after_connect(move |connection, _| {
                 let sessions = sessions.clone();
                 Box::pin(async move { sessions.begin(connection).await.map(drop) })

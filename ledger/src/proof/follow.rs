@@ -255,7 +255,8 @@ impl Follower {
     /// is put aside, and signing begins with the history that is there.
     async fn remembered(&self) -> Result<Option<Memory>, Trouble> {
         let Some(memory) = memory::read(&self.file, &self.verifiers)? else { return Ok(None) };
-        let (size, leaf) = (whole(memory.checkpoint.size), EventHash(memory.last_leaf));
+        let size = whole(memory.checkpoint.size);
+        let Some(leaf) = memory.last_leaf.map(EventHash) else { return Ok(Some(memory)) };
         if self.store.event_hash(self.partition, size).await? == Some(leaf)
             || !self.store.is_loss_accepted(self.partition, size, leaf).await?
         {
@@ -405,7 +406,7 @@ impl Follower {
         let memory = Memory {
             checkpoint: checkpoint.clone(),
             edge: edge.clone(),
-            last_leaf,
+            last_leaf: Some(last_leaf),
             note: note.clone(),
         };
         self.evidence.send_replace(memory::evidence(&memory));

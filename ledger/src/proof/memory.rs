@@ -21,12 +21,16 @@ use crate::history::{Mark, SignedEvidence};
 
 const FIRST_LINE: &str = "frikort/last-checkpoint@v2";
 
+/// The first line of the form without the last leaf.
+const OLD_FIRST_LINE: &str = "frikort/last-checkpoint@v1";
+
 /// What was signed last.
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
     pub(super) checkpoint: Checkpoint,
     pub(super) edge: Edge,
-    pub(super) last_leaf: Hash,
+    /// Of the last record; absent in the old form where the edge has no leaf.
+    pub(super) last_leaf: Option<Hash>,
     pub(super) note: String,
 }
 
@@ -60,8 +64,11 @@ pub(super) fn read(file: &Path, keys: &[VerifierKey]) -> Result<Option<Memory>, 
 fn parse(text: &str, keys: &[VerifierKey]) -> Option<Memory> {
     let (head, note) = text.split_once("\n\n")?;
     let mut lines = head.lines();
-    lines.next().filter(|line| *line == FIRST_LINE)?;
-    let last_leaf = BASE64_STANDARD.decode(lines.next()?).ok()?.try_into().ok()?;
+    let last_leaf: Option<Hash> = match lines.next()? {
+        FIRST_LINE => Some(BASE64_STANDARD.decode(lines.next()?).ok()?.try_into().ok()?),
+        OLD_FIRST_LINE => None,
+        _ => return None,
+    };
     let level = |line: &str| {
         let bytes = BASE64_STANDARD.decode(line.trim_start_matches('-')).ok()?;
         let (hashes, rest) = bytes.as_chunks::<HASH_BYTES>();
@@ -70,6 +77,7 @@ fn parse(text: &str, keys: &[VerifierKey]) -> Option<Memory> {
     let edge = Edge::new(lines.map(level).collect::<Option<Vec<Vec<Hash>>>>()?)?;
     let checkpoint = Checkpoint::verify(note, keys).ok()?;
     let same = (checkpoint.size, checkpoint.root) == (edge.size(), edge.root());
+    let last_leaf = last_leaf.or_else(|| edge.levels().first()?.last().copied());
     same.then(|| Memory { checkpoint, edge, last_leaf, note: note.to_owned() })
 }
 
@@ -121,7 +129,8 @@ pub(super) fn evidence(memory: &Memory) -> SignedEvidence {
     let mut marks: Vec<Mark> =
         marks.map(|(leaf, position)| Mark { position, hash: EventHash(*leaf) }).collect();
     if leaves.is_empty() {
-        marks.push(Mark { position: size, hash: EventHash(memory.last_leaf) });
+        let last = memory.last_leaf.map(|leaf| Mark { position: size, hash: EventHash(leaf) });
+        marks.extend(last);
     }
     SignedEvidence { marks, checkpoint: Some(memory.note.clone()), changed: None }
 }
@@ -168,6 +177,13 @@ mod tests {
         let aside = put_aside(&file, &kept).unwrap();
         assert!(read(&file, &keys).unwrap().is_none());
         assert_eq!(read(&aside, &keys).unwrap().unwrap().checkpoint.size, 300);
+        // The form without the last leaf is read too.
+        let text = fs::read_to_string(&aside).unwrap();
+        let old = text.replacen(FIRST_LINE, OLD_FIRST_LINE, 1);
+        let (first, rest) = old.split_once('\n').unwrap();
+        let old = format!("{first}\n{}", rest.split_once('\n').unwrap().1);
+        fs::write(&file, old).unwrap();
+        assert_eq!(evidence(&read(&file, &keys).unwrap().unwrap()), evidence(&kept));
         fs::write(&file, "").unwrap();
         assert!(matches!(read(&file, &keys), Err(MemoryError::Unsound(_))));
     }

@@ -19,7 +19,7 @@ use frikort_register::Source;
 use frikort_tests::{
     client::{Ledger, allowances, date, grant, new_cpr, paid_on, report},
     database::Database,
-    process::{Kind, Service},
+    process::{Kind, Service, receive_notices},
 };
 use time::{OffsetDateTime, macros::datetime};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,7 @@ struct Then {
 
 impl Then {
     async fn start(database: &Database, keys: &Path, now: OffsetDateTime) -> Self {
+        receive_notices();
         let free = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let listen = free.local_addr().unwrap();
         drop(free);
