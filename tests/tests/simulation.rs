@@ -11,7 +11,7 @@ use frikort_tests::{
 };
 
 /// What a minute meets many times over, also on a slow machine. Nobody here is under age.
-const OUTCOMES: [&str; 20] = [
+const OUTCOMES: [&str; 21] = [
     "recorded",
     "recorded, taxable",
     "recorded, a twin",
