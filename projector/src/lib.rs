@@ -177,6 +177,7 @@ pub async fn serve(
         states: states.clone(),
         store: store.clone(),
         clock: clock.clone(),
+        started: clock.now(),
     };
     tasks.push(tokio::spawn(verifier.run(states.keys().copied().collect())));
     let allowances = Arc::new(Allowances {

@@ -13,6 +13,7 @@ use frikort_proto::{
         PartitionVerification, verification_service_server::VerificationService,
     },
 };
+use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -27,6 +28,8 @@ pub(crate) struct Verifications {
     pub(crate) states: BTreeMap<i32, Arc<State>>,
     pub(crate) store: EventStore,
     pub(crate) clock: Clock,
+    /// When the process began to check.
+    pub(crate) started: OffsetDateTime,
 }
 
 #[tonic::async_trait]
@@ -116,12 +119,14 @@ impl Verifications {
         );
         let now = self.clock.now();
         let age = |partition: &i32| {
-            Some((*partition, (now - known(partition)?.since).as_seconds_f64().max(0.0)))
+            let since = known(partition).map_or(self.started, |at| at.since);
+            (*partition, (now - since).as_seconds_f64().max(0.0))
         };
         text.partitions(
             "frikort_last_fully_verified_age_seconds",
-            "Since the round began that verified the position; absent before the first.",
-            &self.states.keys().filter_map(age).collect::<Vec<_>>(),
+            "Since the round began that verified the position; before the first such round since \
+             the start of the process. Absent where it does not check.",
+            &self.states.keys().filter(|_| !inner.turned_off).map(age).collect::<Vec<_>>(),
         );
     }
 

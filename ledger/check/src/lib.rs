@@ -9,7 +9,8 @@
 //! Each partition is read twice, up to the head as it was at the beginning: a page of records, some
 //! persons' accounts and the edge of the tree are in memory, however long the history is. Nothing
 //! found stops the rest, and what could not be checked is said. It is slow on purpose: it works on a
-//! thread of its own, and rests after each page for a multiple of the time that the page took.
+//! thread of its own, and rests after each page for a multiple of the time that the page took. Waiting
+//! for a connection is not counted, and the rest has a limit, so an outage does not slow it down.
 //!
 //! Why its own crate: two processes run it, and neither's own code is what is checked with. What
 //! must stay out: the ledger's and the projector's code, signing, and anything that writes.
@@ -52,6 +53,10 @@ const AHEAD: usize = 100;
 
 /// How long a check waits for its one connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a check rests after a page at most. A page that took so long that it would rest longer has
+/// waited for the database.
+const MAX_REST: Duration = Duration::from_secs(5);
 
 /// By how much the check's thread stands back for others, as `nice` counts it.
 const NICENESS: i32 = 10;
@@ -96,7 +101,7 @@ pub struct Check {
     /// What is known of each partition's log. Each of them is checked, also when the tables do not
     /// know of it any more.
     pub logs: BTreeMap<i32, Log>,
-    /// How many times as long as a page took it rests after it.
+    /// How many times as long as a page took it rests after it, up to [`MAX_REST`].
     pub rest: u32,
 }
 
@@ -181,10 +186,12 @@ impl Check {
             let _ = rustix::process::nice(NICENESS);
             let gone = to.clone();
             let concluded = runtime.block_on(async {
+                // Made here: its connections belong to this runtime.
+                let pool = pool(self.database.clone());
                 let (rest, since) = (self.rest, Instant::now());
-                let teller = Teller { to, far, until: 0, told: 0, rest, since };
+                let teller = Teller { to, far, until: 0, told: 0, rest, since, pool: pool.clone() };
                 tokio::select! {
-                    concluded = run::run(self, teller) => Some(concluded),
+                    concluded = run::run(self, pool, teller) => Some(concluded),
                     () = gone.closed() => None,
                 }
             });
@@ -205,7 +212,9 @@ struct Teller {
     until: i64,
     told: u64,
     rest: u32,
+    /// When the page under way began.
     since: Instant,
+    pool: PgPool,
 }
 
 impl Teller {
@@ -220,7 +229,14 @@ impl Teller {
                 let _ = self.to.send(finding).await;
             }
         }
-        tokio::time::sleep(worked * self.rest).await;
+        tokio::time::sleep(worked.saturating_mul(self.rest).min(MAX_REST)).await;
+        self.begin().await;
+    }
+
+    /// Begins a page once there is a connection: waiting for one is not work.
+    async fn begin(&mut self) {
+        // What is read next fails for the same reason.
+        let _ = self.pool.acquire().await;
         self.since = Instant::now();
     }
 }

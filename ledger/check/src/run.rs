@@ -23,9 +23,13 @@ use crate::{
 const PAGE: i64 = 2 * WIDTH;
 
 /// Checks everything.
-pub(crate) async fn run(check: Check, mut teller: Teller) -> Result<Concluded, CheckError> {
-    let Check { database, partition, logs, .. } = check;
-    let pool = crate::pool(database);
+pub(crate) async fn run(
+    check: Check,
+    pool: PgPool,
+    mut teller: Teller,
+) -> Result<Concluded, CheckError> {
+    let Check { partition, logs, .. } = check;
+    teller.begin().await;
     let mut partitions = read::partitions(&pool).await?;
     // A partition that the caller knows of does not go unseen because its rows are gone.
     partitions.extend(logs.keys().copied().chain(partition));

@@ -1,12 +1,21 @@
 //! The projector's continuous check: what it has verified, and what it says when it cannot.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
+use frikort::postgres::{Cluster, Options};
 use frikort_proto::v1::{
     CheckKind, GetVerificationRequest, GetVerificationResponse,
     verification_service_client::VerificationServiceClient,
 };
-use frikort_tests::process::{Kind, Service};
+use frikort_tests::{
+    client::{Ledger, new_cpr, report},
+    database::Database,
+    process::{Kind, Service, signal},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -73,7 +82,7 @@ async fn what_is_sound_is_verified_and_what_is_found_is_loud() {
     let copy = Copy::new().await;
     let head = copy.filled.head;
     let service = projector(&copy, dir.path(), true).await;
-    assert_eq!(metric(&service, AGE).await, None, "nothing is verified yet");
+    assert!(metric(&service, AGE).await.unwrap() < 60.0, "since the start");
 
     let verified = until(&service, |answer| answer.last_round.is_some()).await;
     let round = verified.last_round.unwrap();
@@ -132,7 +141,14 @@ async fn a_round_that_could_not_check_everything_verifies_nothing() {
     assert_eq!(answer.partitions[0].last_fully_verified_position, 0);
     assert_eq!(metric(&service, POSITION).await, Some(0.0));
     assert_eq!(metric(&service, "frikort_check_not_checked").await, Some(1.0));
-    assert_eq!(metric(&service, AGE).await, None);
+    // It goes on growing from the start, for the alarm that is set on it.
+    let before = metric(&service, AGE).await.unwrap();
+    let grown = tokio::time::timeout(PATIENCE, async {
+        while metric(&service, AGE).await.unwrap() <= before {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    grown.await.expect("the age does not grow");
 }
 
 /// Everything in the tables is cut to an older state while it runs, and fits: it remembers.
@@ -178,4 +194,92 @@ async fn it_can_be_turned_off() {
         Service::start_with(Kind::Projector, &copy.database, dir.path(), settings).await.unwrap();
     assert!(until(&service, |_| true).await.turned_off);
     assert_eq!(metric(&service, "frikort_check_enabled").await, Some(0.0));
+    assert_eq!(metric(&service, AGE).await, None);
+}
+
+/// Longer than a check may need for a round, and far shorter than a rest that counts an outage as work.
+const AFTER_THE_OUTAGE: Duration = Duration::from_secs(60);
+
+/// How long the check waits within one page, here; its rests are 39 times what it has worked.
+const WAITED: Duration = Duration::from_secs(3);
+
+/// The database goes away while a round is under way and comes back while the next one waits for it:
+/// what was changed meanwhile is found as soon as ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_outage_it_goes_on_at_its_usual_pace() {
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let cluster_dir = dir.path().join("postgres");
+    let database = Database::create_alone(cluster_dir.clone(), 1).await.unwrap();
+    let ledger_service = Service::start(Kind::Ledger, &database, dir.path()).await.unwrap();
+    let mut ledger = Ledger::new(ledger_service.channel().await.unwrap());
+    ledger.set_limit(2022, 20_000).await.unwrap();
+    let cpr = new_cpr();
+    ledger.grant(&cpr).await.unwrap();
+    for number in 0..20 {
+        let request = report(&cpr, &format!("payment {number}"), 10_000);
+        ledger.payments.report_payment(request).await.unwrap();
+    }
+    drop(ledger_service);
+    let settings = vec![("FRIKORT_CHECK_PAUSE", "1".to_owned())];
+    let service =
+        Service::start_with(Kind::Projector, &database, dir.path(), settings).await.unwrap();
+    until(&service, |answer| answer.last_round.is_some()).await;
+
+    // Not stopped in order: so that connections are refused, and waited for, as on a network.
+    signal(database.cluster().pid().unwrap(), "KILL").unwrap();
+    let gone = tokio::time::timeout(PATIENCE, async {
+        while database.cluster().is_ready() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    gone.await.expect("the database does not go away");
+    // A round that begins while the database is away.
+    until(&service, |answer| answer.current.is_none()).await;
+    until(&service, |answer| answer.current.is_some()).await;
+    tokio::time::sleep(WAITED).await;
+    let start = move || Cluster::start(&cluster_dir, &Options::default());
+    tokio::task::spawn_blocking(start).await.unwrap().unwrap();
+    let back = Instant::now();
+    let mut owner = database.pool().await.unwrap().acquire().await.unwrap();
+    for statement in [
+        "SET session_replication_role = replica",
+        "UPDATE ledger.event SET record = replace(record, '100.00', '100.01') WHERE position = 16",
+    ] {
+        let changed = sqlx::query(statement).execute(&mut *owner).await.unwrap().rows_affected();
+        assert!(changed == 1 || statement.starts_with("SET"));
+    }
+    let is_found = |answer: &GetVerificationResponse| {
+        let round = answer.last_round.as_ref();
+        round.is_some_and(|round| round.told.iter().any(|found| found.position == 16))
+    };
+    until(&service, is_found).await;
+    assert!(back.elapsed() < AFTER_THE_OUTAGE, "found after {:?}", back.elapsed());
+    drop(service);
+    database.stop_cluster().await.unwrap();
+}
+
+/// The database answers late: the page has taken long, and was no work.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_waited_for_the_database_is_not_rested_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = Copy::new().await;
+    let service = projector(&copy, dir.path(), true).await;
+    until(&service, |answer| answer.partitions[0].last_fully_verified_position > 0).await;
+    let mut holding = copy.pool.begin().await.unwrap();
+    let lock = "LOCK TABLE ledger.tile IN ACCESS EXCLUSIVE MODE";
+    sqlx::query(lock).execute(&mut *holding).await.unwrap();
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted
+                   AND relation = 'ledger.tile'::regclass";
+    let waits = tokio::time::timeout(PATIENCE, async {
+        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&copy.pool).await.unwrap() == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waits.await.expect("the check reads tiles");
+    tokio::time::sleep(WAITED).await;
+    holding.commit().await.unwrap();
+    let released = Instant::now();
+    let before = until(&service, |_| true).await.last_round.unwrap().ended_time;
+    until(&service, |answer| answer.last_round.as_ref().unwrap().ended_time != before).await;
+    assert!(released.elapsed() < AFTER_THE_OUTAGE, "ended after {:?}", released.elapsed());
 }
