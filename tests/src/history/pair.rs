@@ -49,7 +49,8 @@ pub struct Pair {
     /// The event tables of past epochs.
     past: Vec<Arc<History>>,
     nodes: usize,
-    /// Everything; removed last.
+    services_dir: PathBuf,
+    /// All directories; removed last.
     dir: TempDir,
 }
 
@@ -109,6 +110,8 @@ impl Pair {
         frikort_event_store::migrate(&pool, partitions).await?;
         pool.close().await;
         symlink(primary.cluster.socket_dir(), dir.path().join("served"))?;
+        let services_dir = dir.path().join("services");
+        fs::create_dir(&services_dir)?;
         let mut pair = Self {
             epoch: Epoch::default(),
             replication,
@@ -116,15 +119,17 @@ impl Pair {
             standby: None,
             past: Vec::new(),
             nodes: 1,
+            services_dir,
             dir,
         };
         pair.add_standby().await?;
         Ok(pair)
     }
 
-    /// The directory of logs and keys.
+    /// The directory of logs and keys, apart from those of the servers: all in it is searched for
+    /// CPR numbers whenever a service ends.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        &self.services_dir
     }
 
     /// The URL for a user, of whichever server is served.

@@ -69,7 +69,8 @@ pub struct Site {
     pub epoch: Epoch,
     /// Ends the server before its directory is removed.
     _server: RunningServer,
-    /// Logs and keys of the services, and all directories of the cluster; removed last.
+    services_dir: PathBuf,
+    /// All directories; removed last.
     dir: TempDir,
     options: Options,
     /// The event tables of past epochs that were read.
@@ -85,12 +86,15 @@ impl Site {
         let server = RunningServer(database.cluster().clone());
         let (epoch, options) = (Epoch::default(), Options::default());
         let past = Mutex::default();
-        Ok(Self { database, epoch, _server: server, dir, options, past })
+        let services_dir = dir.path().join("services");
+        fs::create_dir(&services_dir)?;
+        Ok(Self { database, epoch, _server: server, services_dir, dir, options, past })
     }
 
-    /// The directory of logs and keys.
+    /// The directory of logs and keys, apart from those of the cluster: all in it is searched for
+    /// CPR numbers whenever a service ends.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        &self.services_dir
     }
 
     fn cluster_dir(&self) -> PathBuf {
