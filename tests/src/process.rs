@@ -58,6 +58,16 @@ pub enum Kind {
     Projector,
 }
 
+impl Kind {
+    /// The database role that it runs as.
+    fn role(self) -> &'static str {
+        match self {
+            Self::Ledger => "frikort_ledger",
+            Self::Projector => "frikort_projector",
+        }
+    }
+}
+
 /// A running service; killed when dropped.
 #[derive(Debug)]
 pub struct Service {
@@ -108,11 +118,7 @@ impl Service {
         dir: &Path,
         settings: Vec<(&'static str, String)>,
     ) -> anyhow::Result<Self> {
-        let role = match kind {
-            Kind::Ledger => "frikort_ledger",
-            Kind::Projector => "frikort_projector",
-        };
-        let mut service = Self::spawn(kind, &database.url(role), dir, ANYWHERE, settings)?;
+        let mut service = Self::spawn(kind, &database.url(kind.role()), dir, ANYWHERE, settings)?;
         service.wait_until_ready().await?;
         Ok(service)
     }
@@ -138,6 +144,18 @@ impl Service {
     ) -> anyhow::Result<Self> {
         let mut service = Self::spawn(kind, url, dir, address, Vec::new())?;
         service.wait_until_ready().await?;
+        Ok(service)
+    }
+
+    /// Starts a service and waits until it answers, whether it serves or not.
+    pub async fn start_answering(
+        kind: Kind,
+        database: &Database,
+        dir: &Path,
+    ) -> anyhow::Result<Self> {
+        let url = database.url(kind.role());
+        let mut service = Self::spawn(kind, &url, dir, ANYWHERE, Vec::new())?;
+        service.wait_until(async |service| service.channel().await.is_ok()).await?;
         Ok(service)
     }
 
@@ -185,6 +203,10 @@ impl Service {
 
     /// Waits until health says SERVING; fails when the process ends before.
     pub async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        self.wait_until(async |service| service.is_serving().await).await
+    }
+
+    async fn wait_until(&mut self, is_reached: impl AsyncFn(&Self) -> bool) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -192,7 +214,7 @@ impl Service {
             }
             if let Some(address) = self.logged_address()? {
                 self.address = address;
-                if self.is_serving().await {
+                if is_reached(self).await {
                     self.learn_keys();
                     return Ok(());
                 }

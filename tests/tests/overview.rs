@@ -16,6 +16,7 @@ use frikort_tests::{
     client::{CVR, Ledger, by_cpr, date, facts, grant, new_cpr, report},
     stack::Stack,
 };
+use time::OffsetDateTime;
 use tonic::transport::Channel;
 
 /// Another employer.
@@ -239,7 +240,9 @@ async fn a_bad_question_is_refused_by_field() {
         "year",
         "changed_after[0].partition",
         "changed_after[0].position",
+        "changed_after[1].recorded_time",
         "changed_after[2].partition",
+        "changed_after[2].recorded_time",
         "page_size",
         "min_position",
     ];
@@ -252,9 +255,10 @@ async fn a_bad_question_is_refused_by_field() {
         ..listing(CVR, 0)
     };
     assert_eq!(bad(overview.list_payments(of_year).await), ["year"]);
-    let end = LedgerPosition { position: i64::MAX, ..LedgerPosition::default() };
-    let nothing = ListPaymentsRequest { changed_after: vec![end], ..listing(CVR, 0) };
-    assert_eq!(list(&mut overview, nothing).await.0, []);
+    let end = LedgerPosition::new(0, i64::MAX, Some(OffsetDateTime::UNIX_EPOCH));
+    let lost = ListPaymentsRequest { changed_after: vec![end], ..listing(CVR, 0) };
+    let lost = Failure::from_status(&overview.list_payments(lost).await.unwrap_err()).unwrap();
+    assert_eq!(lost.reason, ErrorReason::ResumePositionLost);
 
     let request = ListDueControlsRequest {
         municipality_code: "411".to_owned(),

@@ -12,7 +12,7 @@ use frikort_proto::{
         allowance_service_client::AllowanceServiceClient, watch_allowances_response::Item,
     },
 };
-use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     Ending,
@@ -26,8 +26,9 @@ use crate::{
 /// Options of `frikort watch`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Go on after this position, as an earlier run printed it; once for each partition.
-    #[arg(long, value_name = "PARTITION:POSITION")]
+    /// Go on after this position: the first two columns of a line that an earlier run printed; once for
+    /// each partition.
+    #[arg(long, value_name = "PARTITION:POSITION,RECORDED")]
     after: Vec<String>,
     #[command(flatten)]
     persons: OrEverybody,
@@ -81,10 +82,18 @@ pub(crate) async fn run(args: Args, us: &Us) -> anyhow::Result<Ending> {
 }
 
 fn position(text: &str) -> anyhow::Result<LedgerPosition> {
-    let parsed = text.split_once(':').and_then(|(partition, position)| {
-        Some(LedgerPosition::new(partition.parse().ok()?, position.parse().ok()?, None))
+    let parsed = text.split_once(',').and_then(|(place, recorded)| {
+        let (partition, position) = place.split_once(':')?;
+        let recorded_at = OffsetDateTime::parse(recorded, &Rfc3339).ok()?;
+        let (partition, position) = (partition.parse().ok()?, position.parse().ok()?);
+        Some(LedgerPosition::new(partition, position, Some(recorded_at)))
     });
-    parsed.with_context(|| format!("--after {text}: give PARTITION:POSITION, such as 0:17"))
+    parsed.with_context(|| {
+        format!(
+            "--after {text}: give the first two columns of a line, PARTITION:POSITION,RECORDED, such \
+             as 0:17,2026-11-22T04:18:59.123456Z"
+        )
+    })
 }
 
 /// `0:17,2026-11-22T04:18:59.123456Z`

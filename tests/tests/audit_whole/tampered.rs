@@ -26,8 +26,13 @@ pub(crate) async fn tamper(database: &Database, statements: &[&str]) {
     }
 }
 
-const TABLES: [&str; 4] =
-    ["ledger.event", "ledger.partition_head", "ledger.tile", "ledger.checkpoint"];
+const TABLES: [&str; 5] = [
+    "ledger.event",
+    "ledger.partition_head",
+    "ledger.tile",
+    "ledger.checkpoint",
+    "ledger.history_incident",
+];
 
 /// A ledger that is changed, and changed back.
 struct Victim {
@@ -67,7 +72,8 @@ impl Victim {
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         tamper(&self.stack.database, &[&all, statements].concat()).await;
         let dir = self.stack.dir.path();
-        let ledger = Service::start(Kind::Ledger, &self.stack.database, dir).await.unwrap();
+        let ledger =
+            Service::start_answering(Kind::Ledger, &self.stack.database, dir).await.unwrap();
         self.stack.ledger = ledger;
     }
 

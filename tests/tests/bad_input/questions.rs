@@ -10,7 +10,7 @@ use frikort_proto::{
     },
 };
 use frikort_tests::client::{by_cpr, date};
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 
 use super::{
     case::{Case, Ground, case},
@@ -177,7 +177,13 @@ async fn a_bad_question_for_a_statement_is_refused_by_field() {
 async fn a_bad_wish_to_watch_is_refused_by_field() {
     type Watch = WatchAllowancesRequest;
     let ground = Ground::new().await;
-    let place = |partition, position| LedgerPosition { partition, position, recorded_time: None };
+    let first: OffsetDateTime = sqlx::query_scalar(
+        "SELECT recorded_at FROM ledger.event WHERE partition = 0 AND position = 1",
+    )
+    .fetch_one(&ground.stack.database.pool().await.unwrap())
+    .await
+    .unwrap();
+    let place = move |partition, position| LedgerPosition::new(partition, position, Some(first));
     let sound = Watch {
         after: vec![place(0, 1)],
         persons: vec![by_cpr(&ground.cpr).unwrap(); 1000],
@@ -197,6 +203,9 @@ async fn a_bad_wish_to_watch_is_refused_by_field() {
         }),
         case("a partition twice", &["after[1].partition"], move |r: &mut Watch| {
             r.after = vec![place(0, 1), place(0, 2)];
+        }),
+        case("a position without its instant", &["after[0].recorded_time"], |r: &mut Watch| {
+            r.after[0].recorded_time = None;
         }),
         case("a position that is none", &["after[0].position"], move |r: &mut Watch| {
             r.after = vec![place(0, -1)];

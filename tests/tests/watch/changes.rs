@@ -13,9 +13,12 @@ use std::{
     time::Duration,
 };
 
-use frikort_proto::v1::{
-    GetAllowanceRequest, GetStatementRequest, PaymentChangeKind, PersonRef, WatchAllowancesRequest,
-    person_ref::Person, watch_allowances_response::Item,
+use frikort_proto::{
+    error::Failure,
+    v1::{
+        ErrorReason, GetAllowanceRequest, GetStatementRequest, LedgerPosition, PaymentChangeKind,
+        PersonRef, WatchAllowancesRequest, person_ref::Person, watch_allowances_response::Item,
+    },
 };
 use frikort_tests::{
     audit::{events, is_at_rest},
@@ -29,7 +32,7 @@ use frikort_tests::{
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 
-use crate::{PATIENCE, Seen, after, may_repeat, recorded, seen, until_mark, watch};
+use crate::{PATIENCE, Seen, may_repeat, place_of, recorded, seen, until_mark, watch};
 
 /// Watches until the marks say that all of `until` was sent, cut off at random, by itself or by
 /// whatever happens to the projector, and resumed with nothing but what it was sent.
@@ -38,16 +41,18 @@ async fn watch_and_be_cut_off(
     mut chance: Chance,
     mut until: tokio::sync::watch::Receiver<Option<BTreeMap<i32, i64>>>,
 ) -> (Vec<Seen>, u32) {
-    let (mut all, mut reached, mut cuts) = (Vec::new(), BTreeMap::new(), 0);
+    let (mut all, mut cuts) = (Vec::new(), 0);
+    let mut reached: BTreeMap<i32, LedgerPosition> = BTreeMap::new();
     loop {
-        let places = reached.iter().map(|(partition, position)| after(*partition, *position));
-        let request =
-            WatchAllowancesRequest { after: places.collect(), ..WatchAllowancesRequest::default() };
+        let after = reached.values().copied().collect();
+        let request = WatchAllowancesRequest { after, ..WatchAllowancesRequest::default() };
         let mut items = watch(address, &request).await;
         // Some are let go on for long, others are cut at once.
         let mut left = chance.below(400) * chance.below(3);
         loop {
-            if until.borrow().as_ref().is_some_and(|until| *until == reached) {
+            let positions = reached.iter().map(|(partition, at)| (*partition, at.position));
+            let positions: BTreeMap<i32, i64> = positions.collect();
+            if until.borrow().as_ref().is_some_and(|until| *until == positions) {
                 return (all, cuts);
             }
             let message = tokio::select! {
@@ -66,16 +71,15 @@ async fn watch_and_be_cut_off(
                     break;
                 }
             };
-            match seen(message.item.unwrap()) {
+            let item = message.item.unwrap();
+            let at = place_of(&item);
+            let before = reached.insert(at.partition, at).map_or(0, |before| before.position);
+            match seen(item) {
                 Ok(item) => {
-                    let before = reached.insert(item.0, item.1).unwrap_or_default();
                     assert!(item.1 > before, "{item:?} after {before}");
                     all.push(item);
                 }
-                Err(mark) => {
-                    let before = reached.insert(mark.partition, mark.position);
-                    assert!(mark.position >= before.unwrap_or_default());
-                }
+                Err(mark) => assert!(mark.position >= before),
             }
             if left == 0 {
                 break;
@@ -267,13 +271,12 @@ async fn a_question_after_a_change_sees_it_and_marks_say_when_all_was_sent() {
     }
     assert_eq!(until_mark(&mut items).await.1.position, 62);
 
-    // A position that is not there yet is waited for: nothing until then, not even a mark.
-    let from_63 = WatchAllowancesRequest { after: vec![after(0, 63)], ..Default::default() };
+    // An event that is not projected yet is waited for: nothing until then, not even a mark.
+    let report_61 = ledger.payments.report_payment(report(&cpr, "p-61", 100)).await.unwrap();
+    let at_63 = report_61.into_inner().position.unwrap();
+    let from_63 = WatchAllowancesRequest { after: vec![at_63], ..Default::default() };
     let mut later = client.watch_allowances(from_63).await.unwrap().into_inner();
-    for number in 61..=62 {
-        let request = report(&cpr, &format!("p-{number}"), 100);
-        ledger.payments.report_payment(request).await.unwrap();
-    }
+    ledger.payments.report_payment(report(&cpr, "p-62", 100)).await.unwrap();
     // The mark at 63 may come between, if the projection stops there.
     let mut first = until_mark(&mut later).await;
     if first.1.position == 63 {
@@ -282,6 +285,16 @@ async fn a_question_after_a_change_sees_it_and_marks_say_when_all_was_sent() {
     }
     assert_eq!(first.0.iter().map(|item| item.1).collect::<Vec<_>>(), [64]);
     assert_eq!(first.1.position, 64);
+
+    // One that is not in the history is refused: not there at all, or another event.
+    let other = LedgerPosition { position: 64, ..at_63 };
+    for lost in [other, LedgerPosition { position: 65, ..at_63 }] {
+        let request = WatchAllowancesRequest { after: vec![lost], ..Default::default() };
+        let status = client.watch_allowances(request).await.err().unwrap();
+        let failure = Failure::from_status(&status).unwrap();
+        assert_eq!(failure.reason, ErrorReason::ResumePositionLost);
+        assert_eq!(failure.metadata["position"], lost.position.to_string());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -378,7 +391,7 @@ async fn the_command_goes_on_where_it_was_cut_off() {
     let sums = ["2022", "20000.00", "2001.00", "2001.00", "17999.00", "0.00", "2"];
     assert_eq!((fields[0], fields[3], &fields[4..]), ("0:4", person_id.as_str(), sums.as_slice()));
     // What it printed last is where it goes on.
-    let second = lines(&["--after", fields[0], "--cpr", &cpr, "--year", "2022"], 2);
+    let second = lines(&["--after", &fields[..2].join(","), "--cpr", &cpr, "--year", "2022"], 2);
     assert!(second[1].starts_with("0:5,"), "{second:?}");
 }
 

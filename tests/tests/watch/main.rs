@@ -30,8 +30,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// person, year, limit, total and number of payments; a limit has year and limit alone.
 type Seen = (i32, i64, String);
 
-fn after(partition: i32, position: i64) -> LedgerPosition {
-    LedgerPosition { partition, position, recorded_time: None }
+/// The position that a message names, from which a watch can be resumed.
+fn place_of(item: &Item) -> LedgerPosition {
+    match item {
+        Item::Change(change) => change.position.unwrap(),
+        Item::Limit(change) => change.position.unwrap(),
+        Item::CaughtUp(mark) => LedgerPosition {
+            partition: mark.partition,
+            position: mark.position,
+            recorded_time: mark.recorded_time,
+        },
+    }
 }
 
 fn line(a: &Allowance) -> String {
