@@ -310,30 +310,42 @@ impl Sequencer {
         // Also before a batch that will record nothing: it may have loaded accounts all the same.
         self.accounts.shrink();
         let deadline = Instant::now() + CONTENTION_TIMEOUT;
+        // Requests whose number is taken: maybe by another one of this batch, so they are answered when
+        // that one is committed.
+        let mut taken = Vec::new();
         let refused = loop {
-            match self.attempt(requests).await {
+            match self.attempt(requests, &mut taken).await {
                 Ok(Some(replies)) => {
                     self.note_health(&Ok(()));
                     answer_all(requests.drain(..).map(|request| request.reply).zip(replies));
-                    return;
+                    break None;
                 }
                 Ok(None) if Instant::now() < deadline => {}
-                Ok(None) => break Refused::Overloaded,
+                Ok(None) => break Some(Refused::Overloaded),
                 Err(fault) => {
                     let refusal = fault.refusal();
                     self.note_health(&Err(fault));
-                    break refusal;
+                    break Some(refusal);
                 }
             }
         };
-        for request in requests.drain(..) {
-            request.reply.send(Err(refused.clone()));
+        if let Some(refused) = refused {
+            for request in requests.drain(..) {
+                request.reply.send(Err(refused.clone()));
+            }
+        }
+        for request in taken {
+            request.reply.send(Err(Refused::NumberTaken));
         }
     }
 
-    /// One try: `None` when the head was moved by another ledger, or a request was answered alone; the
-    /// others are to be decided again.
-    async fn attempt(&mut self, requests: &mut Vec<Request>) -> Result<Option<Vec<Reply>>, Fault> {
+    /// One try: `None` when the head was moved by another ledger, or the number of a request is taken: it is
+    /// in `taken` then, and the others must be decided again.
+    async fn attempt(
+        &mut self,
+        requests: &mut Vec<Request>,
+        taken: &mut Vec<Request>,
+    ) -> Result<Option<Vec<Reply>>, Fault> {
         if !self.synchronized {
             self.synchronize().await?;
         }
@@ -369,9 +381,8 @@ impl Sequencer {
                 Ok(None)
             }
             Ok(Appended::Refused(at)) => {
-                let refused = requests.remove(draft.new_numbers[at]);
+                taken.push(requests.remove(draft.new_numbers[at]));
                 self.undo(draft);
-                refused.reply.send(Err(Refused::NumberTaken));
                 Ok(None)
             }
             Err(fault) => {

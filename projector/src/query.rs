@@ -561,7 +561,7 @@ impl Allowances {
         // The event must be the one that the first page ended with.
         let recorded_at = self.store.recorded_at(person.partition, at.position).await;
         if recorded_at.map_err(|error| self.unread(&error))? != at.recorded_at {
-            return Err(of_another_list());
+            return Err(resume_position_lost(person.partition, at.position));
         }
         let paid_through = token.filter.as_of.paid_through;
         Ok(Moment { at, day: token.after.day, paid_through })

@@ -210,6 +210,28 @@ async fn c14_a_change_is_repeated_by_either_number_or_the_id() {
     assert_numbers_are_the_changes(&stack.database.pool().await.unwrap()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn c14_a_change_that_is_sent_twice_at_once_is_recorded_once_and_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::create(1).await.unwrap();
+    let one = Service::start(Kind::Ledger, &database, dir.path()).await.unwrap();
+    let two = Service::start(Kind::Ledger, &database, dir.path()).await.unwrap();
+    let mut one = Ledger::new(one.channel().await.unwrap());
+    let two = Ledger::new(two.channel().await.unwrap());
+    for round in 0..ROUNDS {
+        let old = new_cpr();
+        let id = one.grant(&old).await.unwrap();
+        let by_number = renumber(&old, "C-1", &new_cpr());
+        let by_id = ChangeCprNumberRequest { person: by_id(&id), ..by_number.clone() };
+        let other = if round % 2 == 0 { &two } else { &one };
+        let both = tokio::join!(change(&one, &by_number), change(other, &by_id));
+        let mut outcomes = [outcome(both.0), outcome(both.1)];
+        outcomes.sort();
+        assert_eq!(outcomes, [Ok(false), Ok(true)], "round {round}");
+    }
+    assert_numbers_are_the_changes(&database.pool().await.unwrap()).await;
+}
+
 /// Waits until a session of the ledger waits for a lock on this table.
 async fn until_one_waits(pool: &PgPool, table: &str) {
     let deadline = Instant::now() + Duration::from_secs(10);

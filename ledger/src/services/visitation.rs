@@ -347,7 +347,7 @@ impl Visitations {
         let number = self.0.register.number_tag(&person, &cpr);
         let command = change.finish(frikort, number);
         let ask = Ask::Command((&person).into(), command.clone());
-        match self.0.ask(person.partition, ask, true, by.clone()).await {
+        let tried = match self.0.ask(person.partition, ask, true, by.clone()).await {
             Ok(answer) if answer.replayed => {
                 if !validate_only {
                     self.enter_recorded_number(&person, &cpr).await?;
@@ -357,50 +357,68 @@ impl Visitations {
             outcome if names_new && only_looked(true, outcome.as_ref()) => {
                 return Err(own_number());
             }
-            outcome => {
-                let tried = outcome?;
-                let own = self.0.register.leads_to(&cpr, &person).await;
-                if own.map_err(|error| self.0.read_failed(error))? {
-                    return Err(own_number());
-                }
-                if validate_only {
-                    return Ok(Told::new(&person, tried));
-                }
-            }
+            outcome => outcome?,
+        };
+        let own = self.0.register.leads_to(&cpr, &person).await;
+        if own.map_err(|error| self.0.read_failed(error))? {
+            return self.changed_before(&person, command, by).await;
         }
-        if let Some(refused) = self.number_taken(&looking, &person, &cpr).await? {
-            return Err(refused);
+        if validate_only {
+            return Ok(Told::new(&person, tried));
+        }
+        if let Some(holder) = self.holder_of_number(&cpr).await? {
+            return self.refuse_number(&looking, &person, holder, command, by).await;
         }
         let new_number = Box::new(self.0.register.new_number(&person, &cpr));
-        let ask = Ask::ChangeNumber((&person).into(), command, new_number);
-        match self.0.ask(person.partition, ask, false, by).await {
-            // Somebody was quicker.
+        let ask = Ask::ChangeNumber((&person).into(), command.clone(), new_number);
+        match self.0.ask(person.partition, ask, false, by.clone()).await {
+            // Another call was quicker.
             Err(failure) if failure.reason == ErrorReason::InvalidField => {
-                let refused = self.number_taken(&looking, &person, &cpr).await?;
-                // Neither the person's nor another's any more: who has it was forgotten meanwhile.
-                Err(refused.unwrap_or_else(|| Refused::Overloaded.into()))
+                match self.holder_of_number(&cpr).await? {
+                    Some(holder) => {
+                        self.refuse_number(&looking, &person, holder, command, by).await
+                    }
+                    // The holder, or the person, was forgotten meanwhile: a repeat shows which.
+                    None => Err(Refused::Overloaded.into()),
+                }
             }
             outcome => Ok(Told::new(&person, outcome?)),
         }
     }
 
-    /// Why a number cannot become this person's, if it cannot. That another's was looked up is noted
+    async fn holder_of_number(&self, cpr: &Cpr) -> Result<Option<Person>, Failure> {
+        let holder = self.0.register.find_cpr(cpr).await;
+        holder.map_err(|error| self.0.read_failed(error))
+    }
+
+    /// What is answered where the new number leads to somebody. That another's was looked up is noted
     /// (W4).
-    async fn number_taken(
+    async fn refuse_number(
         &self,
         looking: &Looking,
         person: &Person,
-        cpr: &Cpr,
-    ) -> Result<Option<Failure>, Failure> {
-        let holder = self.0.register.find_cpr(cpr).await;
-        let Some(holder) = holder.map_err(|error| self.0.read_failed(error))? else {
-            return Ok(None);
-        };
+        holder: Person,
+        command: Command,
+        by: By,
+    ) -> Result<Told, Failure> {
         if holder.id == person.id {
-            return Ok(Some(own_number()));
+            return self.changed_before(person, command, by).await;
         }
         self.0.look(looking, Some(holder.id))?;
-        Ok(Some(Refused::NumberTaken.into()))
+        Err(Refused::NumberTaken.into())
+    }
+
+    /// What is answered where the new number leads to the person: that of the change, if the same
+    /// request has been recorded since it was tried. It was sent twice then.
+    async fn changed_before(
+        &self,
+        person: &Person,
+        command: Command,
+        by: By,
+    ) -> Result<Told, Failure> {
+        let ask = Ask::Command(person.into(), command);
+        let answer = self.0.ask(person.partition, ask, true, by).await?;
+        if answer.replayed { Ok(Told::new(person, answer)) } else { Err(own_number()) }
     }
 
     /// Enters the number of a change that is on record, where it is not in the register: older
