@@ -238,6 +238,8 @@ impl Sequencer {
         let (sound, is_sound) = watch::channel(false);
         let (committed, commits) = watch::channel(0);
         let (told_limits, limits) = watch::channel(Limits::default());
+        let mut evidence = Evidence::default();
+        evidence.signed.clone_from(&signed.borrow());
         let sequencer = Self {
             partition,
             store,
@@ -251,7 +253,7 @@ impl Sequencer {
             synchronized: false,
             // A predecessor of this process may have left one.
             open_call: true,
-            evidence: Evidence::default(),
+            evidence,
             signed,
             checked: None,
             covered: 0,
@@ -488,17 +490,16 @@ impl Sequencer {
 
     /// What was signed meanwhile must be in the history too.
     fn take_signed(&mut self) {
-        if self.signed.has_changed().unwrap_or(false) {
-            let signed = self.signed.borrow_and_update().clone();
-            // What grows on what was checked is not checked again.
-            if signed.changed != self.evidence.signed.changed
-                || self.evidence.signed.marks.is_empty()
-            {
-                self.checked = None;
-                self.synchronized = false;
-            }
-            self.evidence.signed = signed;
+        let signed = self.signed.borrow_and_update();
+        if *signed == self.evidence.signed {
+            return;
         }
+        // What grows on what was checked is not checked again.
+        if signed.changed != self.evidence.signed.changed || self.evidence.signed.marks.is_empty() {
+            self.checked = None;
+            self.synchronized = false;
+        }
+        self.evidence.signed = signed.clone();
     }
 
     /// Makes sure that the history holds what was acknowledged and signed, or that an operator has

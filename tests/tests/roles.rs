@@ -78,14 +78,21 @@ async fn what_the_list_does_not_give_is_denied_and_what_it_gives_works() {
             let (table, column) = line.split_once(' ').unwrap();
             let tries = [
                 ("SELECT", format!("SELECT {column} FROM {table} LIMIT 0")),
-                ("INSERT", format!("INSERT INTO {table} SELECT (NULL::{table}).* WHERE false")),
+                (
+                    "INSERT",
+                    format!(
+                        "INSERT INTO {table} ({column}) SELECT (NULL::{table}).{column} WHERE false"
+                    ),
+                ),
                 ("UPDATE", format!("UPDATE {table} SET {column} = DEFAULT WHERE false")),
                 ("DELETE", format!("DELETE FROM {table} WHERE false")),
                 ("TRUNCATE", format!("TRUNCATE {table}")),
             ];
             for (right, statement) in tries {
-                let guarded =
-                    APPEND_ONLY.contains(&table) && !["SELECT", "INSERT"].contains(&right);
+                // Of incidents each row is looked at, and no row is touched here.
+                let guarded = (APPEND_ONLY.contains(&table)
+                    && !["SELECT", "INSERT"].contains(&right))
+                    || (table == "ledger.history_incident" && right == "TRUNCATE");
                 let works = is_listed(table, role, right, column) && !guarded;
                 let code = refusal(&pool, &statement).await;
                 let expected = (!works).then_some(DENIED);

@@ -189,7 +189,9 @@ async fn functions_that_touch_tables_take_the_partition_first() {
         "access.add_months p_from date",
         "access.refuse_change",
         "ledger.append p_partition integer",
+        "ledger.event_hash p_partition integer",
         "ledger.refuse_change",
+        "ledger.refuse_incident_change",
         "ledger.schema_version",
         "register.refuse_change",
     ];
@@ -210,6 +212,8 @@ async fn no_trigger_is_there_but_the_one_that_refuses() {
         "access.lookup: lookup_append_only",
         "ledger.checkpoint: checkpoint_append_only",
         "ledger.event: event_append_only",
+        "ledger.history_incident: history_incident_kept",
+        "ledger.history_incident: history_incident_never_emptied",
         "ledger.tile: tile_append_only",
         "register.forgetting: forgetting_append_only",
         "register.forgotten: forgotten_append_only",

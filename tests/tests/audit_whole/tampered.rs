@@ -22,7 +22,9 @@ pub(crate) async fn tamper(database: &Database, statements: &[&str]) {
     superuser.execute("SET session_replication_role = replica").await.unwrap();
     for statement in statements {
         let done = superuser.execute(AssertSqlSafe((*statement).to_owned())).await.unwrap();
-        assert!(done.rows_affected() > 0, "{statement}");
+        // What was done before may have been found, or not.
+        let may_be_empty = statement.contains("ledger.history_incident");
+        assert!(may_be_empty || done.rows_affected() > 0, "{statement}");
     }
 }
 

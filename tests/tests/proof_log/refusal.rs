@@ -12,7 +12,7 @@ use frikort_proto::{
     v1::{ErrorReason, GetCheckpointRequest},
 };
 use frikort_tests::{
-    client::{Ledger, new_cpr, report},
+    client::{Ledger, grant, new_cpr, report},
     database::Database,
     process::{Kind, Service},
 };
@@ -62,9 +62,9 @@ async fn restarted(database: &Database, dir: &Path) -> Service {
     Service::start_answering(Kind::Ledger, database, dir).await.unwrap()
 }
 
-/// What a call is refused with.
-async fn refused_with(ledger: &mut Ledger, person: &str) -> ErrorReason {
-    let status = ledger.payments.report_payment(report(person, "later", 1_000)).await.unwrap_err();
+/// What a grant is refused with.
+async fn refused_with(ledger: &mut Ledger) -> ErrorReason {
+    let status = ledger.visitations.grant_card(grant(&new_cpr())).await.unwrap_err();
     Failure::from_status(&status).unwrap().reason
 }
 
@@ -89,7 +89,7 @@ async fn a_history_that_got_shorter() {
     let service = restarted(&database, dir.path()).await;
     assert_refused(&service, first, false).await;
     let mut ledger = Ledger::new(service.channel().await.unwrap());
-    assert_eq!(refused_with(&mut ledger, &new_cpr()).await, ErrorReason::HistoryChanged);
+    assert_eq!(refused_with(&mut ledger).await, ErrorReason::HistoryChanged);
     drop(service);
 
     // The lost positions are taken by other payments, of a ledger that has no such file; that does
