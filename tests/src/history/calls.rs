@@ -12,7 +12,8 @@ use frikort_proto::v1::{
     self, AnnualLimit, BatchGetAllowancesRequest, CorrectPaymentRequest, GetAllowanceRequest,
     GetCheckpointRequest, GetStatementRequest, ListPaymentsRequest, ReportPaymentRequest,
     ReportPaymentsRequest, SetAnnualLimitRequest, allowance_service_client::AllowanceServiceClient,
-    overview_service_client::OverviewServiceClient, report_payments_response,
+    audit_service_client::AuditServiceClient, overview_service_client::OverviewServiceClient,
+    report_payments_response,
 };
 use futures::stream;
 use tokio::time::timeout;
@@ -112,6 +113,16 @@ impl Caller {
             projector: (format!("projector {}", projector.0), allowances, overviews),
             journal,
         })
+    }
+
+    /// A client of the projector, whose answers are not journaled.
+    pub fn allowances(&self) -> AllowanceServiceClient<Channel> {
+        self.projector.1.clone()
+    }
+
+    /// A client of the ledger for auditors, whose answers are not journaled.
+    pub fn audits(&self) -> AuditServiceClient<Channel> {
+        self.ledger.1.audits.clone()
     }
 
     /// Makes a call and journals what came of it; the answer, unless it was refused.

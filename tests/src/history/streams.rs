@@ -3,7 +3,13 @@
 //!
 //! Not here: whether what they were told is true.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use frikort_proto::v1::{
     LedgerPosition, ReadEventsRequest, WatchAllowancesRequest, read_events_response,
@@ -57,21 +63,34 @@ type Drain = oneshot::Sender<()>;
 pub struct Streams {
     tasks: JoinSet<()>,
     drains: Vec<mpsc::Sender<Drain>>,
+    told: Vec<Told>,
 }
+
+/// What was told last, and when: one more than the epoch; 0 before anything was.
+type Told = Arc<AtomicUsize>;
 
 impl Streams {
     /// Watches all allowances through the caller's projector.
     pub fn watch(&mut self, caller: Caller) {
-        let (drain, drains) = mpsc::channel(1);
-        self.drains.push(drain);
-        self.tasks.spawn(follow(caller, drains, Follows::Allowances));
+        self.follow(caller, Follows::Allowances);
     }
 
     /// Reads the events of a partition through the caller's ledger, and those to come.
     pub fn read(&mut self, caller: Caller, partition: i32) {
+        self.follow(caller, Follows::Events(partition));
+    }
+
+    fn follow(&mut self, caller: Caller, follows: Follows) {
         let (drain, drains) = mpsc::channel(1);
+        let told = Told::default();
         self.drains.push(drain);
-        self.tasks.spawn(follow(caller, drains, Follows::Events(partition)));
+        self.told.push(told.clone());
+        self.tasks.spawn(follow(caller, drains, follows, told));
+    }
+
+    /// Whether every stream was told something in an epoch, or a later one.
+    pub fn are_told_in(&self, epoch: usize) -> bool {
+        self.told.iter().all(|told| told.load(Ordering::SeqCst) > epoch)
     }
 
     /// Returns when every stream has taken all that has reached this process.
@@ -114,7 +133,7 @@ impl Follows {
 }
 
 /// Goes on until its drain channel is closed.
-async fn follow(caller: Caller, mut drains: mpsc::Receiver<Drain>, follows: Follows) {
+async fn follow(caller: Caller, mut drains: mpsc::Receiver<Drain>, follows: Follows, told: Told) {
     let mut after: Vec<LedgerPosition> = Vec::new();
     let service = match follows {
         Follows::Allowances => caller.projector.0.clone(),
@@ -123,7 +142,7 @@ async fn follow(caller: Caller, mut drains: mpsc::Receiver<Drain>, follows: Foll
     loop {
         let asked = caller.journal.epoch();
         let mut watched = Watched { after: after.clone(), items: Vec::new(), ended: String::new() };
-        let ended = run(&caller, &mut drains, follows, &mut watched, &mut after).await;
+        let ended = run(&caller, &mut drains, follows, &mut watched, (&mut after, &told)).await;
         let is_over = matches!(ended, Ended::Closed);
         if let Ended::Status(status) = ended {
             watched.ended = reason_of(&status);
@@ -157,13 +176,13 @@ enum Ended {
     Closed,
 }
 
-/// One stream. `after` is moved on with each item that can be gone on from.
+/// One stream. `after` is moved on with each item that can be gone on from; `told` with every one.
 async fn run(
     caller: &Caller,
     drains: &mut mpsc::Receiver<Drain>,
     follows: Follows,
     watched: &mut Watched,
-    after: &mut Vec<LedgerPosition>,
+    (after, told): (&mut Vec<LedgerPosition>, &Told),
 ) -> Ended {
     let mut next = match timeout(START_TIMEOUT, start(caller, follows, after)).await {
         Ok(Ok(next)) => next,
@@ -179,7 +198,9 @@ async fn run(
                         after.retain(|other| other.partition != place.partition);
                         after.push(place);
                     }
-                    watched.items.push((caller.journal.epoch(), item));
+                    let epoch = caller.journal.epoch();
+                    watched.items.push((epoch, item));
+                    told.store(epoch + 1, Ordering::SeqCst);
                 }
                 Ok(None) => return Ended::Status(Status::new(Code::Unknown, "it ended")),
                 Err(status) => return Ended::Status(status),

@@ -9,6 +9,8 @@ use frikort_tests::{
     process::signing_key,
 };
 
+use futures::{StreamExt, stream};
+
 use crate::ground::{Ground, PARTITIONS};
 
 /// The reason that an operator gives.
@@ -111,14 +113,18 @@ impl Ground {
     pub(crate) async fn repeat(&self, lost: &[Planned]) {
         assert!(!lost.is_empty(), "no payment was lost, so the test shows nothing");
         let present = self.site.history().await.unwrap();
-        for planned in lost {
-            let one = settled(async || self.callers[0].report(planned).await).await.unwrap();
-            let two = settled(async || self.callers[1].report(planned).await).await.unwrap();
-            let (at, again) = (one.position.unwrap(), two.position.unwrap());
-            // The load may have repeated it a moment ago.
-            assert!(at.position > present.head(at.partition) || one.replayed, "{planned:?}");
-            assert!(two.replayed && at == again, "{planned:?}: {at:?}, then {again:?}");
-        }
+        let repeats = lost.iter().map(|planned| {
+            let present = &present;
+            async move {
+                let one = settled(async || self.callers[0].report(planned).await).await.unwrap();
+                let two = settled(async || self.callers[1].report(planned).await).await.unwrap();
+                let (at, again) = (one.position.unwrap(), two.position.unwrap());
+                // The load may have repeated it a moment ago.
+                assert!(at.position > present.head(at.partition) || one.replayed, "{planned:?}");
+                assert!(two.replayed && at == again, "{planned:?}: {at:?}, then {again:?}");
+            }
+        });
+        stream::iter(repeats).buffer_unordered(8).collect::<()>().await;
     }
 
     /// Ends the load; then everything is consistent, for whoever checks it, and no answer was false.
@@ -129,6 +135,9 @@ impl Ground {
             answer.is_within(epoch) && answer.service.starts_with("proj") && answer.is_claim()
         });
         assert!(answered > 0, "no projector has answered anything since");
+        eventually("every stream goes on", async || Ok(self.streams.are_told_in(epoch)))
+            .await
+            .unwrap();
         self.end_load().await;
         self.until_at_rest().await;
         self.until_signed().await;

@@ -10,6 +10,7 @@
 mod between;
 mod checks;
 mod ground;
+mod resume;
 mod schedule;
 mod schedules;
 mod standby;

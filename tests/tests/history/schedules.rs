@@ -170,6 +170,12 @@ impl Run {
         eventually("the projection is at the head", async || Ok(is_at_rest(&pool).await))
             .await
             .unwrap();
+        let epoch = self.site.epoch.now();
+        eventually("every stream goes on", async || Ok(streams.are_told_in(epoch))).await.unwrap();
+        let answered = journal.count(|answer| {
+            answer.is_within(epoch) && answer.service.starts_with("projector") && answer.is_claim()
+        });
+        assert!(answered > 0, "no projector has answered anything since");
         streams.end().await;
         let answers = journal.all();
         let histories = self.site.histories().await.unwrap();

@@ -135,6 +135,9 @@ impl Run {
             Replication::Asynchronous => self.accept(&clients, &known).await,
         }
         self.go_on(&clients, replication).await;
+        self.spawn(&mut clients, Calls::Questions, 8);
+        self.spawn(&mut clients, Calls::Repeated, 8);
+        ended(&mut clients.calls).await;
         self.assert_all_is_consistent(clients).await;
         self.pair.add_standby().await.unwrap();
     }
@@ -256,6 +259,13 @@ impl Run {
         eventually("the projection is at the head", async || Ok(is_at_rest(&pool).await))
             .await
             .unwrap();
+        let epoch = self.pair.epoch.now();
+        let streams = &clients.streams;
+        eventually("every stream goes on", async || Ok(streams.are_told_in(epoch))).await.unwrap();
+        let answered = clients.journal.count(|answer| {
+            answer.is_within(epoch) && answer.service.starts_with("projector") && answer.is_claim()
+        });
+        assert!(answered > 0, "no projector has answered anything since");
         clients.streams.end().await;
         let histories = self.pair.histories().await.unwrap();
         assert_none_false(&clients.journal.all(), &histories);

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Nothing is done while the services do not see the database.
-const NOTHING: Option<fn(&mut Ground) -> std::future::Ready<()>> = None;
+pub(crate) const NOTHING: Option<fn(&mut Ground) -> std::future::Ready<()>> = None;
 
 /// Goes back to the copy. From then on no answer is false, and nothing is written.
 async fn go_back(
@@ -56,7 +56,7 @@ async fn with_fewer_events_where_one_ledger_signs_nothing() {
 }
 
 /// Another ledger, which knows of nothing, records as many events as were lost in each partition.
-async fn write_others(ground: &mut Ground, heads: &BTreeMap<i32, i64>) {
+pub(crate) async fn write_others(ground: &mut Ground, heads: &BTreeMap<i32, i64>) {
     let mut stranger = Services::stranger(&ground.site).await.unwrap();
     let projector = (0, &ground.services.projectors[0]);
     let caller = Caller::new((2, &stranger), projector, ground.journal.clone()).unwrap();
