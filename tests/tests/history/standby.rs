@@ -212,12 +212,14 @@ impl Run {
             if !is_signed && (acknowledged == 0 || known.is_killed) {
                 continue;
             }
-            eventually("the loss is in a log", async || {
+            let is_told = eventually("the loss is in a log", async || {
                 let logs = self.services.ledgers.iter().map(|l| l.logged().unwrap());
                 Ok(logs.into_iter().any(|log| !lost_in_log(&log, *partition, *lost).is_empty()))
-            })
-            .await
-            .unwrap();
+            });
+            if let Err(error) = is_told.await {
+                let logs = self.services.log_tails(30);
+                panic!("{error:#}: {lost:?} of partition {partition}, {signed:?} signed\n{logs}");
+            }
         }
         for partition in known.lost.keys() {
             accept_history(&self.pair.owner_url(), *partition, REASON).unwrap();
