@@ -12,7 +12,7 @@ const REMEMBERED_EVENTS: usize = 4096;
 
 /// An event that was acknowledged or signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub(crate) struct KnownEvent {
     pub(crate) position: i64,
     pub(crate) hash: EventHash,
 }
@@ -22,20 +22,20 @@ pub(crate) struct Mark {
 pub(crate) struct SignedEvidence {
     /// Events that the last checkpoint covers, by position: those after the last full tile, and the
     /// last one.
-    pub(crate) marks: Vec<Mark>,
+    pub(crate) marks: Vec<KnownEvent>,
     /// The checkpoint.
     pub(crate) checkpoint: Option<String>,
     /// An event whose record was changed in its place.
-    pub(crate) changed: Option<Mark>,
+    pub(crate) changed: Option<KnownEvent>,
 }
 
 /// All that this process knows.
 #[derive(Debug, Default)]
 pub(crate) struct Evidence {
     /// The last event that this process has acknowledged.
-    acknowledged: Option<Mark>,
+    acknowledged: Option<KnownEvent>,
     /// Events that were at the head at some time, by position: acknowledged here, or by others.
-    known: VecDeque<Mark>,
+    known: VecDeque<KnownEvent>,
     pub(crate) signed: SignedEvidence,
 }
 
@@ -48,7 +48,7 @@ impl Evidence {
 
     /// The head was there.
     pub(crate) fn note(&mut self, head: Head) {
-        let mark = Mark { position: head.position, hash: head.event_hash };
+        let mark = KnownEvent { position: head.position, hash: head.event_hash };
         if mark.position == 0 || self.known.back() == Some(&mark) {
             return;
         }
@@ -63,7 +63,7 @@ impl Evidence {
     }
 
     /// The events that tell whether anything is lost.
-    pub(crate) fn newest(&self) -> Vec<Mark> {
+    pub(crate) fn newest(&self) -> Vec<KnownEvent> {
         let newest =
             [self.acknowledged.as_ref(), self.signed.marks.last(), self.signed.changed.as_ref()];
         newest.into_iter().flatten().copied().collect()
@@ -79,7 +79,7 @@ impl Evidence {
 
     /// The loss of what `lost` and the events before it stand for, where `common` is the last position
     /// of [`Evidence::all`] whose event is in the history still.
-    pub(crate) fn incident(&self, lost: Mark, common: Option<i64>, head: Head) -> Incident {
+    pub(crate) fn incident(&self, lost: KnownEvent, common: Option<i64>, head: Head) -> Incident {
         let first_lost_position = match common {
             _ if self.signed.changed == Some(lost) => lost.position,
             Some(common) if common < lost.position => common + 1,
@@ -102,7 +102,7 @@ impl Evidence {
     }
 
     /// The loss of what `lost` stands for was accepted.
-    pub(crate) fn drop_accepted(&mut self, lost: Mark) {
+    pub(crate) fn drop_accepted(&mut self, lost: KnownEvent) {
         if self.acknowledged == Some(lost) {
             self.acknowledged = None;
         }
@@ -119,9 +119,9 @@ impl Evidence {
 mod tests {
     use super::*;
 
-    fn mark(position: i64, history: u8) -> Mark {
+    fn mark(position: i64, history: u8) -> KnownEvent {
         let byte = u8::try_from(position).unwrap() ^ history;
-        Mark { position, hash: EventHash([byte; 32]) }
+        KnownEvent { position, hash: EventHash([byte; 32]) }
     }
 
     fn head(position: i64) -> Head {

@@ -254,7 +254,7 @@ impl Log {
             Signing::Begins { .. } => false,
             // In another run it may be of a history that is gone, until that is looked at.
             Signing::Signed(_, run) => {
-                signing.last() >= position.max(1) && self.sessions.stands(*run)
+                signing.last() >= position.max(1) && self.sessions.can_answer_from_memory(*run)
             }
             Signing::Refused { .. } => true,
         };
@@ -263,7 +263,7 @@ impl Log {
         let signing = signing.borrow().clone();
         let last = signing.last();
         match signing {
-            Signing::Signed(_, run) if !self.sessions.stands(run) => {
+            Signing::Signed(_, run) if !self.sessions.can_answer_from_memory(run) => {
                 Err(Unproved::Unread(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))
             }
             Signing::Signed(signed, _) if last >= position => Ok(signed),

@@ -27,8 +27,8 @@ use std::{mem, thread, time::Duration};
 
 use frikort_domain::{Account, Contradiction, Event, Record, RecordError};
 use frikort_event_store::{
-    Appended, Appender, Batch, Direction, EventStore, Head, PARTITION_STREAM, ServerRun, Standing,
-    StoreError,
+    Appended, Appender, Batch, Direction, EventStore, Head, PARTITION_STREAM, PartitionStatus,
+    ServerRun, StoreError,
 };
 use frikort_process::{clock::Clock, lane::answer_all};
 use frikort_register::{NewNumber, enter_numbers};
@@ -102,12 +102,12 @@ enum Fault {
          until the right database is back, or an operator accepts the loss with `ledger \
          accept-history`"
     )]
-    HistoryChanged(Option<Loss>),
+    HistoryChanged(Option<LostRange>),
 }
 
 /// What is lost, as far as this process knows.
 #[derive(Clone, Copy, Debug)]
-struct Loss {
+struct LostRange {
     first_position: i64,
     last_position: i64,
 }
@@ -355,9 +355,9 @@ impl Sequencer {
         self.load(requests).await?;
         let draft = self.decide_all(requests)?;
         if draft.events.is_empty() {
-            let standing = in_time(self.appender.standing(self.head.position)).await?;
-            self.synchronized = standing.head == self.head && !standing.has_open_incident;
-            if self.synchronized && standing.is_synchronous && self.covered < self.head.position {
+            let status = in_time(self.appender.status(self.head.position)).await?;
+            self.synchronized = status.head == self.head && !status.has_open_incident;
+            if self.synchronized && status.is_synchronous && self.covered < self.head.position {
                 // What another ledger has appended may be missing on the standby.
                 in_time(self.appender.cover()).await?;
                 self.covered = self.head.position;
@@ -431,31 +431,31 @@ impl Sequencer {
     /// that they are of, and holds what was acknowledged and signed.
     async fn synchronize(&mut self) -> Result<(), Fault> {
         let remembered = self.head.position;
-        let standing = if self.open_call {
+        let status = if self.open_call {
             in_time(self.appender.raise_fence(remembered)).await?
         } else {
-            in_time(self.appender.standing(remembered)).await?
+            in_time(self.appender.status(remembered)).await?
         };
         if self.open_call {
-            self.covered = standing.head.position;
+            self.covered = status.head.position;
         }
         self.open_call = false;
         let run = self.appender.server_run();
-        if standing.remembered_hash != Some(self.head.event_hash) {
+        if status.remembered_hash != Some(self.head.event_hash) {
             tracing::warn!(
                 partition = self.partition,
                 position = remembered,
-                head = standing.head.position,
+                head = status.head.position,
                 "the history has changed: what is remembered of it is dropped"
             );
             self.drop_memory();
         }
         self.take_signed();
-        if self.checked != Some(run) || standing.has_open_incident {
-            self.check_evidence(&standing).await?;
+        if self.checked != Some(run) || status.has_open_incident {
+            self.check_evidence(&status).await?;
             self.checked = Some(run);
         }
-        let head = standing.head;
+        let head = status.head;
         if self.head.position == 0 || head.position - self.head.position > 10 * PAGE {
             // At the start, or far behind: accounts are read when somebody asks for them.
             self.accounts.clear();
@@ -504,15 +504,15 @@ impl Sequencer {
 
     /// Makes sure that the history holds what was acknowledged and signed, or that an operator has
     /// accepted the loss. Puts a loss on record, which stops every ledger.
-    async fn check_evidence(&mut self, standing: &Standing) -> Result<(), Fault> {
-        let mut loss: Option<Loss> = None;
+    async fn check_evidence(&mut self, status: &PartitionStatus) -> Result<(), Fault> {
+        let mut loss: Option<LostRange> = None;
         for mark in self.evidence.newest() {
             if in_time(self.appender.event_hash(mark.position)).await? == Some(mark.hash) {
                 continue;
             }
             let all = self.evidence.all();
             let common = in_time(self.appender.last_common_position(&all)).await?;
-            let incident = self.evidence.incident(mark, common, standing.head);
+            let incident = self.evidence.incident(mark, common, status.head);
             let now = self.clock.now();
             if in_time(self.appender.record_incident(&incident, now)).await? {
                 self.evidence.drop_accepted(mark);
@@ -525,13 +525,14 @@ impl Sequencer {
                 continue;
             }
             let (first_position, last_position) = (incident.first_lost_position, mark.position);
-            loss = Some(loss.map_or(Loss { first_position, last_position }, |loss| Loss {
-                first_position: loss.first_position.min(first_position),
-                last_position: loss.last_position.max(last_position),
-            }));
+            loss =
+                Some(loss.map_or(LostRange { first_position, last_position }, |loss| LostRange {
+                    first_position: loss.first_position.min(first_position),
+                    last_position: loss.last_position.max(last_position),
+                }));
         }
-        // Another ledger's evidence, or what stands again.
-        let may_be_open = loss.is_some() || standing.has_open_incident;
+        // Another ledger's evidence, or evidence that is there again.
+        let may_be_open = loss.is_some() || status.has_open_incident;
         if may_be_open && in_time(self.appender.withdraw_incidents(self.clock.now())).await? {
             self.checked = None;
             return Err(Fault::HistoryChanged(loss));
@@ -577,8 +578,7 @@ impl Sequencer {
             if events.is_empty() {
                 // What was read is of the history that the head is of.
                 let (position, hash) = (head.position, head.event_hash);
-                let stands = self.store.require_event(self.partition, position, hash);
-                return in_time(stands).await;
+                return in_time(self.store.require_event(self.partition, position, hash)).await;
             }
         }
     }
@@ -702,13 +702,15 @@ impl Sequencer {
         self.logged = Some((kind, Instant::now()));
         let (partition, error) = (self.partition, fault as &dyn std::error::Error);
         match fault {
-            Fault::HistoryChanged(Some(Loss { first_position, last_position })) => tracing::error!(
-                partition,
-                first_lost_position = first_position,
-                lost_events = last_position - first_position + 1,
-                error,
-                "the partition stops"
-            ),
+            Fault::HistoryChanged(Some(LostRange { first_position, last_position })) => {
+                tracing::error!(
+                    partition,
+                    first_lost_position = first_position,
+                    lost_events = last_position - first_position + 1,
+                    error,
+                    "the partition stops"
+                )
+            }
             fault if fault.is_passing() => {
                 tracing::warn!(partition, error, "the partition cannot be written; retrying");
             }

@@ -284,9 +284,9 @@ impl Follower {
         let run = self.sessions.server_run();
         let checkpoint = tables::checkpoint(&mut *tx, self.partition).await?;
         let limits = tables::limits(&mut tx, self.partition).await?;
-        let stands = tables::is_in_history(&mut *tx, self.partition, checkpoint).await?;
+        let is_in_history = tables::is_in_history(&mut *tx, self.partition, checkpoint).await?;
         tx.commit().await?;
-        if !stands {
+        if !is_in_history {
             return Err(Fault::OtherHistory(checkpoint.position));
         }
         self.state.stand_at(checkpoint, limits, folding, run);

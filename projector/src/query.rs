@@ -40,7 +40,7 @@ use crate::{
     statement_page::{StatementFilter, StatementPlace, StatementToken, cut},
     summary,
     tables::{self, Checkpoint, Years},
-    watch::{self, Sent, Watching},
+    watch::{self, LastSent, Watching},
     wire::{
         ResumePosition, allowance, internal, limit_of, nobody, place, resume_position_lost, unread,
         untold,
@@ -297,7 +297,7 @@ impl Allowances {
     pub(crate) async fn resume(
         &self,
         after: &BTreeMap<i32, ResumePosition>,
-    ) -> Result<BTreeMap<i32, Sent>, Failure> {
+    ) -> Result<BTreeMap<i32, LastSent>, Failure> {
         let mut found = BTreeMap::new();
         for (&partition, &ResumePosition { position, recorded_at }) in after {
             let event = self.store.event_at(partition, position).await;
@@ -305,7 +305,7 @@ impl Allowances {
             let (at, hash) = event
                 .filter(|(at, _)| *at == recorded_at)
                 .ok_or_else(|| resume_position_lost(partition, position))?;
-            found.insert(partition, Sent { position, hash, recorded_at: Some(at) });
+            found.insert(partition, LastSent { position, hash, recorded_at: Some(at) });
         }
         Ok(found)
     }

@@ -143,7 +143,7 @@ impl State {
     /// A person's view from memory, where it is kept.
     pub(crate) fn view(&self, person: PersonId) -> Option<View> {
         let mut inner = self.lock();
-        if !self.sessions.stands(inner.run)
+        if !self.sessions.can_answer_from_memory(inner.run)
             || inner.checkpoint.position < inner.checkpoint.serve_from
         {
             return None;

@@ -85,7 +85,7 @@ pub(crate) struct Wish {
 
 /// The last event that a caller was sent, or resumes from.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sent {
+pub(crate) struct LastSent {
     pub(crate) position: i64,
     pub(crate) hash: EventHash,
     pub(crate) recorded_at: Option<OffsetDateTime>,
@@ -228,7 +228,7 @@ impl Watcher {
     /// Sends what follows `after` for as long as the caller takes it.
     async fn run(
         mut self,
-        after: Sent,
+        after: LastSent,
         items: &Items<WatchAllowancesResponse>,
     ) -> Result<(), Status> {
         let head = self.store.head(self.partition).await.map_err(|error| unread(&error))?.position;
@@ -247,8 +247,8 @@ impl Watcher {
             }
             if applied < sent.position {
                 // The projection may have gone back with its history.
-                let stands = self.store.require_event(self.partition, sent.position, sent.hash);
-                stands.await.map_err(|error| self.unread(&error))?;
+                let is_there = self.store.require_event(self.partition, sent.position, sent.hash);
+                is_there.await.map_err(|error| self.unread(&error))?;
             }
             if sent.position == applied && applied >= head && marked != Some(applied) {
                 marked = Some(applied);
@@ -270,7 +270,7 @@ impl Watcher {
     }
 
     /// What the events after `after` changed, no further than `until`, and the last of them.
-    async fn read(&self, after: Sent, until: i64) -> Result<(Sent, Vec<Item>), Status> {
+    async fn read(&self, after: LastSent, until: i64) -> Result<(LastSent, Vec<Item>), Status> {
         // Closed never.
         let _turn = self.reads.acquire().await.map_err(|_| internal())?;
         let count = PAGE.min(until - after.position);
@@ -283,7 +283,7 @@ impl Watcher {
         };
         let recorded_at = decode(last).map_err(|poison| untold(&poison.into()))?.recorded_at;
         let last =
-            Sent { position: last.position, hash: last.hash(), recorded_at: Some(recorded_at) };
+            LastSent { position: last.position, hash: last.hash(), recorded_at: Some(recorded_at) };
         let items = page.iter().map(|event| self.item(event)).collect::<Result<Vec<_>, _>>();
         let items = items.map_err(|poison| untold(&poison.into()))?;
         Ok((last, items.into_iter().flatten().collect()))

@@ -183,7 +183,7 @@ async fn a_batch_that_was_decided_on_another_history_is_not_appended() {
     setting.tamper(ANOTHER_HISTORY).await;
     let next = batch(&[(stream(1), 3)], "e");
     assert_eq!(appender.append(head, &next).await.unwrap(), Appended::HeadMoved);
-    let standing = appender.standing(head.position).await.unwrap();
+    let standing = appender.status(head.position).await.unwrap();
     assert_eq!(standing.head.position, 2);
     assert_eq!(standing.remembered_hash, Some(EventHash::of("other")));
     assert_eq!(appender.resolve(head, &next).await.unwrap(), Appended::HeadMoved);
@@ -231,7 +231,7 @@ async fn h1_while_an_incident_is_open_nothing_is_appended() {
         assert!(!appender.record_incident(&lost, START).await.unwrap());
         let head = setting.head().await;
         assert_eq!(appender.append(head, &next).await.unwrap(), Appended::HeadMoved);
-        assert!(appender.standing(0).await.unwrap().has_open_incident);
+        assert!(appender.status(0).await.unwrap().has_open_incident);
     }
     assert!(appender.withdraw_incidents(START).await.unwrap(), "the evidence is not there");
     let owner = setting.database.pool().await.unwrap();
@@ -267,7 +267,7 @@ async fn h1_an_incident_whose_evidence_is_there_again_is_withdrawn() {
     // Found lost again, it is open again.
     setting.tamper(ANOTHER_HISTORY).await;
     assert!(!appender.record_incident(&lost, START).await.unwrap());
-    assert!(appender.standing(0).await.unwrap().has_open_incident);
+    assert!(appender.status(0).await.unwrap().has_open_incident);
 }
 
 #[tokio::test]

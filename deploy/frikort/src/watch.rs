@@ -121,12 +121,14 @@ mod tests {
 
     #[test]
     fn a_line_says_where_to_go_on() {
-        let at = position("1:17").unwrap();
-        assert_eq!((at.partition, at.position), (1, 17));
-        assert!(position("17").is_err() && position("0:x").is_err());
         let recorded = time::macros::datetime!(2026-11-22 04:18:59.123456 UTC);
-        let line = place(Some(LedgerPosition::new(1, 17, Some(recorded)))).unwrap();
+        let at = LedgerPosition::new(1, 17, Some(recorded));
+        let line = place(Some(at)).unwrap();
         assert_eq!(line, "1:17,2026-11-22T04:18:59.123456Z");
+        assert_eq!(position(&line).unwrap(), at);
+        for bad in ["1:17", "17,2026-11-22T04:18:59Z", "0:x,2026-11-22T04:18:59Z", "0:1,today"] {
+            assert!(position(bad).is_err(), "{bad}");
+        }
         let allowance = Allowance::new("p".to_owned(), 2022, 2_000_000, 2_500_050, 3);
         let row = columns(&allowance);
         assert_eq!(row, "allowance,p,2022,20000.00,25000.50,20000.00,0.00,5000.50,3");

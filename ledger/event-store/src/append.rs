@@ -77,7 +77,7 @@ pub enum Appended {
 
 /// Where a partition is, and what its database still has of what a writer remembers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct PartitionStatus {
     /// The head.
     pub head: Head,
     /// The hash of the event at the remembered position; `None` where there is no such event.
@@ -188,11 +188,11 @@ impl Appender {
 
     /// Shuts out every call made with an older fence, and returns where the partition is; and the
     /// hash of the event at the position that the caller remembers.
-    pub async fn raise_fence(&mut self, remembered: i64) -> Result<Standing, StoreError> {
+    pub async fn raise_fence(&mut self, remembered: i64) -> Result<PartitionStatus, StoreError> {
         let mut connection = self.connection().await?;
         let warnings = notices::warnings();
         let row = sqlx::query_as!(
-            StandingRow,
+            PartitionStatusRow,
             r#"UPDATE ledger.partition_head SET fence = fence + 1 WHERE partition = $1
                RETURNING position, fence, recorded_at,
                          ledger.event_hash(partition, position) AS "event_hash: EventHash",
@@ -208,14 +208,14 @@ impl Appender {
         .await?;
         notices::require_none_since(warnings)?;
         self.connection = Some(connection);
-        row.standing(self.partition)
+        row.status(self.partition)
     }
 
     /// Where the partition is; and the hash of the event at the position that the caller remembers.
-    pub async fn standing(&mut self, remembered: i64) -> Result<Standing, StoreError> {
+    pub async fn status(&mut self, remembered: i64) -> Result<PartitionStatus, StoreError> {
         let mut connection = self.connection().await?;
         let row = sqlx::query_as!(
-            StandingRow,
+            PartitionStatusRow,
             r#"SELECT position, fence, recorded_at,
                       ledger.event_hash(partition, position) AS "event_hash: EventHash",
                       ledger.event_hash(partition, $2) AS "remembered_hash: EventHash",
@@ -230,7 +230,7 @@ impl Appender {
         .fetch_one(&mut connection)
         .await?;
         self.connection = Some(connection);
-        row.standing(self.partition)
+        row.status(self.partition)
     }
 
     /// Commits something without a meaning. What was visible before is then durable on whatever would be
@@ -309,7 +309,7 @@ impl Appender {
     }
 }
 
-struct StandingRow {
+struct PartitionStatusRow {
     position: i64,
     fence: i64,
     recorded_at: Option<OffsetDateTime>,
@@ -319,14 +319,14 @@ struct StandingRow {
     is_synchronous: bool,
 }
 
-impl StandingRow {
+impl PartitionStatusRow {
     /// The head must be the position of an event that is there; a writer would leave a gap behind one
     /// that is not.
-    fn standing(self, partition: i32) -> Result<Standing, StoreError> {
+    fn status(self, partition: i32) -> Result<PartitionStatus, StoreError> {
         let Self { position, fence, recorded_at, .. } = self;
         let no_event = StoreError::NoEventAtHead { partition, position };
         let event_hash = self.event_hash.ok_or(no_event)?;
-        Ok(Standing {
+        Ok(PartitionStatus {
             head: Head { position, fence, recorded_at, event_hash },
             remembered_hash: self.remembered_hash,
             has_open_incident: self.has_open_incident,

@@ -1,7 +1,7 @@
 //! Incidents: acknowledged or signed events that are not in the history any more (H1).
 //!
 //! A writer that finds a loss puts it on record here, and from then on nothing is appended to the
-//! partition by anybody, until the evidence stands in the history again or an operator accepts the
+//! partition by anybody, until the evidence is in the history again or an operator accepts the
 //! loss.
 //!
 //! Not here: what counts as evidence; that is the writer's.
@@ -95,7 +95,7 @@ impl Appender {
         Ok(is_accepted)
     }
 
-    /// Withdraws the open incidents whose evidence stands in the history again. Returns whether any
+    /// Withdraws the open incidents whose evidence is in the history again. Returns whether any
     /// stay open.
     pub async fn withdraw_incidents(&mut self, now: OffsetDateTime) -> Result<bool, StoreError> {
         let mut connection = self.connection().await?;

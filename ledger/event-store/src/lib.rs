@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use time::OffsetDateTime;
 
-pub use append::{Appended, Appender, Batch, Standing, notify};
+pub use append::{Appended, Appender, Batch, PartitionStatus, notify};
 pub use durability::Durability;
 pub use hash::EventHash;
 pub use incident::{AcceptedLoss, Incident, accept_incidents, accepted_incidents};

@@ -146,7 +146,7 @@ impl DatabaseSessions {
     }
 
     /// Whether what was read in sessions with `run` can be answered from memory.
-    pub fn stands(&self, run: ServerRun) -> bool {
+    pub fn can_answer_from_memory(&self, run: ServerRun) -> bool {
         self.server_run() == run && *self.0.reachability.borrow() == Reachability::Reachable
     }
 

@@ -52,7 +52,7 @@ async fn taken_nothing<T>(items: &Items<T>, patience: Duration) {
 mod tests {
     use super::*;
 
-    const SOON: Duration = Duration::from_millis(40);
+    const SOON: Duration = Duration::from_millis(200);
 
     #[tokio::test]
     async fn whoever_takes_nothing_is_found_and_whoever_is_slow_is_not() {

@@ -132,8 +132,9 @@ impl Memory {
         kept: &'kept mut Kept,
     ) -> Option<&'kept mut LruCache<CprTag, Person>> {
         let (read, read_in) = (kept.read?, kept.as_of.read_in);
-        let stands = self.sessions.as_ref().is_none_or(|sessions| sessions.stands(read_in));
-        (stands && read.elapsed() < FORGOTTEN_WITHIN).then_some(&mut kept.persons)
+        let sessions = self.sessions.as_ref();
+        let is_current = sessions.is_none_or(|sessions| sessions.can_answer_from_memory(read_in));
+        (is_current && read.elapsed() < FORGOTTEN_WITHIN).then_some(&mut kept.persons)
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
     tiles::Tiles,
     whole,
 };
-use crate::history::{Mark, SignedEvidence};
+use crate::history::{KnownEvent, SignedEvidence};
 
 /// Pause between two looks; a checkpoint is signed after each that has found something new.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -146,7 +146,7 @@ impl Follower {
     async fn report_changed(&self, first_different_position: Option<i64>) {
         let Some(position) = first_different_position else { return };
         let Ok(Some(leaf)) = self.tiles().hashed_leaf(position).await else { return };
-        let changed = Some(Mark { position, hash: EventHash(leaf) });
+        let changed = Some(KnownEvent { position, hash: EventHash(leaf) });
         let is_new = |evidence: &mut SignedEvidence| {
             std::mem::replace(&mut evidence.changed, changed) != changed
         };

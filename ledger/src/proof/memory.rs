@@ -17,7 +17,7 @@ use frikort_process::secret;
 use frikort_proof::{Checkpoint, Edge, HASH_BYTES, Hash, VerifierKey};
 
 use super::whole;
-use crate::history::{Mark, SignedEvidence};
+use crate::history::{KnownEvent, SignedEvidence};
 
 const FIRST_LINE: &str = "frikort/last-checkpoint@v2";
 
@@ -126,10 +126,11 @@ pub(super) fn evidence(memory: &Memory) -> SignedEvidence {
     let leaves = memory.edge.levels().first().map(Vec::as_slice).unwrap_or_default();
     let first = size - whole(leaves.len() as u64) + 1;
     let marks = leaves.iter().zip(first..);
-    let mut marks: Vec<Mark> =
-        marks.map(|(leaf, position)| Mark { position, hash: EventHash(*leaf) }).collect();
+    let mut marks: Vec<KnownEvent> =
+        marks.map(|(leaf, position)| KnownEvent { position, hash: EventHash(*leaf) }).collect();
     if leaves.is_empty() {
-        let last = memory.last_leaf.map(|leaf| Mark { position: size, hash: EventHash(leaf) });
+        let last =
+            memory.last_leaf.map(|leaf| KnownEvent { position: size, hash: EventHash(leaf) });
         marks.extend(last);
     }
     SignedEvidence { marks, checkpoint: Some(memory.note.clone()), changed: None }
@@ -162,7 +163,7 @@ mod tests {
                 let kept = read(&file, &keys).unwrap().unwrap();
                 assert_eq!((kept.checkpoint.size, &kept.edge), (size, &edge));
                 let evidence = evidence(&kept);
-                let last = Mark { position: whole(size), hash: EventHash(leaf) };
+                let last = KnownEvent { position: whole(size), hash: EventHash(leaf) };
                 assert_eq!(evidence.marks.last(), Some(&last));
                 assert_eq!(evidence.marks.len() as u64, (size % 256).max(1));
                 notes.push((note, edge.clone()));
