@@ -126,7 +126,13 @@ impl Reader {
         let (stream, signal) = (self.person.map(|p| p.id.0), self.ledger.appended.clone());
         let mut events =
             Subscription::new(store.clone(), self.partition, stream, from, PAGE, signal);
-        let mut head = store.head(self.partition).await.map_err(failed)?.position.min(to);
+        let end = store.head(self.partition).await.map_err(failed)?.position;
+        if follow && self.reading.partition.is_some() && from > end.saturating_add(1) {
+            // Who has read up to there has read another history.
+            let (partition, position) = (self.partition, from - 1);
+            return Err(failed(StoreError::HistoryChanged { partition, position }));
+        }
+        let mut head = end.min(to);
         let mut marked = None;
         loop {
             // Nothing is behind the end.
