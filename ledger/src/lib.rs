@@ -50,7 +50,7 @@ use crate::{
     ledger::Ledger,
     proof::Log,
     recalculate::Recalculation,
-    sequencer::{Bounds, Sequencer},
+    sequencer::{Bounds, Handle, Sequencer},
     services::{check::Checking, result_budget::ResultBudgets, stream::MAX_RUNS},
 };
 
@@ -118,29 +118,8 @@ pub async fn serve(
     beside.spawn(sessions.clone().monitor());
     let logs = proof_logs(&partitions, &store, &sessions, settings.signer, &stop, &mut tasks)?;
     let mut proved: Vec<_> = logs.values().filter_map(Log::sound).collect();
-    let (mut sequencers, mut sound) = (BTreeMap::new(), Vec::new());
-    for partition in partitions {
-        let appender = Appender::new(sessions.clone(), partition);
-        // Its own connection: it must not wait for one behind the callers' look-ups.
-        let own_store = EventStore::open(sessions.pool(1)).await?;
-        let evidence = logs[&partition].evidence();
-        let (sequencer, told) =
-            Sequencer::new(partition, own_store, appender, clock.clone(), evidence, bounds);
-        let name = format!("sequencer-{partition}");
-        tasks.spawn(on_its_own_thread(name, sequencer.run())?);
-        tokio::spawn(notify_of(options.clone(), partition, told.commits));
-        let recalculation = Recalculation {
-            partition,
-            sessions: sessions.clone(),
-            store: store.clone(),
-            sequencer: told.handle.clone(),
-            clock: clock.clone(),
-            limits: told.limits,
-        };
-        beside.spawn(recalculation.run());
-        sequencers.insert(partition, told.handle);
-        sound.push(told.sound);
-    }
+    let (sequencers, mut sound) =
+        start_sequencers(&sessions, &store, &clock, &logs, bounds, &mut tasks, &mut beside).await?;
     let alone = || sessions.pool(ALONE);
     let lookups = Lookups::start(settings.access.lookup_journal(), alone(), clock.clone())?;
     let (signal, appended) = watch::channel(0);
@@ -188,6 +167,42 @@ pub async fn serve(
     lookups.close().await;
     tracing::info!("the ledger has stopped");
     Ok(())
+}
+
+/// Starts the sequencer of each partition that has a log, and what works with it. Returns the ways to
+/// them, and whether each partition can be written.
+async fn start_sequencers(
+    sessions: &DatabaseSessions,
+    store: &EventStore,
+    clock: &Clock,
+    logs: &BTreeMap<i32, Log>,
+    bounds: Bounds,
+    tasks: &mut JoinSet<()>,
+    beside: &mut JoinSet<()>,
+) -> anyhow::Result<(BTreeMap<i32, Handle>, Vec<watch::Receiver<bool>>)> {
+    let (mut sequencers, mut sound) = (BTreeMap::new(), Vec::new());
+    for (&partition, log) in logs {
+        let appender = Appender::new(sessions.clone(), partition);
+        // Its own connection: it must not wait for one behind the callers' lookups.
+        let own_store = EventStore::open(sessions.pool(1)).await?;
+        let (sequencer, told) =
+            Sequencer::new(partition, own_store, appender, clock.clone(), log.evidence(), bounds);
+        let name = format!("sequencer-{partition}");
+        tasks.spawn(on_its_own_thread(name, sequencer.run())?);
+        tokio::spawn(notify_of(sessions.options().clone(), partition, told.commits));
+        let recalculation = Recalculation {
+            partition,
+            sessions: sessions.clone(),
+            store: store.clone(),
+            sequencer: told.handle.clone(),
+            clock: clock.clone(),
+            limits: told.limits,
+        };
+        beside.spawn(recalculation.run());
+        sequencers.insert(partition, told.handle);
+        sound.push(told.sound);
+    }
+    Ok((sequencers, sound))
 }
 
 /// Waits until the sequencers have finished their queues.

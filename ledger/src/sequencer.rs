@@ -709,7 +709,7 @@ impl Sequencer {
                     lost_events = last_position - first_position + 1,
                     error,
                     "the partition stops"
-                )
+                );
             }
             fault if fault.is_passing() => {
                 tracing::warn!(partition, error, "the partition cannot be written; retrying");

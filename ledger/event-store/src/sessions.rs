@@ -108,6 +108,11 @@ impl DatabaseSessions {
         }))
     }
 
+    /// What sessions are opened with.
+    pub fn options(&self) -> &PgConnectOptions {
+        &self.0.options
+    }
+
     /// A pool of at most `connections`, which are kept. One that was idle is tested before it is used,
     /// and replaced if its session was ended meanwhile; one that was just used is not: a broken one
     /// fails the query, and every caller handles that.
