@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 use crate::{
     DatabaseSessions, EventHash, Head, ServerRun, StoreError, notices, read::read_records,
-    sessions::TESTED_AFTER_IDLE,
 };
 
 /// Events to append, column by column as the append function takes them.
@@ -289,7 +288,7 @@ impl Appender {
         let idle = self.used.elapsed();
         self.used = Instant::now();
         if let Some(mut connection) = self.connection.take()
-            && (idle < TESTED_AFTER_IDLE || connection.ping().await.is_ok())
+            && (!self.sessions.must_test(idle) || connection.ping().await.is_ok())
         {
             return Ok(connection);
         }

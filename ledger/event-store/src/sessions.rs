@@ -35,7 +35,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A connection that was idle for so long is tested before it is used: a server, or what stands between,
 /// may end idle sessions.
-pub(crate) const TESTED_AFTER_IDLE: Duration = Duration::from_secs(1);
+const TESTED_AFTER_IDLE: Duration = Duration::from_secs(1);
 
 /// How often the server is asked for a sign of life.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
@@ -91,6 +91,8 @@ struct Shared {
     server_time: Mutex<Option<(OffsetDateTime, Instant)>>,
     /// Wakes the heartbeat.
     suspected: Notify,
+    /// When a session was last found to have ended.
+    last_suspicion: Mutex<Option<Instant>>,
 }
 
 impl DatabaseSessions {
@@ -105,6 +107,7 @@ impl DatabaseSessions {
             answers: watch::Sender::new(false),
             server_time: Mutex::new(None),
             suspected: Notify::new(),
+            last_suspicion: Mutex::new(None),
         }))
     }
 
@@ -117,14 +120,15 @@ impl DatabaseSessions {
     /// and replaced if its session was ended meanwhile; one that was just used is not: a broken one
     /// fails the query, and every caller handles that.
     pub fn pool(&self, connections: u32) -> PgPool {
-        let sessions = self.clone();
+        let (sessions, testing) = (self.clone(), self.clone());
         PgPoolOptions::new()
             .max_connections(connections)
             .test_before_acquire(false)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .before_acquire(|connection, metadata| {
+            .before_acquire(move |connection, metadata| {
+                let must_test = testing.must_test(metadata.idle_for);
                 Box::pin(async move {
-                    if metadata.idle_for >= TESTED_AFTER_IDLE {
+                    if must_test {
                         // An error closes it, and another one is opened.
                         connection.ping().await?;
                     }
@@ -188,9 +192,19 @@ impl DatabaseSessions {
         }
     }
 
+    /// Whether a connection that was idle for so long must be tested before it is used: its session may
+    /// have been ended meanwhile.
+    pub(crate) fn must_test(&self, idle: Duration) -> bool {
+        let suspected = *self.0.last_suspicion.lock().unwrap_or_else(PoisonError::into_inner);
+        idle >= TESTED_AFTER_IDLE || suspected.is_some_and(|suspected| suspected.elapsed() <= idle)
+    }
+
     /// A session has ended, so the server may have: nothing is answered from memory until it is known
-    /// to answer.
+    /// to answer, and connections that were opened before are tested.
     pub fn suspect(&self) {
+        let mut last = self.0.last_suspicion.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(Instant::now());
+        drop(last);
         self.0.reachability.send_if_modified(|now| {
             let is_change = *now == Reachability::Reachable;
             if is_change {
