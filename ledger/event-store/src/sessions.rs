@@ -291,9 +291,13 @@ impl DatabaseSessions {
             false => self.server_run(),
         };
         drop(server_started);
-        if is_other {
+        if is_other && run > ServerRun::NONE.next() {
             let (started, run) = (session.started, run.0);
-            tracing::info!(%started, run, "a session with a server run that is new to this process");
+            tracing::info!(
+                %started,
+                run,
+                "the database server was started anew, or is another one; what is remembered is checked"
+            );
         }
         Ok(run)
     }

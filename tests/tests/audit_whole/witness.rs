@@ -1,6 +1,10 @@
 //! The witness and the mirror: what they keep, and what they do not take.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use frikort_tests::{
     client::{Ledger, new_cpr},
@@ -122,6 +126,7 @@ async fn a_mirror_is_a_log_by_itself_and_goes_on() {
     let (status, said) = run(&stack);
     assert!(status == 1 && said.contains("tile/0/000"), "{said}");
     fs::write(&full, sound).unwrap();
+    until_signed(&stack).await;
     stack.ledger.kill().unwrap();
     tamper(
         &stack.database,
@@ -140,6 +145,19 @@ async fn a_mirror_is_a_log_by_itself_and_goes_on() {
     let found = [(1, "position 300: the record"), (2, "position that differs is 300")];
     assert!(found.iter().any(|(code, what)| status == *code && said.contains(what)), "{said}");
     assert!(!fresh.join("checkpoint").exists() && !fresh.join("tile/entries/001").exists());
+}
+
+/// Waits until every record is signed: what is changed before that is found by nobody.
+async fn until_signed(stack: &Stack) {
+    let pool = stack.database.pool().await.unwrap();
+    let unsigned = "SELECT count(*) FROM ledger.partition_head AS h WHERE h.position >
+                        (SELECT coalesce(max(c.position), 0) FROM ledger.checkpoint AS c
+                         WHERE c.partition = h.partition)";
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while sqlx::query_scalar::<_, i64>(unsigned).fetch_one(&pool).await.unwrap() > 0 {
+        assert!(Instant::now() < deadline, "not everything is signed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Every file is the one that the ledger serves, and no other is there.
