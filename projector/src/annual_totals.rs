@@ -82,7 +82,8 @@ async fn list(
     // Sessions end a transaction that waits for longer than a caller may take for a message.
     let patient = "SET LOCAL idle_in_transaction_session_timeout = '1min'";
     sqlx::query(patient).execute(&mut *tx).await.map_err(|error| unread(&error))?;
-    let at = tables::checkpoint(&mut *tx, partition).await.map_err(|error| unread(&error))?;
+    let at =
+        tables::answered_checkpoint(&mut tx, partition).await.map_err(|error| unread(&error))?;
     let (mut after, end) = ((Uuid::nil(), 0), Instant::now() + LONGEST);
     loop {
         let rows = page(&mut tx, partition, at, after).await.map_err(|error| unread(&error))?;

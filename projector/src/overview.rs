@@ -391,7 +391,7 @@ impl Overviews {
     ) -> Result<BTreeMap<i32, Checkpoint>, sqlx::Error> {
         let mut as_of = BTreeMap::new();
         for partition in self.0.partitions() {
-            as_of.insert(partition, tables::checkpoint(&mut *connection, partition).await?);
+            as_of.insert(partition, tables::answered_checkpoint(connection, partition).await?);
         }
         Ok(as_of)
     }

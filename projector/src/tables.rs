@@ -91,6 +91,23 @@ pub(crate) async fn checkpoint(
     Ok(query.fetch_optional(executor).await?.unwrap_or_default())
 }
 
+/// The tables are of another history than the events: nothing is answered from them.
+fn other_history() -> sqlx::Error {
+    sqlx::Error::Protocol("the projection is of another history than the events".to_owned())
+}
+
+/// The same of a projection that is answered from: fails where its event is not in the history.
+pub(crate) async fn answered_checkpoint(
+    connection: &mut PgConnection,
+    partition: i32,
+) -> Result<Checkpoint, sqlx::Error> {
+    let checkpoint = checkpoint(&mut *connection, partition).await?;
+    match is_in_history(connection, partition, checkpoint).await? {
+        true => Ok(checkpoint),
+        false => Err(other_history()),
+    }
+}
+
 /// Whether the event that a checkpoint names is in the history.
 pub(crate) async fn is_in_history(
     executor: impl sqlx::PgExecutor<'_>,
@@ -602,7 +619,9 @@ pub(crate) async fn years(
     let ids: Vec<Uuid> = persons.iter().map(|person| person.0).collect();
     let rows = sqlx::query!(
         r#"SELECT c.generation, c.position, c.recorded_at, c.serve_from,
-                  c.event_hash AS "event_hash: EventHash", known.person_id AS "person_id?",
+                  c.event_hash AS "event_hash: EventHash",
+                  ledger.event_hash(c.partition, c.position) IS NOT DISTINCT FROM c.event_hash
+                      AS "is_in_history!", known.person_id AS "person_id?",
                   known.frikort_tags AS "tags?: Vec<Uuid>",
                   known.year AS "year?", known.total AS "total?", known.payments AS "payments?"
            FROM projection.checkpoint AS c
@@ -627,6 +646,9 @@ pub(crate) async fn years(
     let mut checkpoint = Checkpoint::default();
     let mut found: HashMap<PersonId, Years> = HashMap::new();
     for row in rows {
+        if !row.is_in_history {
+            return Err(other_history());
+        }
         let (generation, position) = (row.generation, row.position);
         checkpoint = Checkpoint {
             generation,
