@@ -280,11 +280,12 @@ impl Sequencer {
                 tokio::select! {
                     biased;
                     open = self.queue.gather(&mut requests) => open,
-                    _ = reachability.changed() => {
+                    Ok(()) = reachability.changed() => {
                         self.synchronized = false;
                         continue;
                     }
-                    _ = self.signed.changed() => {
+                    // Where this process signs nothing, the channel is closed and never says so again.
+                    Ok(()) = self.signed.changed() => {
                         self.take_signed();
                         continue;
                     }
