@@ -15,7 +15,10 @@ use frikort_tests::{
 pub(crate) const COPY: &str = "before";
 
 /// Persons who have a card before the copy is made, by number.
-pub(crate) const PERSONS: [u32; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+///
+/// Their ids are random, and so are their partitions: so many that each partition has some.
+pub(crate) const PERSONS: [u32; 20] =
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20];
 
 /// The year of their payments.
 pub(crate) const YEAR: i32 = 2022;
