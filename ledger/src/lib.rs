@@ -32,7 +32,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread, time::Durat
 
 use frikort_access::{Access, Guard, Lookups};
 use frikort_event_store::{
-    Appender, DatabaseSessions, Durability, EventStore, connect, listen, notify,
+    Appender, DatabaseSessions, Durability, EventStore, Work, connect, listen, notify,
 };
 use frikort_process::{clock::Clock, database, reachable::WhileReachable, secret::Secret, serve};
 use frikort_register::{InUse, Register};
@@ -62,6 +62,9 @@ const CONNECTIONS: u32 = 16;
 /// Connections of what must not wait behind questions: noting look-ups, and learning that a person
 /// was forgotten.
 const ALONE: u32 = 1;
+
+/// Connections of the recalculation, which must not be in the way of calls.
+const RECALCULATION_CONNECTIONS: u32 = 2;
 
 /// Notifications are at least so far apart: one in every transaction would cost most of the
 /// throughput, and readers look without them too.
@@ -108,7 +111,7 @@ pub async fn serve(
     let listener = serve::bind(settings.listen, settings.access.tls()).await?;
     let options = database::service(settings.database_url.expose(), "frikort-ledger")?;
     let sessions = DatabaseSessions::new(options.clone());
-    let pool = sessions.pool(CONNECTIONS);
+    let pool = sessions.pool(CONNECTIONS, Work::Calls);
     let store = EventStore::open_when_there(pool.clone(), settings.durability).await?;
     let partitions = store.partitions().await?;
     let bounds = settings.bounds(partitions.len());
@@ -119,8 +122,8 @@ pub async fn serve(
     let logs = proof_logs(&partitions, &store, &sessions, settings.signer, &stop, &mut tasks)?;
     let mut proved: Vec<_> = logs.values().filter_map(Log::sound).collect();
     let (sequencers, mut sound) =
-        start_sequencers(&sessions, &store, &clock, &logs, bounds, &mut tasks, &mut beside).await?;
-    let alone = || sessions.pool(ALONE);
+        start_sequencers(&sessions, &clock, &logs, bounds, &mut tasks, &mut beside).await?;
+    let alone = || sessions.pool(ALONE, Work::Calls);
     let lookups = Lookups::start(settings.access.lookup_journal(), alone(), clock.clone())?;
     let (signal, appended) = watch::channel(0);
     let listening = tokio::spawn(listen(sessions.clone(), pool.clone(), signal));
@@ -173,7 +176,6 @@ pub async fn serve(
 /// them, and whether each partition can be written.
 async fn start_sequencers(
     sessions: &DatabaseSessions,
-    store: &EventStore,
     clock: &Clock,
     logs: &BTreeMap<i32, Log>,
     bounds: Bounds,
@@ -181,10 +183,12 @@ async fn start_sequencers(
     beside: &mut JoinSet<()>,
 ) -> anyhow::Result<(BTreeMap<i32, Handle>, Vec<watch::Receiver<bool>>)> {
     let (mut sequencers, mut sound) = (BTreeMap::new(), Vec::new());
+    let recalculating = sessions.pool(RECALCULATION_CONNECTIONS, Work::Beside);
+    let recalculating = EventStore::open(recalculating).await?;
     for (&partition, log) in logs {
         let appender = Appender::new(sessions.clone(), partition);
         // Its own connection: it must not wait for one behind the callers' lookups.
-        let own_store = EventStore::open(sessions.pool(1)).await?;
+        let own_store = EventStore::open(sessions.pool(1, Work::Calls)).await?;
         let (sequencer, told) =
             Sequencer::new(partition, own_store, appender, clock.clone(), log.evidence(), bounds);
         let name = format!("sequencer-{partition}");
@@ -193,7 +197,7 @@ async fn start_sequencers(
         let recalculation = Recalculation {
             partition,
             sessions: sessions.clone(),
-            store: store.clone(),
+            store: recalculating.clone(),
             sequencer: told.handle.clone(),
             clock: clock.clone(),
             limits: told.limits,

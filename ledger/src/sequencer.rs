@@ -58,10 +58,11 @@ const GATHER: Duration = Duration::from_micros(20);
 /// Events read at a time when catching up with another ledger.
 const PAGE: i64 = 1000;
 
-/// How long a database call may take before its outcome is looked for on another connection.
-const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a database call may take before its outcome is looked for on another connection. With
+/// [`RESOLVE_TIMEOUT`] it stays below the two seconds within which callers are answered.
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long callers wait for an unknown outcome to be resolved before they are told that it is
+/// How long callers wait for an unknown outcome to be resolved before they are answered that it is
 /// unknown.
 const RESOLVE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -202,6 +203,15 @@ impl Queue {
         self.last_batch = requests.len();
         true
     }
+
+    /// Refuses what has come while the database was waited for in vain: a second wait would be too long.
+    fn refuse_those_who_waited(&mut self, fault: &Fault) {
+        if matches!(fault, Fault::Timeout) {
+            while let Ok(request) = self.requests.try_recv() {
+                request.reply.send(Err(fault.refusal()));
+            }
+        }
+    }
 }
 
 /// What bounds one sequencer.
@@ -273,6 +283,9 @@ impl Sequencer {
         loop {
             if !self.synchronized {
                 let synchronized = self.synchronize().await;
+                if let Err(fault) = &synchronized {
+                    self.queue.refuse_those_who_waited(fault);
+                }
                 self.note_health(&synchronized);
             }
             let open = if self.synchronized {
@@ -327,6 +340,7 @@ impl Sequencer {
                 Ok(None) => break Some(Refused::Overloaded),
                 Err(fault) => {
                     let refusal = fault.refusal();
+                    self.queue.refuse_those_who_waited(&fault);
                     self.note_health(&Err(fault));
                     break Some(refusal);
                 }
@@ -415,16 +429,19 @@ impl Sequencer {
             "an append failed; finding out whether it was committed"
         );
         self.synchronized = false;
-        let deadline = Instant::now() + RESOLVE_TIMEOUT;
-        loop {
-            match in_time(self.appender.resolve(self.head, events)).await {
-                Ok(Appended::Yes) => return Ok(Appended::Yes),
-                // The database had a reason that trying again would meet again.
-                Ok(Appended::HeadMoved) if !fault.is_passing() => return Err(fault),
-                Ok(not_committed) => return Ok(not_committed),
-                Err(error) if Instant::now() >= deadline => return Err(error),
-                Err(_) => sleep(RETRY_PAUSE).await,
+        let resolving = async {
+            loop {
+                match self.appender.resolve(self.head, events).await {
+                    Ok(resolved) => break resolved,
+                    Err(_) => sleep(RETRY_PAUSE).await,
+                }
             }
+        };
+        match timeout(RESOLVE_TIMEOUT, resolving).await {
+            // The database had a reason that trying again would meet again.
+            Ok(Appended::HeadMoved) if !fault.is_passing() => Err(fault),
+            Ok(resolved) => Ok(resolved),
+            Err(_) => Err(Fault::Timeout),
         }
     }
 

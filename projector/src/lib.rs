@@ -44,7 +44,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 use axum::{http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 
 use frikort_access::{Access, Guard, Lookups};
-use frikort_event_store::{DatabaseSessions, Durability, EventStore, listen};
+use frikort_event_store::{DatabaseSessions, Durability, EventStore, Work, listen};
 use frikort_process::{clock::Clock, database, reachable::WhileReachable, secret::Secret, serve};
 use frikort_proto::v1::{
     allowance_service_server::AllowanceServiceServer,
@@ -76,8 +76,11 @@ const REBUILD_CONNECTIONS: u32 = 4;
 /// was forgotten.
 const ALONE: u32 = 1;
 
-/// Connections for queries and for folding.
+/// Connections for questions.
 const CONNECTIONS: u32 = 16;
+
+/// Connections for folding: of a partition that is busy, a page is written and the next one read.
+const FOLD_CONNECTIONS: u32 = 8;
 
 /// What the service is started with.
 #[derive(Debug)]
@@ -145,7 +148,7 @@ pub async fn serve(
     let (pause, keys_file) = (settings.check_pause, settings.verifier_keys_file);
     let verifier = Verifier::new(options.clone(), keys_file, pause, clock.clone())?;
     let sessions = DatabaseSessions::new(options);
-    let pool = sessions.pool(CONNECTIONS);
+    let pool = sessions.pool(CONNECTIONS, Work::Calls);
     let store = EventStore::open_when_there(pool.clone(), settings.durability).await?;
 
     let (signal, appended) = sync::watch::channel(0);
@@ -155,8 +158,9 @@ pub async fn serve(
     ];
     let mut states = BTreeMap::new();
     let mut sound = Vec::new();
+    let folding = EventStore::open(sessions.pool(FOLD_CONNECTIONS, Work::Beside)).await?;
     for partition in store.partitions().await? {
-        let (sessions, store, signal) = (sessions.clone(), store.clone(), appended.clone());
+        let (sessions, store, signal) = (sessions.clone(), folding.clone(), appended.clone());
         let (state, (is_sound, watched)) =
             (Arc::new(State::new(sessions.clone())), sync::watch::channel(false));
         states.insert(partition, state.clone());
@@ -164,12 +168,12 @@ pub async fn serve(
         let follower = Follower { partition, sessions, store, state, signal, sound: is_sound };
         tasks.push(tokio::spawn(follower.run()));
     }
-    let alone = || sessions.pool(ALONE);
+    let alone = || sessions.pool(ALONE, Work::Calls);
     let lookups = Lookups::start(settings.access.lookup_journal(), alone(), clock.clone())?;
     let register = Arc::new(Register::start(sessions.clone(), pool, alone(), settings.keys));
     sound.push(sessions.answers());
     // With connections of its own, so that questions never wait for it.
-    let beside = sessions.pool(REBUILD_CONNECTIONS);
+    let beside = sessions.pool(REBUILD_CONNECTIONS, Work::Beside);
     let beside = EventStore::open_when_there(beside, settings.durability).await?;
     tasks.push(tokio::spawn(rebuild::renew(beside)));
     let verifications = Verifications {

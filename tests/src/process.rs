@@ -415,6 +415,19 @@ pub async fn until_noted(dir: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// The first process of a database's server, and its children.
+pub fn server_processes(database: &Database) -> anyhow::Result<Vec<u32>> {
+    let first = database.cluster().pid()?;
+    let is_child = |process: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        let after_name = stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned());
+        after_name.and_then(|rest| rest.split(' ').nth(1)?.parse().ok()) == Some(first)
+    };
+    let all = fs::read_dir("/proc")?.flatten();
+    let all = all.filter_map(|entry| entry.file_name().into_string().ok()?.parse().ok());
+    Ok([first].into_iter().chain(all.filter(is_child)).collect())
+}
+
 /// Sends a signal by name.
 pub fn signal(process: u32, name: &str) -> anyhow::Result<()> {
     let status = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status()?;

@@ -1,10 +1,11 @@
 //! A proxy in front of Postgres that cuts or delays a chosen request: the way to the failures
 //! that matter most, an append that failed, one that was committed although its answer was lost,
-//! and one that arrives after everybody has given it up.
+//! and one that arrives after its callers have given up. It can also swallow or delay all traffic.
 
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::{
@@ -12,6 +13,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::Notify,
     task::JoinHandle,
+    time::sleep,
 };
 
 /// What happens to the request that carries the marked text.
@@ -26,6 +28,18 @@ pub enum Fault {
     Late,
 }
 
+/// What happens to all that goes through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Traffic {
+    /// It goes through.
+    #[default]
+    Flows,
+    /// It is lost, and connections stay open. One of which something was lost never answers again.
+    Swallowed,
+    /// Each request waits for so long.
+    Delayed(Duration),
+}
+
 /// Postgres, seen through a proxy.
 #[derive(Debug)]
 pub struct Proxy {
@@ -37,6 +51,7 @@ pub struct Proxy {
 #[derive(Debug, Default)]
 struct Plan {
     armed: Mutex<Option<(Vec<u8>, Fault)>>,
+    traffic: Mutex<Traffic>,
     struck: Notify,
     deliver: Notify,
     delivered: Notify,
@@ -71,6 +86,11 @@ impl Proxy {
             Some((mark.as_bytes().to_vec(), fault));
     }
 
+    /// From now on this happens to all that goes through.
+    pub fn set_traffic(&self, traffic: Traffic) {
+        *self.plan.traffic.lock().unwrap_or_else(PoisonError::into_inner) = traffic;
+    }
+
     /// Waits until the fault has struck.
     pub async fn struck(&self) {
         self.plan.struck.notified().await;
@@ -99,9 +119,14 @@ impl Plan {
         Some(fault)
     }
 
+    fn traffic(&self) -> Traffic {
+        *self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn forward(self: Arc<Self>, client: UnixStream, server: UnixStream) {
         let (mut from_client, mut to_client) = client.into_split();
         let (mut from_server, mut to_server) = server.into_split();
+        let mut has_lost = false;
         // A request is small enough here to come in one piece.
         let mut request = vec![0; 1 << 20];
         let mut answer = vec![0; 1 << 16];
@@ -109,6 +134,14 @@ impl Plan {
             tokio::select! {
                 read = from_client.read(&mut request) => {
                     let Ok(length @ 1..) = read else { return };
+                    match self.traffic() {
+                        Traffic::Flows => {}
+                        Traffic::Swallowed => has_lost = true,
+                        Traffic::Delayed(time) => sleep(time).await,
+                    }
+                    if has_lost {
+                        continue;
+                    }
                     let fault = self.strikes(&request[..length]);
                     if fault == Some(Fault::CutBefore) {
                         self.struck.notify_one();
@@ -136,6 +169,10 @@ impl Plan {
                 }
                 read = from_server.read(&mut answer) => {
                     let Ok(length @ 1..) = read else { return };
+                    has_lost |= self.traffic() == Traffic::Swallowed;
+                    if has_lost {
+                        continue;
+                    }
                     if to_client.write_all(&answer[..length]).await.is_err() {
                         return;
                     }

@@ -6,10 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use frikort_proto::{
     error::Failure,
@@ -22,7 +19,7 @@ use frikort_tests::{
     audit::assert_sound,
     client::{Ledger, allowances, by_cpr, new_cpr, report},
     database::Database,
-    process::{Kind, Service, signal},
+    process::{Kind, Service, server_processes, signal},
 };
 use sqlx::{AssertSqlSafe, Executor, PgPool};
 use tempfile::TempDir;
@@ -123,23 +120,10 @@ fn assert_unavailable(status: &Status) {
     assert!(failure.retry_delay().is_some());
 }
 
-/// The server's first process and its children.
-fn server_processes(database: &Database) -> Vec<u32> {
-    let first = database.cluster().pid().unwrap();
-    let is_child = |process: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-        let after_name = stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned());
-        after_name.and_then(|rest| rest.split(' ').nth(1)?.parse().ok()) == Some(first)
-    };
-    let all = fs::read_dir("/proc").unwrap().flatten();
-    let all = all.filter_map(|entry| entry.file_name().into_string().ok()?.parse().ok());
-    [first].into_iter().chain(all.filter(is_child)).collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_falls_silent_keeps_no_caller_waiting() {
     let mut site = Site::start().await;
-    let stopped = server_processes(&site.database);
+    let stopped = server_processes(&site.database).unwrap();
     stopped.iter().for_each(|process| signal(*process, "STOP").unwrap());
     let mut references = Vec::new();
     for number in 0..6 {

@@ -2,14 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use frikort_event_store::{
     Appended, Appender, Batch, DatabaseSessions, Direction, EventHash, EventStore, Head, Incident,
-    StoreError, Subscription, accept_incidents, listen,
+    StoreError, Subscription, Work, accept_incidents, listen,
 };
 use frikort_tests::{database::Database, process::receive_notices};
-use sqlx::{Executor, postgres::PgConnectOptions};
+use sqlx::{Executor, PgPool, postgres::PgConnectOptions};
 use time::{OffsetDateTime, macros::datetime};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -44,7 +44,7 @@ async fn setting() -> Setting {
     receive_notices();
     let options: PgConnectOptions = database.url("frikort_ledger").parse().unwrap();
     let sessions = DatabaseSessions::new(options);
-    let store = EventStore::open(sessions.pool(4)).await.unwrap();
+    let store = EventStore::open(sessions.pool(4, Work::Calls)).await.unwrap();
     Setting { store, sessions, database }
 }
 
@@ -106,6 +106,44 @@ async fn a_raised_fence_shuts_out_a_call_at_the_same_position() {
     let appended = late.append(head, &batch(&[(stream(1), 1)], "late")).await.unwrap();
     assert_eq!(appended, Appended::HeadMoved);
     assert_eq!(store.head(0).await.unwrap().position, 0);
+}
+
+/// An append of another ledger is under way while the fence is raised, and is committed then.
+#[tokio::test]
+async fn a_fence_that_waited_for_an_append_stands_at_its_event() {
+    let setting = setting().await;
+    let mut appender = setting.appender();
+    let head = setting.head().await;
+    let pool = setting.database.pool().await.unwrap();
+    let mut under_way = pool.begin().await.unwrap();
+    let appended: bool = sqlx::query_scalar("SELECT ledger.append(0, $1, $2, $3, $4, $5, $6, $7)")
+        .bind(head.position)
+        .bind(head.fence)
+        .bind(head.event_hash.0.as_slice())
+        .bind([stream(1)])
+        .bind([1_i64])
+        .bind([START])
+        .bind(["under way-1"])
+        .fetch_one(&mut *under_way)
+        .await
+        .unwrap();
+    assert!(appended);
+    let raising = tokio::spawn(async move { appender.raise_fence(0).await });
+    until_one_waits_for_a_lock(&pool).await;
+    under_way.commit().await.unwrap();
+    let status = raising.await.unwrap().unwrap();
+    assert_eq!(status.head.position, 1);
+    assert_eq!(status.head, setting.head().await);
+}
+
+async fn until_one_waits_for_a_lock(pool: &PgPool) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(pool).await.unwrap() == 0 {
+        assert!(Instant::now() < deadline, "nobody waits");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]

@@ -261,7 +261,12 @@ impl Notes {
 
     /// Brings notes to the table, however often that must be tried; once, when the process stops.
     async fn bring(&self, pool: &PgPool, segment: &Segment) {
+        // The first failure may be that of a session that was ended; the next attempt has another one.
+        let mut is_first = true;
         while let Err(error) = write(pool, segment).await {
+            if mem::take(&mut is_first) {
+                continue;
+            }
             self.stick(&*error);
             if self.is_closed() {
                 tracing::warn!("look-ups stay in the journal, for the next process");

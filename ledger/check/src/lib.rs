@@ -135,9 +135,10 @@ impl Running {
 }
 
 /// One connection for a check alone: it belongs to the check's own runtime, and ends with it. Every
-/// query reads a range of a key in the key's order, and is to be read by it.
+/// query reads a range of a key in the key's order, and is to be read by it; none takes longer than
+/// moments, unless something is wrong.
 fn pool(options: PgConnectOptions) -> PgPool {
-    let options = options.options([("enable_sort", "off")]);
+    let options = options.options([("enable_sort", "off"), ("statement_timeout", "60s")]);
     let settings = options.clone();
     PgPoolOptions::new()
         .max_connections(1)

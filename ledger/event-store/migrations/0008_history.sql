@@ -14,13 +14,18 @@
 CREATE OR REPLACE FUNCTION ledger.schema_version() RETURNS integer
     LANGUAGE sql IMMUTABLE AS 'SELECT 8';
 
--- The hash of the event at a position; NULL where there is no such event.
+-- The hash of the event at a position; NULL where there is no such event. In PL/pgSQL, which plans the
+-- query once a session: each append asks for one.
 CREATE FUNCTION ledger.event_hash(p_partition integer, p_position bigint) RETURNS bytea
-    LANGUAGE sql STABLE AS $$
-    SELECT CASE WHEN p_position = 0 THEN decode(repeat('00', 32), 'hex')
-           ELSE (SELECT sha256('\x00'::bytea || convert_to(record, 'UTF8'))
-                   FROM ledger.event
-                  WHERE partition = p_partition AND position = p_position) END
+    LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF p_position = 0 THEN
+        RETURN decode(repeat('00', 32), 'hex');
+    END IF;
+    RETURN (SELECT sha256('\x00'::bytea || convert_to(record, 'UTF8'))
+              FROM ledger.event
+             WHERE partition = p_partition AND position = p_position);
+END
 $$;
 
 -- Acknowledged or signed events that are not in the history any more.

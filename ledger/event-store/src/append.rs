@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    DatabaseSessions, EventHash, Head, ServerRun, StoreError, notices, read::read_records,
+    DatabaseSessions, EventHash, Head, ServerRun, StoreError, Work, notices, read::read_records,
 };
 
 /// Events to append, column by column as the append function takes them.
@@ -190,46 +190,27 @@ impl Appender {
     pub async fn raise_fence(&mut self, remembered: i64) -> Result<PartitionStatus, StoreError> {
         let mut connection = self.connection().await?;
         let warnings = notices::warnings();
-        let row = sqlx::query_as!(
-            PartitionStatusRow,
-            r#"UPDATE ledger.partition_head SET fence = fence + 1 WHERE partition = $1
-               RETURNING position, fence, recorded_at,
-                         ledger.event_hash(partition, position) AS "event_hash: EventHash",
-                         ledger.event_hash(partition, $2) AS "remembered_hash: EventHash",
-                         EXISTS (SELECT FROM ledger.history_incident AS i
-                                  WHERE i.partition = $1 AND accepted_at IS NULL
-                                    AND withdrawn_at IS NULL) AS "has_open_incident!",
-                         current_setting('synchronous_standby_names') <> '' AS "is_synchronous!""#,
-            self.partition,
-            remembered
+        let mut transaction = connection.begin().await?;
+        sqlx::query!(
+            "UPDATE ledger.partition_head SET fence = fence + 1 WHERE partition = $1",
+            self.partition
         )
-        .fetch_one(&mut connection)
+        .execute(&mut *transaction)
         .await?;
+        // A statement of its own, which sees what was committed while the first one waited for the head.
+        let status = read_status(&mut transaction, self.partition, remembered).await;
+        transaction.commit().await?;
         notices::require_none_since(warnings)?;
         self.connection = Some(connection);
-        row.status(self.partition)
+        status
     }
 
     /// Where the partition is; and the hash of the event at the position that the caller remembers.
     pub async fn status(&mut self, remembered: i64) -> Result<PartitionStatus, StoreError> {
         let mut connection = self.connection().await?;
-        let row = sqlx::query_as!(
-            PartitionStatusRow,
-            r#"SELECT position, fence, recorded_at,
-                      ledger.event_hash(partition, position) AS "event_hash: EventHash",
-                      ledger.event_hash(partition, $2) AS "remembered_hash: EventHash",
-                      EXISTS (SELECT FROM ledger.history_incident AS i
-                               WHERE i.partition = $1 AND accepted_at IS NULL
-                                 AND withdrawn_at IS NULL) AS "has_open_incident!",
-                      current_setting('synchronous_standby_names') <> '' AS "is_synchronous!"
-               FROM ledger.partition_head WHERE partition = $1"#,
-            self.partition,
-            remembered
-        )
-        .fetch_one(&mut connection)
-        .await?;
+        let status = read_status(&mut connection, self.partition, remembered).await?;
         self.connection = Some(connection);
-        row.status(self.partition)
+        Ok(status)
     }
 
     /// Commits something without a meaning. What was visible before is then durable on whatever would be
@@ -292,7 +273,7 @@ impl Appender {
         {
             return Ok(connection);
         }
-        let (mut connection, run) = self.sessions.connect().await?;
+        let (mut connection, run) = self.sessions.connect(Work::Calls).await?;
         self.run = run;
         notices::require_received(&mut connection).await?;
         Ok(connection)
@@ -306,6 +287,29 @@ impl Appender {
     pub(crate) fn partition(&self) -> i32 {
         self.partition
     }
+}
+
+async fn read_status(
+    connection: &mut PgConnection,
+    partition: i32,
+    remembered: i64,
+) -> Result<PartitionStatus, StoreError> {
+    let row = sqlx::query_as!(
+        PartitionStatusRow,
+        r#"SELECT position, fence, recorded_at,
+                  ledger.event_hash(partition, position) AS "event_hash: EventHash",
+                  ledger.event_hash(partition, $2) AS "remembered_hash: EventHash",
+                  EXISTS (SELECT FROM ledger.history_incident AS i
+                           WHERE i.partition = $1 AND accepted_at IS NULL
+                             AND withdrawn_at IS NULL) AS "has_open_incident!",
+                  current_setting('synchronous_standby_names') <> '' AS "is_synchronous!"
+           FROM ledger.partition_head WHERE partition = $1"#,
+        partition,
+        remembered
+    )
+    .fetch_one(connection)
+    .await?;
+    row.status(partition)
 }
 
 struct PartitionStatusRow {

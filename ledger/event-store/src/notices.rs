@@ -54,7 +54,9 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let is_notice = |metadata: &Metadata<'_>| metadata.target() == NOTICE_TARGET;
-    WarningCounter.with_filter(filter_fn(is_notice))
+    // A notice is reported as information. Without this hint every trace point of every library would
+    // be looked at.
+    WarningCounter.with_filter(filter_fn(is_notice).with_max_level_hint(Level::INFO))
 }
 
 /// The warnings that this thread has received so far.

@@ -34,18 +34,42 @@ use crate::apply_settings;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A connection that was idle for so long is tested before it is used: a server, or what stands between,
-/// may end idle sessions.
-const TESTED_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// may end idle sessions. Under load hardly any is.
+const TESTED_AFTER_IDLE: Duration = Duration::from_millis(100);
 
 /// How often the server is asked for a sign of life.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A server that has not answered for so long is taken for unreachable. Together with the interval it
 /// leaves some time of the two seconds within which a caller is refused.
-const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// How often an outage that lasts is logged.
 const OUTAGE_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What the statements of a session are for. It says how long one of them may take, so that none waits
+/// for ever for a lock, and none goes on for a caller who has given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// A caller waits for it: an append, a question, a page of a list.
+    Calls,
+    /// It goes on beside the calls, page by page: a fold, a rebuild, a check, a recalculation.
+    Beside,
+    /// An operator waits for it: a migration may take as long as it takes.
+    Operation,
+}
+
+impl Work {
+    /// How long one statement may take, in milliseconds; zero where it may take any time. Together with
+    /// the wait for a connection, a call's stays below two seconds.
+    const fn statement_timeout(self) -> i32 {
+        match self {
+            Self::Calls => 1_500,
+            Self::Beside => 60_000,
+            Self::Operation => 0,
+        }
+    }
+}
 
 /// Counts the server runs that a process has had sessions with. A server that is started again is
 /// another run, as is another server.
@@ -85,6 +109,10 @@ struct Shared {
     server_started: Mutex<Option<OffsetDateTime>>,
     run: AtomicU64,
     reachability: watch::Sender<Reachability>,
+    /// The run that is believed in: the newest, while the server is known to answer; else 0. Each answer
+    /// from memory reads it. Written with `publishing` held.
+    believed: AtomicU64,
+    publishing: Mutex<()>,
     /// Whether the server is not known to be unreachable.
     answers: watch::Sender<bool>,
     /// What the server's clock showed at the last heartbeat, and when that was asked.
@@ -104,6 +132,8 @@ impl DatabaseSessions {
             server_started: Mutex::new(None),
             run: AtomicU64::new(0),
             reachability,
+            believed: AtomicU64::new(0),
+            publishing: Mutex::new(()),
             answers: watch::Sender::new(false),
             server_time: Mutex::new(None),
             suspected: Notify::new(),
@@ -119,8 +149,8 @@ impl DatabaseSessions {
     /// A pool of at most `connections`, which are kept. One that was idle is tested before it is used,
     /// and replaced if its session was ended meanwhile; one that was just used is not: a broken one
     /// fails the query, and every caller handles that.
-    pub fn pool(&self, connections: u32) -> PgPool {
-        let (sessions, testing) = (self.clone(), self.clone());
+    pub fn pool(&self, connections: u32, work: Work) -> PgPool {
+        let (sessions, testing, releasing) = (self.clone(), self.clone(), self.clone());
         PgPoolOptions::new()
             .max_connections(connections)
             .test_before_acquire(false)
@@ -137,16 +167,36 @@ impl DatabaseSessions {
             })
             .after_connect(move |connection, _| {
                 let sessions = sessions.clone();
-                Box::pin(async move { sessions.begin(connection).await.map(drop) })
+                Box::pin(async move { sessions.begin(connection, work).await.map(drop) })
+            })
+            .after_release(move |connection, _| {
+                let sessions = releasing.clone();
+                Box::pin(async move { sessions.can_keep(connection).await })
             })
             .connect_lazy_with(self.0.options.clone())
     }
 
     /// One connection of its own, and the server run that it is with.
-    pub async fn connect(&self) -> Result<(PgConnection, ServerRun), sqlx::Error> {
+    pub async fn connect(&self, work: Work) -> Result<(PgConnection, ServerRun), sqlx::Error> {
         let mut connection = PgConnection::connect_with(&self.0.options).await?;
-        let run = self.begin(&mut connection).await?;
+        let run = self.begin(&mut connection, work).await?;
         Ok((connection, run))
+    }
+
+    /// Whether a connection can be kept by its pool, which waits for an answer before it takes one back,
+    /// and as long as there is none: one that was given up in the middle of a statement, or whose
+    /// answers are lost on the way, would be missing in the pool for ever.
+    async fn can_keep(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        if *self.0.reachability.borrow() == Reachability::Unreachable {
+            return Ok(false);
+        }
+        match timeout(HEARTBEAT_TIMEOUT, connection.ping()).await {
+            Ok(answered) => answered.map(|()| true),
+            Err(_) => {
+                self.suspect();
+                Err(sqlx::Error::PoolTimedOut)
+            }
+        }
     }
 
     /// The run that the newest session is with.
@@ -156,7 +206,15 @@ impl DatabaseSessions {
 
     /// Whether what was read in sessions with `run` can be answered from memory.
     pub fn can_answer_from_memory(&self, run: ServerRun) -> bool {
-        self.server_run() == run && *self.0.reachability.borrow() == Reachability::Reachable
+        run != ServerRun::NONE && self.0.believed.load(Ordering::Acquire) == run.0
+    }
+
+    /// Publishes which run is believed in, after a run or what is known of the server has changed.
+    fn publish_believed(&self) {
+        let _publishing = self.0.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_reachable = *self.0.reachability.borrow() == Reachability::Reachable;
+        let believed = if is_reachable { self.server_run().0 } else { ServerRun::NONE.0 };
+        self.0.believed.store(believed, Ordering::Release);
     }
 
     /// Whether the server answers: for health, and to end calls that wait for it.
@@ -212,6 +270,7 @@ impl DatabaseSessions {
             }
             is_change
         });
+        self.publish_believed();
         self.0.suspected.notify_one();
     }
 
@@ -236,6 +295,7 @@ impl DatabaseSessions {
             }
             outage.log(&answered.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut)));
             self.0.reachability.send_if_modified(|before| std::mem::replace(before, now) != now);
+            self.publish_believed();
             let answers = now != Reachability::Unreachable;
             self.0.answers.send_if_modified(|before| std::mem::replace(before, answers) != answers);
             // Its time-out is the next beat.
@@ -246,14 +306,14 @@ impl DatabaseSessions {
     async fn heartbeat(&self, connection: &mut Option<PgConnection>) -> Result<(), sqlx::Error> {
         let mut open = match connection.take() {
             Some(open) => open,
-            None => self.connect().await?.0,
+            None => self.connect(Work::Calls).await?.0,
         };
         // Only a connection that has answered is used again.
         *connection = match self.beat(&mut open).await {
             Ok(()) => Some(open),
             // The session was ended while it was idle; the server may be there.
             Err(_) => {
-                let (mut again, _) = self.connect().await?;
+                let (mut again, _) = self.connect(Work::Calls).await?;
                 self.beat(&mut again).await?;
                 Some(again)
             }
@@ -270,16 +330,26 @@ impl DatabaseSessions {
         Ok(())
     }
 
-    /// Begins a session: notes which server run it is with, and makes its commits durable whatever the
-    /// server's default is. A stronger setting stays.
-    async fn begin(&self, connection: &mut PgConnection) -> Result<ServerRun, sqlx::Error> {
+    /// Begins a session: notes which server run it is with, makes its commits durable whatever the
+    /// server's default is, and bounds its statements. Stronger settings stay.
+    async fn begin(
+        &self,
+        connection: &mut PgConnection,
+        work: Work,
+    ) -> Result<ServerRun, sqlx::Error> {
         apply_settings(connection, &self.0.options).await?;
         let session = sqlx::query!(
             r#"SELECT pg_postmaster_start_time() AS "started!",
                       set_config('synchronous_commit',
                           CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply')
                                THEN current_setting('synchronous_commit') ELSE 'on' END,
-                          false) AS synchronous_commit"#
+                          false) AS synchronous_commit,
+                      set_config('statement_timeout',
+                          CASE WHEN $1 = 0 OR current_setting('statement_timeout')::interval
+                                   BETWEEN interval '1 ms' AND interval '1 ms' * $1
+                               THEN current_setting('statement_timeout') ELSE $1::text END,
+                          false) AS statement_timeout"#,
+            work.statement_timeout()
         )
         .fetch_one(&mut *connection)
         .await?;
@@ -287,7 +357,11 @@ impl DatabaseSessions {
             self.0.server_started.lock().unwrap_or_else(PoisonError::into_inner);
         let is_other = server_started.replace(session.started) != Some(session.started);
         let run = match is_other {
-            true => ServerRun(self.0.run.fetch_add(1, Ordering::AcqRel)).next(),
+            true => {
+                let run = ServerRun(self.0.run.fetch_add(1, Ordering::AcqRel)).next();
+                self.publish_believed();
+                run
+            }
             false => self.server_run(),
         };
         drop(server_started);

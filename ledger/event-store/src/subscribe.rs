@@ -34,7 +34,8 @@ pub async fn listen(sessions: DatabaseSessions, pool: PgPool, signal: watch::Sen
             }
             Ok::<(), sqlx::Error>(())
         };
-        if let Err(error) = heard.await {
+        // A listener hears nothing of a server that falls silent.
+        if let Some(Err(error)) = sessions.while_reachable(heard).await {
             tracing::debug!(%error, "not listening for notifications; polling goes on");
         }
         sessions.suspect();

@@ -4,6 +4,7 @@
 
 use std::{
     future::pending,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -41,7 +42,7 @@ impl<S> Layer<S> for WhileReachable {
     type Service = Bounded<S>;
 
     fn layer(&self, inner: S) -> Bounded<S> {
-        Bounded { inner, bound: self.clone() }
+        Bounded { inner, bound: Arc::new(self.clone()) }
     }
 }
 
@@ -49,7 +50,7 @@ impl<S> Layer<S> for WhileReachable {
 #[derive(Clone, Debug)]
 pub struct Bounded<S> {
     inner: S,
-    bound: WhileReachable,
+    bound: Arc<WhileReachable>,
 }
 
 impl<S, B, R> Service<http::Request<B>> for Bounded<S>
@@ -69,12 +70,14 @@ where
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let is_ours = request.uri().path().starts_with(OUR_METHODS);
         let response = self.inner.call(request);
-        let WhileReachable { mut answers, failure } = self.bound.clone();
+        let bound = self.bound.clone();
         Box::pin(async move {
             if !is_ours {
                 return response.await;
             }
+            // Not before a call waits for something: most do not.
             let unreachable = async {
+                let mut answers = bound.answers.clone();
                 if answers.wait_for(|answers| !answers).await.is_err() {
                     // The process stops, and answers whoever waits.
                     pending::<()>().await;
@@ -84,7 +87,7 @@ where
             tokio::select! {
                 biased;
                 response = response => response,
-                () = unreachable => Ok(Status::from(failure()).into_http()),
+                () = unreachable => Ok(Status::from((bound.failure)()).into_http()),
             }
         })
     }

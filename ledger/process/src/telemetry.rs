@@ -28,7 +28,8 @@ pub fn start(observer: impl Layer<Registry> + Send + Sync) -> anyhow::Result<()>
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
-        .with_filter(chosen.and(filter_fn(is_shown)));
+        // The hint leaves it to the chosen filter which levels there are at all.
+        .with_filter(chosen.and(filter_fn(is_shown).with_max_level_hint(Level::TRACE)));
     tracing_subscriber::registry().with(observer).with(lines).init();
     Ok(())
 }

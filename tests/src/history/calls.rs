@@ -133,7 +133,7 @@ impl Caller {
         call: impl Future<Output = Result<Response<T>, Status>>,
         claim: impl FnOnce(T) -> Claim,
     ) -> Result<T, Status> {
-        let asked = self.journal.epoch();
+        let asked = self.journal.ask();
         let answer = timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(silence()));
         let answer = answer.map(Response::into_inner);
         let told = match &answer {
@@ -161,7 +161,7 @@ impl Caller {
             payment: Some(payment),
             ..ReportPaymentsRequest::default()
         });
-        let asked = self.journal.epoch();
+        let asked = self.journal.ask();
         let read = async {
             let sent = ledger.payments.report_payments(stream::iter(items)).await?;
             let mut answers = sent.into_inner();

@@ -1,6 +1,9 @@
 //! Every answer that the clients were given, in the order in which they came.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use frikort_proto::v1;
 use tonic::{Code, Status};
@@ -51,6 +54,13 @@ pub enum Claim {
     },
 }
 
+/// When something is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    epoch: usize,
+    at: Instant,
+}
+
 /// An answer, and when it was given.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -58,6 +68,10 @@ pub struct Answer {
     pub asked: usize,
     /// The epoch in which it came.
     pub answered: usize,
+    /// When it was asked for.
+    pub asked_at: Instant,
+    /// How long it took.
+    pub took: Duration,
     /// The service that gave it: `ledger 0`, `projector 1`.
     pub service: String,
     /// The method's name.
@@ -84,10 +98,22 @@ impl Journal {
         self.epoch.now()
     }
 
+    /// Something is asked for now.
+    pub fn ask(&self) -> Asked {
+        Asked { epoch: self.epoch(), at: Instant::now() }
+    }
+
     /// Adds one that has come now.
-    pub fn add(&self, asked: usize, service: &str, method: &'static str, claim: Claim) {
-        let service = service.to_owned();
-        let answer = Answer { asked, answered: self.epoch.now(), service, method, claim };
+    pub fn add(&self, asked: Asked, service: &str, method: &'static str, claim: Claim) {
+        let answer = Answer {
+            asked: asked.epoch,
+            answered: self.epoch(),
+            asked_at: asked.at,
+            took: asked.at.elapsed(),
+            service: service.to_owned(),
+            method,
+            claim,
+        };
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
     }
 

@@ -140,7 +140,7 @@ async fn follow(caller: Caller, mut drains: mpsc::Receiver<Drain>, follows: Foll
         Follows::Events(_) => caller.ledger.0.clone(),
     };
     loop {
-        let asked = caller.journal.epoch();
+        let asked = caller.journal.ask();
         let mut watched = Watched { after: after.clone(), items: Vec::new(), ended: String::new() };
         let ended = run(&caller, &mut drains, follows, &mut watched, (&mut after, &told)).await;
         let is_over = matches!(ended, Ended::Closed);

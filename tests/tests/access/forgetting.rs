@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use frikort_event_store::DatabaseSessions;
+use frikort_event_store::{DatabaseSessions, Work};
 use frikort_process::database;
 use frikort_proto::{
     error::Failure,
@@ -379,7 +379,12 @@ async fn register(database: &Database) -> Register {
     let keys = Keys::parse(&keys).unwrap();
     let options = database::service(&database.url("frikort_ledger"), "frikort-test").unwrap();
     let sessions = DatabaseSessions::new(options);
-    Register::start(sessions.clone(), sessions.pool(4), sessions.pool(4), keys.into())
+    Register::start(
+        sessions.clone(),
+        sessions.pool(4, Work::Calls),
+        sessions.pool(4, Work::Calls),
+        keys.into(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use frikort::postgres::OWNER;
-use frikort_event_store::DatabaseSessions;
+use frikort_event_store::{DatabaseSessions, Work};
 use frikort_process::database;
 use frikort_proto::{
     error::Failure,
@@ -322,7 +322,12 @@ fn register(database: &Database, keys: &str) -> Register {
     let options = database::service(&database.url("frikort_ledger"), "frikort-test").unwrap();
     let sessions = DatabaseSessions::new(options);
     let keys = InUse::from(Keys::parse(keys).unwrap());
-    Register::start(sessions.clone(), sessions.pool(4), sessions.pool(4), keys)
+    Register::start(
+        sessions.clone(),
+        sessions.pool(4, Work::Calls),
+        sessions.pool(4, Work::Calls),
+        keys,
+    )
 }
 
 /// With the old keys alone nobody is found; with the new ones alone everybody.

@@ -1,6 +1,7 @@
 //! What variants do to the database besides calling the services.
 
 use frikort::postgres::OWNER;
+use frikort_event_store::{DatabaseSessions, Work};
 use frikort_process::clock::Clock;
 use frikort_register::{Confirmed, Keys, Register};
 use frikort_tests::{database::Database, history::Site};
@@ -13,9 +14,10 @@ pub(crate) async fn forget(site: &Site, person_id: &str) {
     let keys = std::fs::read_to_string(site.dir().join("register.keys")).unwrap();
     let url = site.database.url("frikort_ledger");
     let options = frikort_process::database::service(&url, "frikort-test").unwrap();
-    let sessions = frikort_event_store::DatabaseSessions::new(options);
+    let sessions = DatabaseSessions::new(options);
     let keys = Keys::parse(&keys).unwrap().into();
-    let register = Register::start(sessions.clone(), sessions.pool(2), sessions.pool(2), keys);
+    let pool = || sessions.pool(2, Work::Calls);
+    let register = Register::start(sessions.clone(), pool(), pool(), keys);
     let id: Uuid = person_id.parse().unwrap();
     let person = register.find_id(frikort_domain::PersonId(id)).await.unwrap().unwrap();
     let (reference, now) = ("SAG-1".parse().unwrap(), Clock::system().now());
