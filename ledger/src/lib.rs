@@ -63,8 +63,9 @@ const CONNECTIONS: u32 = 16;
 /// was forgotten.
 const ALONE: u32 = 1;
 
-/// Connections of the recalculation, which must not be in the way of calls.
-const RECALCULATION_CONNECTIONS: u32 = 2;
+/// Connections of what must not be in the way of calls: recalculation, and reading persons with very
+/// many events.
+const BESIDE_CONNECTIONS: u32 = 4;
 
 /// Notifications are at least so far apart: one in every transaction would cost most of the
 /// throughput, and readers look without them too.
@@ -183,21 +184,21 @@ async fn start_sequencers(
     beside: &mut JoinSet<()>,
 ) -> anyhow::Result<(BTreeMap<i32, Handle>, Vec<watch::Receiver<bool>>)> {
     let (mut sequencers, mut sound) = (BTreeMap::new(), Vec::new());
-    let recalculating = sessions.pool(RECALCULATION_CONNECTIONS, Work::Beside);
-    let recalculating = EventStore::open(recalculating).await?;
+    let beside_calls = EventStore::open(sessions.pool(BESIDE_CONNECTIONS, Work::Beside)).await?;
     for (&partition, log) in logs {
         let appender = Appender::new(sessions.clone(), partition);
         // Its own connection: it must not wait for one behind the callers' lookups.
         let own_store = EventStore::open(sessions.pool(1, Work::Calls)).await?;
+        let stores = (own_store, beside_calls.clone());
         let (sequencer, told) =
-            Sequencer::new(partition, own_store, appender, clock.clone(), log.evidence(), bounds);
+            Sequencer::new(partition, stores, appender, clock.clone(), log.evidence(), bounds);
         let name = format!("sequencer-{partition}");
         tasks.spawn(on_its_own_thread(name, sequencer.run())?);
         tokio::spawn(notify_of(sessions.options().clone(), partition, told.commits));
         let recalculation = Recalculation {
             partition,
             sessions: sessions.clone(),
-            store: recalculating.clone(),
+            store: beside_calls.clone(),
             sequencer: told.handle.clone(),
             clock: clock.clone(),
             limits: told.limits,

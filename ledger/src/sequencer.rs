@@ -21,20 +21,22 @@
 //! Not here: gRPC, CPR numbers, rules about payments.
 
 mod draft;
+mod fault;
+mod long_streams;
 mod question;
+mod queue;
 
-use std::{mem, thread, time::Duration};
+use std::{mem, time::Duration};
 
-use frikort_domain::{Account, Contradiction, Event, Record, RecordError};
+use frikort_domain::{Account, Contradiction, Event, PersonId, Record};
 use frikort_event_store::{
     Appended, Appender, Batch, Direction, EventStore, Head, PARTITION_STREAM, PartitionStatus,
-    ServerRun, StoreError,
+    ServerRun, StoredEvent,
 };
 use frikort_process::{clock::Clock, lane::answer_all};
 use frikort_register::{NewNumber, enter_numbers};
-use time::OffsetDateTime;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     time::{Instant, sleep, timeout},
 };
 
@@ -45,22 +47,13 @@ use crate::{
 };
 use draft::Draft;
 pub(crate) use draft::body;
+use fault::{CLOCK_TOLERANCE, Fault, LostRange, in_time, no_event_at, read};
+use long_streams::{LONG, Loaded, LongStreams};
 pub(crate) use question::{Answer, Ask, Body, Handle, Refused, Reply, Request};
-
-/// Requests decided together; caps how long a caller waits for others.
-const MAX_BATCH: usize = 512;
-
-/// How long a batch waits for more when it is below a quarter of the one before: those callers
-/// were answered just now, and most of them are on their way again. A commit for one or two of
-/// them costs nearly as much as one for all.
-const GATHER: Duration = Duration::from_micros(20);
+use queue::{MAX_BATCH, Queue};
 
 /// Events read at a time when catching up with another ledger.
 const PAGE: i64 = 1000;
-
-/// How long a database call may take before its outcome is looked for on another connection. With
-/// [`RESOLVE_TIMEOUT`] it stays below the two seconds within which callers are answered.
-const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long callers wait for an unknown outcome to be resolved before they are answered that it is
 /// unknown.
@@ -72,73 +65,11 @@ const CONTENTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before the database is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// How far this process's clock may be from the database's, and the last event ahead of it. Events bear
-/// the clock's time for ever, so one that is further off records nothing.
-const CLOCK_TOLERANCE: time::Duration = time::Duration::seconds(5);
-
 /// Pause before it is looked whether an operator has accepted a loss.
 const INCIDENT_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often a fault that lasts is logged.
 const FAULT_LOG_INTERVAL: Duration = Duration::from_secs(60);
-
-/// What stops a batch or the partition.
-#[derive(Debug, thiserror::Error)]
-enum Fault {
-    #[error("the store failed")]
-    Store(#[from] StoreError),
-    #[error("the store did not answer in time")]
-    Timeout,
-    #[error("the record at position {0} cannot be read")]
-    Record(i64, #[source] RecordError),
-    #[error(transparent)]
-    Contradiction(#[from] Contradiction),
-    #[error(
-        "the clock shows {now}, and {other} {at}: nothing is recorded while they are more than \
-         {CLOCK_TOLERANCE} apart"
-    )]
-    Clock { now: OffsetDateTime, other: &'static str, at: OffsetDateTime },
-    #[error(
-        "HISTORY CHANGED: acknowledged events are not in the history any more; nothing is appended \
-         until the right database is back, or an operator accepts the loss with `ledger \
-         accept-history`"
-    )]
-    HistoryChanged(Option<LostRange>),
-}
-
-/// What is lost, as far as this process knows.
-#[derive(Clone, Copy, Debug)]
-struct LostRange {
-    first_position: i64,
-    last_position: i64,
-}
-
-impl Fault {
-    /// Passing: the database will come back, or what is remembered is read anew. Anything else but a
-    /// changed history is a contradiction.
-    fn is_passing(&self) -> bool {
-        matches!(
-            self,
-            Self::Timeout
-                | Self::Clock { .. }
-                | Self::Store(
-                    StoreError::Unavailable(_)
-                        | StoreError::UncertainCommit
-                        | StoreError::HistoryChanged { .. }
-                )
-        )
-    }
-
-    /// What the callers of a batch get that met it.
-    fn refusal(&self) -> Refused {
-        match self {
-            Self::HistoryChanged(_) => Refused::HistoryChanged,
-            Self::Clock { .. } => Refused::ClockOff,
-            passing if passing.is_passing() => Refused::StoreUnavailable,
-            _ => Refused::Internal,
-        }
-    }
-}
 
 /// One partition's writer.
 pub(crate) struct Sequencer {
@@ -148,6 +79,8 @@ pub(crate) struct Sequencer {
     clock: Clock,
     queue: Queue,
     accounts: Accounts,
+    /// Persons with very many events, who are read beside the batches.
+    long: LongStreams,
     limits: Limits,
     /// P10.
     payments_per_year: u32,
@@ -177,43 +110,6 @@ pub(crate) struct Sequencer {
     told_limits: watch::Sender<Limits>,
 }
 
-/// The requests that wait.
-struct Queue {
-    requests: mpsc::Receiver<Request>,
-    /// Requests in the batch before.
-    last_batch: usize,
-}
-
-impl Queue {
-    /// Takes the next batch, once there is one; false when there will be none any more.
-    async fn gather(&mut self, requests: &mut Vec<Request>) -> bool {
-        if self.requests.recv_many(requests, MAX_BATCH).await == 0 {
-            return false;
-        }
-        if requests.len() < self.last_batch / 4 {
-            // The thread's own pause: the runtime's timer is too coarse, and nothing else is to be
-            // done on this thread.
-            thread::sleep(GATHER);
-            while requests.len() < MAX_BATCH
-                && let Ok(request) = self.requests.try_recv()
-            {
-                requests.push(request);
-            }
-        }
-        self.last_batch = requests.len();
-        true
-    }
-
-    /// Refuses what has come while the database was waited for in vain: a second wait would be too long.
-    fn refuse_those_who_waited(&mut self, fault: &Fault) {
-        if matches!(fault, Fault::Timeout) {
-            while let Ok(request) = self.requests.try_recv() {
-                request.reply.send(Err(fault.refusal()));
-            }
-        }
-    }
-}
-
 /// What bounds one sequencer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
@@ -235,10 +131,11 @@ pub(crate) struct Told {
 }
 
 impl Sequencer {
-    /// A sequencer, the way to it, and what it tells.
+    /// A sequencer, the way to it, and what it tells. It reads from `store`; `beside` is for what batches
+    /// do not wait for.
     pub(crate) fn new(
         partition: i32,
-        store: EventStore,
+        (store, beside): (EventStore, EventStore),
         appender: Appender,
         clock: Clock,
         signed: watch::Receiver<SignedEvidence>,
@@ -252,10 +149,11 @@ impl Sequencer {
         evidence.signed.clone_from(&signed.borrow());
         let sequencer = Self {
             partition,
+            long: LongStreams::new(partition, beside, appender.sessions().clone()),
             store,
             appender,
             clock,
-            queue: Queue { requests: queue, last_batch: 0 },
+            queue: Queue::new(queue),
             accounts: Accounts::new(bounds.cached_payments),
             limits: Limits::default(),
             payments_per_year: bounds.payments_per_year,
@@ -281,6 +179,7 @@ impl Sequencer {
         let mut requests = Vec::with_capacity(MAX_BATCH);
         let mut reachability = self.appender.sessions().reachability();
         loop {
+            self.long.refuse_those_who_waited();
             if !self.synchronized {
                 let synchronized = self.synchronize().await;
                 if let Err(fault) = &synchronized {
@@ -292,6 +191,12 @@ impl Sequencer {
                 // An idle partition finds out, too, that its history has changed.
                 tokio::select! {
                     biased;
+                    loaded = self.long.next() => {
+                        if let Some(loaded) = loaded {
+                            self.take_loaded(loaded, &mut requests).await;
+                        }
+                        true
+                    }
                     open = self.queue.gather(&mut requests) => open,
                     Ok(()) = reachability.changed() => {
                         self.synchronized = false;
@@ -311,7 +216,7 @@ impl Sequencer {
                 }
             };
             if !open {
-                return;
+                return self.long.refuse_all(&Refused::ShuttingDown);
             }
             // Who has gone does not want it recorded any more; the next batch has room for it.
             requests.retain(|request| !request.reply.is_closed());
@@ -368,6 +273,9 @@ impl Sequencer {
         }
         self.check_clock()?;
         self.load(requests).await?;
+        if requests.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
         let draft = self.decide_all(requests)?;
         if draft.events.is_empty() {
             let status = in_time(self.appender.status(self.head.position)).await?;
@@ -561,6 +469,7 @@ impl Sequencer {
     /// Drops all that is remembered of the history.
     fn drop_memory(&mut self) {
         self.accounts.clear();
+        self.long.refuse_all(&Refused::StoreUnavailable);
         self.limits = Limits::default();
         self.head = Head::EMPTY;
         self.covered = 0;
@@ -640,8 +549,10 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Reads the accounts of a batch that are not cached, with one query.
-    async fn load(&mut self, requests: &[Request]) -> Result<(), Fault> {
+    /// Reads the accounts of a batch that are not cached, with one query. Requests about persons with
+    /// very many events leave the batch, and wait until those are read.
+    async fn load(&mut self, requests: &mut Vec<Request>) -> Result<(), Fault> {
+        self.long.park(requests);
         let persons = requests.iter().filter_map(|request| request.ask.person());
         let missing = self.accounts.missing(persons);
         if missing.is_empty() {
@@ -649,11 +560,28 @@ impl Sequencer {
         }
         let ids: Vec<_> = missing.iter().map(|person| person.0).collect();
         let head = (self.head.position, self.head.event_hash);
-        let events = in_time(self.store.read_streams_at(self.partition, &ids, head)).await?;
+        let reading = self.store.read_streams_at(self.partition, &ids, head, LONG + 1);
+        let events = in_time(reading).await?;
         for person in missing {
             self.accounts.insert(person, Account::default());
         }
-        for stored in &events {
+        // A stream's events come together.
+        for stream in events.chunk_by(|one, next| one.person_id == next.person_id) {
+            let person = PersonId(stream[0].person_id);
+            if stream.len() > usize::try_from(LONG).unwrap_or(usize::MAX) {
+                self.accounts.forget(person);
+                let run = self.appender.server_run();
+                self.long.load(person, Account::default(), self.head.position, run);
+            } else {
+                self.follow_all(stream)?;
+            }
+        }
+        self.long.park(requests);
+        Ok(())
+    }
+
+    fn follow_all(&mut self, events: &[StoredEvent]) -> Result<(), Fault> {
+        for stored in events {
             let applied =
                 read(&stored.record, stored.position).and_then(|record| self.follow(&record));
             if let Err(fault) = applied {
@@ -663,6 +591,43 @@ impl Sequencer {
             }
         }
         Ok(())
+    }
+
+    /// Keeps an account that was read beside the batches, and takes the requests that waited for it.
+    async fn take_loaded(&mut self, loaded: Loaded, requests: &mut Vec<Request>) {
+        let Some((person, account, waiting)) = self.long.take(loaded) else { return };
+        let kept = match account {
+            Ok(account) => self.keep_loaded(person, account).await,
+            Err(fault) => Err(fault),
+        };
+        match kept {
+            Ok(()) => requests.extend(waiting),
+            Err(fault) => {
+                for request in waiting {
+                    request.reply.send(Err(fault.refusal()));
+                }
+                self.note_health(&Err(fault));
+            }
+        }
+    }
+
+    /// Brings an account to the head: other ledgers may have recorded more meanwhile.
+    async fn keep_loaded(&mut self, person: PersonId, account: Account) -> Result<(), Fault> {
+        let from = account.version() + 1;
+        let reading =
+            self.store.read_stream(self.partition, person.0, from, Direction::Forwards, LONG);
+        let mut newer = in_time(reading).await?;
+        // What is beyond the head is followed like the events of anybody else.
+        newer.retain(|event| event.position <= self.head.position);
+        self.accounts.insert(person, account);
+        self.follow_all(&newer)?;
+        let (position, hash) = (self.head.position, self.head.event_hash);
+        let is_of_history = in_time(self.store.require_event(self.partition, position, hash)).await;
+        if newer.len() == usize::try_from(LONG).unwrap_or(usize::MAX) || is_of_history.is_err() {
+            // There may be more: it is read again when somebody asks.
+            self.accounts.forget(person);
+        }
+        is_of_history
     }
 
     /// Forgets what a batch that was not committed has changed.
@@ -734,20 +699,5 @@ impl Sequencer {
             }
             _ => tracing::error!(partition, error, "the partition stops"),
         }
-    }
-}
-
-fn no_event_at(position: i64) -> Fault {
-    Contradiction { position, what: "the head says more than the table holds" }.into()
-}
-
-fn read(record: &str, position: i64) -> Result<Record, Fault> {
-    Record::decode(record).map_err(|error| Fault::Record(position, error))
-}
-
-async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, Fault> {
-    match timeout(CALL_TIMEOUT, call).await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(Fault::Timeout),
     }
 }

@@ -241,16 +241,16 @@ async fn whoever_reads_on_in_another_history_is_refused() {
     assert_eq!((all.read().await.unwrap().len(), one.read().await.unwrap().len()), (2, 2));
     let head = setting.head().await;
     let at = (head.position, head.event_hash);
-    assert_eq!(store.read_streams_at(0, &[stream(1)], at).await.unwrap().len(), 2);
-    assert_eq!(store.read_streams_at(0, &[stream(9)], at).await.unwrap(), []);
+    assert_eq!(store.read_streams_at(0, &[stream(1)], at, 9).await.unwrap().len(), 2);
+    assert_eq!(store.read_streams_at(0, &[stream(9)], at, 9).await.unwrap(), []);
     setting.tamper(ANOTHER_HISTORY).await;
     appender.append(setting.head().await, &batch(&[(stream(1), 3)], "e")).await.unwrap();
     let changed = |error| matches!(error, StoreError::HistoryChanged { position: 2, .. });
     assert!(changed(all.read().await.unwrap_err()));
     assert!(changed(one.read().await.unwrap_err()));
     assert!(changed(all.read().await.unwrap_err()), "it stays so");
-    assert!(changed(store.read_streams_at(0, &[stream(1)], at).await.unwrap_err()));
-    assert!(changed(store.read_streams_at(0, &[stream(9)], at).await.unwrap_err()));
+    assert!(changed(store.read_streams_at(0, &[stream(1)], at, 9).await.unwrap_err()));
+    assert!(changed(store.read_streams_at(0, &[stream(9)], at, 9).await.unwrap_err()));
 }
 
 #[tokio::test]

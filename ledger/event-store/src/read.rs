@@ -176,10 +176,10 @@ impl EventStore {
         streams: &[Uuid],
         until: i64,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        Ok(self.read_streams_with_hash(partition, streams, until).await?.1)
+        Ok(self.read_streams_with_hash(partition, streams, until, i64::MAX).await?.1)
     }
 
-    /// The same for a writer that decides at a head.
+    /// Up to `limit` events of each stream, for a writer that decides at a head.
     ///
     /// # Errors
     /// [`StoreError::HistoryChanged`] where the head's event is not in the history any more.
@@ -188,8 +188,9 @@ impl EventStore {
         partition: i32,
         streams: &[Uuid],
         (position, hash): (i64, EventHash),
+        limit: i64,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        match self.read_streams_with_hash(partition, streams, position).await? {
+        match self.read_streams_with_hash(partition, streams, position, limit).await? {
             (Some(found), events) if found == hash => Ok(events),
             _ => Err(StoreError::HistoryChanged { partition, position }),
         }
@@ -201,6 +202,7 @@ impl EventStore {
         partition: i32,
         streams: &[Uuid],
         until: i64,
+        limit: i64,
     ) -> Result<(Option<EventHash>, Vec<StoredEvent>), StoreError> {
         let rows = sqlx::query!(
             r#"SELECT h.hash AS "hash: EventHash", e.position AS "position?",
@@ -211,12 +213,13 @@ impl EventStore {
                  CROSS JOIN LATERAL (
                      SELECT position, person_id, version, record FROM ledger.event
                      WHERE partition = $1 AND person_id = s.person_id AND position <= $3
-                     ORDER BY person_id, version OFFSET 0) AS e
+                     ORDER BY person_id, version LIMIT $4) AS e
              ) AS e ON true
              ORDER BY e.person_id, e.version"#,
             partition,
             streams,
-            until
+            until,
+            limit
         )
         .fetch_all(self.pool())
         .await?;

@@ -1,0 +1,214 @@
+//! Persons with very many events: their accounts are read page by page, beside the batches, so that
+//! nobody else waits for that. Requests about such a person wait for a while, in the order in which
+//! they came, and are refused as overload then; the reading goes on, and a repeat finds it done.
+//!
+//! Not here: which accounts are kept, and bringing one that was read to the head.
+
+use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
+
+use frikort_domain::{Account, PersonId};
+use frikort_event_store::{DatabaseSessions, Direction, EventStore, ServerRun};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, mpsc},
+    task::AbortHandle,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Refused, Request,
+    fault::{Fault, read},
+};
+
+/// Events of one person that are read within a batch; with more, they are read beside it.
+pub(super) const LONG: i64 = 1000;
+
+/// Events read at a time.
+const PAGE: i64 = 250;
+
+/// Persons read at the same time.
+const AT_A_TIME: usize = 2;
+
+/// Requests that may wait.
+const MAX_WAITING: usize = 4096;
+
+/// How long a request may wait.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// The persons of one partition who are being read.
+pub(super) struct LongStreams {
+    partition: i32,
+    store: EventStore,
+    sessions: DatabaseSessions,
+    /// Where they are read: not on the sequencer's thread.
+    runtime: Handle,
+    turns: Arc<Semaphore>,
+    loads: HashMap<PersonId, Load>,
+    /// How many were begun.
+    begun: u64,
+    waiting: usize,
+    tell: mpsc::UnboundedSender<Loaded>,
+    loaded: mpsc::UnboundedReceiver<Loaded>,
+}
+
+struct Load {
+    number: u64,
+    task: AbortHandle,
+    /// With the instant at which each has waited long enough.
+    requests: Vec<(Instant, Request)>,
+}
+
+/// What came of reading a person.
+pub(super) struct Loaded {
+    person: PersonId,
+    number: u64,
+    account: Result<Account, Fault>,
+}
+
+impl LongStreams {
+    /// Reads from `store`, whose sessions are `sessions`. To be called within the runtime that reads.
+    pub(super) fn new(partition: i32, store: EventStore, sessions: DatabaseSessions) -> Self {
+        let (tell, loaded) = mpsc::unbounded_channel();
+        Self {
+            partition,
+            store,
+            sessions,
+            runtime: Handle::current(),
+            turns: Arc::new(Semaphore::new(AT_A_TIME)),
+            loads: HashMap::new(),
+            begun: 0,
+            waiting: 0,
+            tell,
+            loaded,
+        }
+    }
+
+    /// Begins to read a person's events after those that are in `account`, up to position `until` of the
+    /// history of a server run.
+    pub(super) fn load(&mut self, person: PersonId, account: Account, until: i64, run: ServerRun) {
+        self.begun += 1;
+        let (number, tell, turns) = (self.begun, self.tell.clone(), self.turns.clone());
+        let (partition, store) = (self.partition, self.store.clone());
+        let sessions = self.sessions.clone();
+        let task = self.runtime.spawn(async move {
+            let Ok(_turn) = turns.acquire().await else { return };
+            let reading = read_account(&store, partition, person, account, until);
+            let read = sessions.while_reachable(reading).await.unwrap_or(Err(Fault::Timeout));
+            // Every session that was read in was opened before now.
+            let is_of_run = sessions.server_run() == run;
+            let account = if is_of_run { read } else { Err(Fault::Timeout) };
+            // The sequencer may have ended.
+            let _ = tell.send(Loaded { person, number, account });
+        });
+        let load = Load { number, task: task.abort_handle(), requests: Vec::new() };
+        if let Some(replaced) = self.loads.insert(person, load) {
+            replaced.task.abort();
+        }
+    }
+
+    /// Takes the requests out of a batch whose person is being read.
+    pub(super) fn park(&mut self, requests: &mut Vec<Request>) {
+        if self.loads.is_empty() {
+            return;
+        }
+        let patience = Instant::now() + PATIENCE;
+        let is_parked = |request: &mut Request| {
+            request.ask.person().is_some_and(|person| self.loads.contains_key(&person))
+        };
+        let parked: Vec<Request> = requests.extract_if(.., is_parked).collect();
+        for request in parked {
+            let load = request.ask.person().and_then(|person| self.loads.get_mut(&person));
+            match load {
+                Some(load) if self.waiting < MAX_WAITING => {
+                    load.requests.push((patience, request));
+                    self.waiting += 1;
+                }
+                _ => request.reply.send(Err(Refused::Overloaded)),
+            }
+        }
+    }
+
+    /// The next person who was read; `None` when a request has waited long enough.
+    pub(super) async fn next(&mut self) -> Option<Loaded> {
+        let oldest = self.loads.values().filter_map(|load| load.requests.first());
+        let until = oldest.map(|(until, _)| *until).min();
+        let waited = async {
+            match until {
+                Some(until) => sleep_until(until).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            loaded = self.loaded.recv() => loaded,
+            () = waited => None,
+        }
+    }
+
+    /// A person who was read, with what came of it and the requests that waited; `None` where it is not
+    /// asked for any more.
+    pub(super) fn take(
+        &mut self,
+        loaded: Loaded,
+    ) -> Option<(PersonId, Result<Account, Fault>, Vec<Request>)> {
+        let Loaded { person, number, account } = loaded;
+        self.loads.get(&person).filter(|load| load.number == number)?;
+        let load = self.loads.remove(&person)?;
+        self.waiting -= load.requests.len();
+        let requests = load.requests.into_iter().map(|(_, request)| request).collect();
+        Some((person, account, requests))
+    }
+
+    /// Refuses the requests that have waited long enough.
+    pub(super) fn refuse_those_who_waited(&mut self) {
+        let now = Instant::now();
+        for load in self.loads.values_mut() {
+            for (_, request) in load.requests.extract_if(.., |(until, _)| *until <= now) {
+                self.waiting -= 1;
+                request.reply.send(Err(Refused::Overloaded));
+            }
+        }
+    }
+
+    /// Gives up whatever is being read.
+    pub(super) fn refuse_all(&mut self, refused: &Refused) {
+        for (_, load) in self.loads.drain() {
+            load.task.abort();
+            for (_, request) in load.requests {
+                request.reply.send(Err(refused.clone()));
+            }
+        }
+        self.waiting = 0;
+    }
+}
+
+impl Drop for LongStreams {
+    fn drop(&mut self) {
+        self.refuse_all(&Refused::ShuttingDown);
+    }
+}
+
+async fn read_account(
+    store: &EventStore,
+    partition: i32,
+    person: PersonId,
+    mut account: Account,
+    until: i64,
+) -> Result<Account, Fault> {
+    loop {
+        let from = account.version() + 1;
+        let events =
+            store.read_stream(partition, person.0, from, Direction::Forwards, PAGE).await?;
+        let is_whole = events.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+        for stored in events {
+            if stored.position > until {
+                return Ok(account);
+            }
+            let record = read(&stored.record, stored.position)?;
+            account.apply(&record.event, record.version, record.position, record.recorded_at)?;
+        }
+        if is_whole {
+            return Ok(account);
+        }
+        tokio::task::yield_now().await;
+    }
+}
