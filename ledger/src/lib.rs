@@ -159,8 +159,9 @@ pub async fn serve(
     tracing::info!(listen = %listener.local_addr()?, "the ledger listens");
     let (tls, limits) = (settings.access.tls().cloned(), settings.access.connections());
     let routes = routes.routes().into_axum_router().merge(services::files::routes(ledger.clone()));
-    let bounded = routes.layer(WhileReachable::new(sessions.answers(), fail::store_unavailable));
-    let guarded = bounded.layer(Guard::new(settings.access)).into();
+    let bound = WhileReachable::new(sessions.answers(), fail::store_unavailable);
+    // As one layer, the guard around the bound: each layer of a router boxes every call.
+    let guarded = routes.layer((Guard::new(settings.access), bound)).into();
     serve::serve(listener, tls, limits, guarded, stop).await?;
 
     // The last handle goes with the services; the sequencers finish their queues and end.

@@ -205,7 +205,8 @@ pub async fn serve(
     let guard = Guard::new(settings.access);
     let bound = WhileReachable::new(sessions.answers(), wire::store_unavailable);
     let routes = routes.routes().into_axum_router().route("/metrics", get(metrics));
-    let routes = routes.layer(bound).layer(guard);
+    // As one layer, the guard around the bound: each layer of a router boxes every call.
+    let routes = routes.layer((guard, bound));
     serve::serve(listener, tls, limits, routes.into(), stop).await?;
     // A fold that is cut off here is rolled back, and done again from the checkpoint.
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
