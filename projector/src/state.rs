@@ -15,7 +15,7 @@ use std::{
 };
 
 use frikort_domain::{LimitSchedule, PersonId};
-use frikort_event_store::{DatabaseSessions, ServerRun};
+use frikort_event_store::{CurrentRun, DatabaseSessions, ServerRun};
 use lru::LruCache;
 use tokio::sync::watch;
 
@@ -32,6 +32,9 @@ const CACHED_PERSONS: NonZeroUsize = NonZeroUsize::new(100_000).expect("above ze
 pub(crate) struct State {
     sessions: DatabaseSessions,
     inner: Mutex<Inner>,
+    /// The server run of whose history the tables are, once they are far enough to be answered from. Set
+    /// with `inner` held.
+    served: CurrentRun,
     applied: watch::Sender<Checkpoint>,
 }
 
@@ -44,6 +47,14 @@ struct Inner {
     folding: bool,
     /// The server run in which the checkpoint was found to be of the history.
     run: ServerRun,
+}
+
+impl Inner {
+    /// The server run whose callers are answered.
+    fn served(&self) -> ServerRun {
+        let is_far_enough = self.checkpoint.position >= self.checkpoint.serve_from;
+        if is_far_enough { self.run } else { ServerRun::NONE }
+    }
 }
 
 /// A consistent view of one person.
@@ -66,6 +77,7 @@ impl State {
         Self {
             sessions,
             inner: Mutex::new(inner),
+            served: CurrentRun::default(),
             applied: watch::Sender::new(Checkpoint::default()),
         }
     }
@@ -94,6 +106,7 @@ impl State {
         inner.limits = Arc::new(limits);
         inner.folding = folding;
         inner.years.clear();
+        self.served.set(inner.served());
         drop(inner);
         self.applied.send_replace(checkpoint);
     }
@@ -122,6 +135,7 @@ impl State {
                 years.set(*year, total.total, total.payments);
             }
         }
+        self.served.set(inner.served());
         drop(inner);
         self.applied.send_replace(checkpoint);
     }
@@ -129,8 +143,7 @@ impl State {
     /// Whether the tables are of the history of a server run, and far enough to be answered from. To
     /// be looked at after they were read in a session with that run.
     pub(crate) fn serves(&self, run: ServerRun) -> bool {
-        let inner = self.lock();
-        inner.run == run && inner.checkpoint.position >= inner.checkpoint.serve_from
+        run != ServerRun::NONE && self.served.get() == run
     }
 
     /// The projection is of another history: nothing is answered until it is folded anew.
@@ -138,14 +151,13 @@ impl State {
         let mut inner = self.lock();
         inner.run = ServerRun::NONE;
         inner.years.clear();
+        self.served.set(ServerRun::NONE);
     }
 
     /// A person's view from memory, where it is kept.
     pub(crate) fn view(&self, person: PersonId) -> Option<View> {
         let mut inner = self.lock();
-        if !self.sessions.can_answer_from_memory(inner.run)
-            || inner.checkpoint.position < inner.checkpoint.serve_from
-        {
+        if !self.sessions.can_answer_from_memory(self.served.get()) {
             return None;
         }
         let years = inner.years.get(&person)?.clone();

@@ -87,6 +87,22 @@ impl ServerRun {
     }
 }
 
+/// A server run that every answer looks at, without a lock.
+#[derive(Debug, Default)]
+pub struct CurrentRun(AtomicU64);
+
+impl CurrentRun {
+    /// The one that was set last; [`ServerRun::NONE`] before.
+    pub fn get(&self) -> ServerRun {
+        ServerRun(self.0.load(Ordering::Acquire))
+    }
+
+    /// Sets another one.
+    pub fn set(&self, run: ServerRun) {
+        self.0.store(run.0, Ordering::Release);
+    }
+}
+
 /// Whether the server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reachability {
@@ -109,9 +125,9 @@ struct Shared {
     server_started: Mutex<Option<OffsetDateTime>>,
     run: AtomicU64,
     reachability: watch::Sender<Reachability>,
-    /// The run that is believed in: the newest, while the server is known to answer; else 0. Each answer
-    /// from memory reads it. Written with `publishing` held.
-    believed: AtomicU64,
+    /// The run that is believed in: the newest, while the server is known to answer; else none. Set with
+    /// `publishing` held.
+    believed: CurrentRun,
     publishing: Mutex<()>,
     /// Whether the server is not known to be unreachable.
     answers: watch::Sender<bool>,
@@ -132,7 +148,7 @@ impl DatabaseSessions {
             server_started: Mutex::new(None),
             run: AtomicU64::new(0),
             reachability,
-            believed: AtomicU64::new(0),
+            believed: CurrentRun::default(),
             publishing: Mutex::new(()),
             answers: watch::Sender::new(false),
             server_time: Mutex::new(None),
@@ -206,15 +222,14 @@ impl DatabaseSessions {
 
     /// Whether what was read in sessions with `run` can be answered from memory.
     pub fn can_answer_from_memory(&self, run: ServerRun) -> bool {
-        run != ServerRun::NONE && self.0.believed.load(Ordering::Acquire) == run.0
+        run != ServerRun::NONE && self.0.believed.get() == run
     }
 
     /// Publishes which run is believed in, after a run or what is known of the server has changed.
     fn publish_believed(&self) {
         let _publishing = self.0.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let is_reachable = *self.0.reachability.borrow() == Reachability::Reachable;
-        let believed = if is_reachable { self.server_run().0 } else { ServerRun::NONE.0 };
-        self.0.believed.store(believed, Ordering::Release);
+        self.0.believed.set(if is_reachable { self.server_run() } else { ServerRun::NONE });
     }
 
     /// Whether the server answers: for health, and to end calls that wait for it.
