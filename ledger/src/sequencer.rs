@@ -60,7 +60,7 @@ const PAGE: i64 = 1000;
 const RESOLVE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a batch may lose the race for the head against other ledgers.
-const CONTENTION_TIMEOUT: Duration = Duration::from_secs(5);
+const CONTENTION_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Pause before the database is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -98,6 +98,11 @@ pub(crate) struct Sequencer {
     checked: Option<ServerRun>,
     /// Up to where the history is covered by a commit of ours that was acknowledged cleanly.
     covered: i64,
+    /// Why the last append failed, where that passes and nothing was committed; and what it was of.
+    failed: Option<(Fault, Batch)>,
+    /// What could not be appended, again and again: it is tried, and rolled back, before the partition is
+    /// taken for one that can be written.
+    trial: Option<Batch>,
     /// The kind of fault that was logged last, and when.
     logged: Option<(mem::Discriminant<Fault>, Instant)>,
     /// Pause before the partition is tried again.
@@ -165,6 +170,8 @@ impl Sequencer {
             signed,
             checked: None,
             covered: 0,
+            failed: None,
+            trial: None,
             logged: None,
             retry_pause: RETRY_PAUSE,
             sound,
@@ -234,8 +241,18 @@ impl Sequencer {
         // Requests whose number is taken: maybe by another one of this batch, so they are answered when
         // that one is committed.
         let mut taken = Vec::new();
+        // An append that failed and was not committed is tried once more, on another connection.
+        let mut has_failed = false;
         let refused = loop {
-            match self.attempt(requests, &mut taken).await {
+            let attempted = self.attempt(requests, &mut taken).await;
+            let attempted = match self.failed.take() {
+                Some((fault, batch)) if mem::replace(&mut has_failed, true) => {
+                    self.trial = Some(batch);
+                    Err(fault)
+                }
+                _ => attempted,
+            };
+            match attempted {
                 Ok(Some(replies)) => {
                     self.note_health(&Ok(()));
                     answer_all(requests.drain(..).map(|request| request.reply).zip(replies));
@@ -348,6 +365,10 @@ impl Sequencer {
         match timeout(RESOLVE_TIMEOUT, resolving).await {
             // The database had a reason that trying again would meet again.
             Ok(Appended::HeadMoved) if !fault.is_passing() => Err(fault),
+            Ok(Appended::HeadMoved) => {
+                self.failed = Some((fault, events.clone()));
+                Ok(Appended::HeadMoved)
+            }
             Ok(resolved) => Ok(resolved),
             Err(_) => Err(Fault::Timeout),
         }
@@ -392,6 +413,10 @@ impl Sequencer {
         self.head = head;
         self.evidence.note(head);
         self.check_clock()?;
+        if let Some(batch) = &self.trial {
+            in_time(self.appender.try_append(self.head, batch)).await?;
+            self.trial = None;
+        }
         self.synchronized = true;
         self.tell_limits();
         Ok(())

@@ -172,6 +172,7 @@ pub async fn serve(
     let lookups = Lookups::start(settings.access.lookup_journal(), alone(), clock.clone())?;
     let register = Arc::new(Register::start(sessions.clone(), pool, alone(), settings.keys));
     sound.push(sessions.answers());
+    sound.push(lookups.sound());
     // With connections of its own, so that questions never wait for it.
     let beside = sessions.pool(REBUILD_CONNECTIONS, Work::Beside);
     let beside = EventStore::open_when_there(beside, settings.durability).await?;

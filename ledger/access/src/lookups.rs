@@ -74,6 +74,8 @@ struct Notes {
     come: Notify,
     /// The journal, or the table, has not taken the last ones.
     is_stuck: AtomicBool,
+    /// The same for health, the other way round.
+    sound: watch::Sender<bool>,
     /// Nobody notes any more.
     is_closed: AtomicBool,
 }
@@ -120,6 +122,11 @@ impl Lookups {
         self.notes.add(&line, persons.len())
     }
 
+    /// Whether look-ups can be noted: nobody is answered about a person while they cannot.
+    pub fn sound(&self) -> watch::Receiver<bool> {
+        self.notes.sound.subscribe()
+    }
+
     /// Takes no more notes, and brings those there are to the table. What it does not take now stays
     /// in the journal, for the next process.
     pub async fn close(mut self) {
@@ -148,6 +155,7 @@ impl Notes {
             persons: AtomicUsize::new(0),
             come: Notify::new(),
             is_stuck: AtomicBool::new(false),
+            sound: watch::Sender::new(true),
             is_closed: AtomicBool::new(false),
         }
     }
@@ -280,6 +288,7 @@ impl Notes {
     fn go_on(&self) {
         let waiting = self.lock();
         if waiting.is_empty() && self.is_stuck.swap(false, Ordering::Relaxed) {
+            self.sound.send_replace(true);
             tracing::info!("look-ups can be noted again");
         }
     }
@@ -287,6 +296,7 @@ impl Notes {
     /// Nobody is answered until what waits is in the table.
     fn stick(&self, error: &(dyn Error + 'static)) {
         if !self.is_stuck.swap(true, Ordering::Relaxed) {
+            self.sound.send_replace(false);
             tracing::warn!(error, "look-ups cannot be noted");
         }
     }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Events to append, column by column as the append function takes them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Batch {
     person_ids: Vec<Uuid>,
     versions: Vec<i64>,
@@ -163,6 +163,20 @@ impl Appender {
         notices::require_none_since(warnings)?;
         self.connection = Some(connection);
         Ok(appended)
+    }
+
+    /// Appends and takes it back. An error that does not pass says nothing about whether the server can
+    /// write, and counts as success.
+    pub async fn try_append(&mut self, head: Head, batch: &Batch) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        let mut transaction = connection.begin().await?;
+        let tried = call_append(&mut transaction, self.partition, head, batch).await;
+        if let Err(unavailable @ StoreError::Unavailable(_)) = tried {
+            return Err(unavailable);
+        }
+        transaction.rollback().await?;
+        self.connection = Some(connection);
+        Ok(())
     }
 
     /// Finds out what became of an append of `batch` at `head` whose answer was an error.

@@ -99,10 +99,12 @@ impl Site {
         let pairs = [(0, 0), (1, 1), (0, 1), (1, 0)];
         let callers = pairs.map(|(one, other)| services.caller(one, other, &journal).unwrap());
         callers[0].set_limit(YEAR, 2_000).await.unwrap();
+        let payroll = Arc::new(Payroll::default());
         for person in PERSONS {
             callers[0].grant(person).await.unwrap();
+            callers[1].report(&payroll.next(person, YEAR)).await.unwrap();
         }
-        let (payroll, callers) = (Arc::default(), callers.to_vec());
+        let callers = callers.to_vec();
         Self { services, proxy, database, journal, payroll, callers, dir }
     }
 

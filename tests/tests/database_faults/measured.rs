@@ -118,11 +118,6 @@ impl Measured {
         assert!(found.is_empty(), "{name}:\n{}", found.join("\n"));
     }
 
-    /// The logs of the projectors.
-    pub(crate) fn projector_logs(&self) -> &[Log] {
-        &self.logs[LEDGERS..]
-    }
-
     /// Those that were on their way while the fault was there, or until all went on.
     fn answers(&self) -> impl Iterator<Item = &Answer> {
         let streams = ["WatchAllowances", "ReadEvents"];
