@@ -297,8 +297,10 @@ impl Sequencer {
         if draft.events.is_empty() {
             let status = in_time(self.appender.status(self.head.position)).await?;
             self.synchronized = status.head == self.head && !status.has_open_incident;
-            if self.synchronized && status.is_synchronous && self.covered < self.head.position {
-                // What another ledger has appended may be missing on the standby.
+            let is_asked = requests.iter().any(|request| matches!(request.ask, Ask::Cover));
+            let is_uncovered = is_asked || self.covered < self.head.position;
+            if self.synchronized && status.is_synchronous && is_uncovered {
+                // What others have committed may be missing on the standby.
                 in_time(self.appender.cover()).await?;
                 self.covered = self.head.position;
             }

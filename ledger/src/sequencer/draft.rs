@@ -83,6 +83,7 @@ impl Sequencer {
                     let limits = Body::Limits(self.limits.schedule.entries().to_vec());
                     Ok(Answer::at(draft.end(self.head), limits))
                 }
+                Ask::Cover => Ok(Answer::at(draft.end(self.head), Body::Covered)),
             };
             draft.replies.push(reply);
         }

@@ -41,6 +41,9 @@ pub(crate) enum Ask {
     CompleteLimit { entry: LimitEntry, version: i64 },
     /// The limits on record.
     Limits,
+    /// Nothing; answered when whatever was committed before is on a synchronous standby too, where there
+    /// is one.
+    Cover,
 }
 
 /// Whom a request is about.
@@ -90,6 +93,7 @@ pub(crate) enum Body {
     Account(Box<Account>),
     Limit,
     Limits(Vec<LimitEntry>),
+    Covered,
 }
 
 /// Why there is no answer.
@@ -181,7 +185,7 @@ impl Ask {
             | Self::ChangeNumber(subject, ..)
             | Self::Card(subject, _)
             | Self::Account(subject) => Some(*subject),
-            Self::SetLimit(_) | Self::CompleteLimit { .. } | Self::Limits => None,
+            Self::SetLimit(_) | Self::CompleteLimit { .. } | Self::Limits | Self::Cover => None,
         }
     }
 }

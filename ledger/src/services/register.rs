@@ -25,6 +25,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::{
+    fail::internal,
     ledger::{Caller, Ledger, nobody},
     parse,
     sequencer::Ask,
@@ -69,7 +70,8 @@ impl RegisterService for Registers {
         &self,
         request: Request<ConfirmForgettingRequest>,
     ) -> Result<Response<ConfirmForgettingResponse>, Status> {
-        let looking = Looking::of(&request)?;
+        let caller = Caller::of(&request)?;
+        let looking = caller.looking.clone();
         let id = parse::request_id(request.get_ref())?;
         let found = self.0.register.forgetting(id).await;
         let Some(requested) = found.map_err(|error| self.0.read_failed(error))? else {
@@ -81,6 +83,9 @@ impl RegisterService for Registers {
         let confirmed = register.confirm_forgetting(requested, &looking.who.name, now).await;
         match confirmed.map_err(|error| self.0.read_failed(error))? {
             Confirmed::Forgotten(forgotten) => {
+                // The register's commit may be missing on a standby that is promoted; this covers it.
+                let first = self.0.partitions().first().copied().ok_or_else(internal)?;
+                self.0.ask(first, Ask::Cover, false, caller.asking()).await?;
                 tracing::info!(request = %id, "a person is forgotten");
                 Ok(Response::new(ConfirmForgettingResponse { forgetting: Some(tell(forgotten)) }))
             }

@@ -1,9 +1,11 @@
 //! What variants do to the database besides calling the services.
 
+use std::path::Path;
+
 use frikort::postgres::OWNER;
 use frikort_event_store::{DatabaseSessions, Work};
 use frikort_process::clock::Clock;
-use frikort_register::{Confirmed, Keys, Register};
+use frikort_register::{Confirmed, Forgetting, Keys, Register};
 use frikort_tests::{database::Database, history::Site};
 use futures::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -11,19 +13,29 @@ use uuid::Uuid;
 
 /// Forgets a person, as two operators together do it.
 pub(crate) async fn forget(site: &Site, person_id: &str) {
-    let keys = std::fs::read_to_string(site.dir().join("register.keys")).unwrap();
-    let url = site.database.url("frikort_ledger");
-    let options = frikort_process::database::service(&url, "frikort-test").unwrap();
+    let register = register(&site.database.url("frikort_ledger"), site.dir());
+    let asked = request_forgetting(&register, person_id).await;
+    let now = Clock::system().now();
+    let confirmed = register.confirm_forgetting(asked, "two", now).await.unwrap();
+    assert!(matches!(confirmed, Confirmed::Forgotten(_)));
+}
+
+/// The register of a database, with the keys of the services in a directory.
+pub(crate) fn register(url: &str, dir: &Path) -> Register {
+    let keys = std::fs::read_to_string(dir.join("register.keys")).unwrap();
+    let options = frikort_process::database::service(url, "frikort-test").unwrap();
     let sessions = DatabaseSessions::new(options);
     let keys = Keys::parse(&keys).unwrap().into();
     let pool = || sessions.pool(2, Work::Calls);
-    let register = Register::start(sessions.clone(), pool(), pool(), keys);
+    Register::start(sessions.clone(), pool(), pool(), keys)
+}
+
+/// One operator asks that a person be forgotten.
+pub(crate) async fn request_forgetting(register: &Register, person_id: &str) -> Forgetting {
     let id: Uuid = person_id.parse().unwrap();
     let person = register.find_id(frikort_domain::PersonId(id)).await.unwrap().unwrap();
     let (reference, now) = ("SAG-1".parse().unwrap(), Clock::system().now());
-    let asked = register.request_forgetting(person.id, &reference, "one", now).await.unwrap();
-    let confirmed = register.confirm_forgetting(asked, "two", now).await.unwrap();
-    assert!(matches!(confirmed, Confirmed::Forgotten(_)));
+    register.request_forgetting(person.id, &reference, "one", now).await.unwrap()
 }
 
 /// The rows of every table of the projection.

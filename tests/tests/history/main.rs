@@ -9,6 +9,7 @@
 
 mod between;
 mod checks;
+mod forgetting;
 mod ground;
 mod resume;
 mod schedule;
