@@ -127,7 +127,7 @@ pub async fn serve(
     let alone = || sessions.pool(ALONE, Work::Calls);
     let lookups = Lookups::start(settings.access.lookup_journal(), alone(), clock.clone())?;
     let (signal, appended) = watch::channel(0);
-    let listening = tokio::spawn(listen(sessions.clone(), pool.clone(), signal));
+    let listening = tokio::spawn(listen(sessions.clone(), signal));
 
     let register = Register::start(sessions.clone(), pool, alone(), settings.keys);
     sound.push(register.sound());

@@ -48,12 +48,15 @@ use crate::{
 use draft::Draft;
 pub(crate) use draft::body;
 use fault::{CLOCK_TOLERANCE, Fault, LostRange, in_time, no_event_at, read};
-use long_streams::{LONG, Loaded, LongStreams};
+use long_streams::{LONG, Loaded, LongStreams, is_longer};
 pub(crate) use question::{Answer, Ask, Body, Handle, Refused, Reply, Request};
 use queue::{MAX_BATCH, Queue};
 
 /// Events read at a time when catching up with another ledger.
 const PAGE: i64 = 1000;
+
+/// Persons read with one query, so that a batch of persons who are not in memory is read step by step.
+const MAX_STREAMS: usize = 64;
 
 /// How long callers wait for an unknown outcome to be resolved before they are answered that it is
 /// unknown.
@@ -98,10 +101,10 @@ pub(crate) struct Sequencer {
     checked: Option<ServerRun>,
     /// Up to where the history is covered by a commit of ours that was acknowledged cleanly.
     covered: i64,
-    /// Why the last append failed, where that passes and nothing was committed; and what it was of.
+    /// Why the last append failed, where that passes and nothing was committed; and its first event.
     failed: Option<(Fault, Batch)>,
-    /// What could not be appended, again and again: it is tried, and rolled back, before the partition is
-    /// taken for one that can be written.
+    /// An event that could not be appended twice. It is tried, and rolled back, before the partition counts
+    /// as one that can be written.
     trial: Option<Batch>,
     /// The kind of fault that was logged last, and when.
     logged: Option<(mem::Discriminant<Fault>, Instant)>,
@@ -246,8 +249,10 @@ impl Sequencer {
         let refused = loop {
             let attempted = self.attempt(requests, &mut taken).await;
             let attempted = match self.failed.take() {
-                Some((fault, batch)) if mem::replace(&mut has_failed, true) => {
-                    self.trial = Some(batch);
+                Some((fault, first))
+                    if mem::replace(&mut has_failed, true) || Instant::now() >= deadline =>
+                {
+                    self.trial = Some(first);
                     Err(fault)
                 }
                 _ => attempted,
@@ -368,7 +373,7 @@ impl Sequencer {
             // The database had a reason that trying again would meet again.
             Ok(Appended::HeadMoved) if !fault.is_passing() => Err(fault),
             Ok(Appended::HeadMoved) => {
-                self.failed = Some((fault, events.clone()));
+                self.failed = Some((fault, events.first()));
                 Ok(Appended::HeadMoved)
             }
             Ok(resolved) => Ok(resolved),
@@ -576,8 +581,8 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Reads the accounts of a batch that are not cached, with one query. Requests about persons with
-    /// very many events leave the batch, and wait until those are read.
+    /// Reads the accounts of a batch that are not cached. Requests about persons with very many events
+    /// leave the batch, and wait until those are read.
     async fn load(&mut self, requests: &mut Vec<Request>) -> Result<(), Fault> {
         self.long.park(requests);
         let persons = requests.iter().filter_map(|request| request.ask.person());
@@ -585,25 +590,35 @@ impl Sequencer {
         if missing.is_empty() {
             return Ok(());
         }
-        let ids: Vec<_> = missing.iter().map(|person| person.0).collect();
-        let head = (self.head.position, self.head.event_hash);
-        let reading = self.store.read_streams_at(self.partition, &ids, head, LONG + 1);
-        let events = in_time(reading).await?;
-        for person in missing {
-            self.accounts.insert(person, Account::default());
-        }
-        // A stream's events come together.
-        for stream in events.chunk_by(|one, next| one.person_id == next.person_id) {
-            let person = PersonId(stream[0].person_id);
-            if stream.len() > usize::try_from(LONG).unwrap_or(usize::MAX) {
-                self.accounts.forget(person);
-                let run = self.appender.server_run();
-                self.long.load(person, Account::default(), self.head.position, run);
-            } else {
-                self.follow_all(stream)?;
+        for persons in missing.chunks(MAX_STREAMS) {
+            let ids: Vec<_> = persons.iter().map(|person| person.0).collect();
+            let head = (self.head.position, self.head.event_hash);
+            let reading = self.store.read_streams_at(self.partition, &ids, head, (1, LONG + 1));
+            let events = in_time(reading).await?;
+            for person in persons {
+                self.accounts.insert(*person, Account::default());
+            }
+            // A stream's events come together.
+            for stream in events.chunk_by(|one, next| one.person_id == next.person_id) {
+                let person = PersonId(stream[0].person_id);
+                if is_longer(stream, LONG) {
+                    self.accounts.forget(person);
+                    self.long.load(person, head);
+                } else {
+                    self.follow_all(stream)?;
+                }
             }
         }
         self.long.park(requests);
+        // Of persons who are not being read, since too many are.
+        let persons = requests.iter().filter_map(|request| request.ask.person());
+        let missing = self.accounts.missing(persons);
+        let is_missing = |request: &mut Request| {
+            request.ask.person().is_some_and(|person| missing.contains(&person))
+        };
+        for request in requests.extract_if(.., is_missing) {
+            request.reply.send(Err(Refused::Overloaded));
+        }
         Ok(())
     }
 
@@ -633,34 +648,37 @@ impl Sequencer {
                 for request in waiting {
                     request.reply.send(Err(fault.refusal()));
                 }
-                self.note_health(&Err(fault));
+                // One person who cannot be read now is no reason to stop; a contradiction is.
+                if !fault.is_passing() {
+                    self.note_health(&Err(fault));
+                }
             }
         }
     }
 
     /// Brings an account to the head: other ledgers may have recorded more meanwhile.
     async fn keep_loaded(&mut self, person: PersonId, account: Account) -> Result<(), Fault> {
-        let from = account.version() + 1;
-        let reading =
-            self.store.read_stream(self.partition, person.0, from, Direction::Forwards, LONG);
-        let mut newer = in_time(reading).await?;
-        // What is beyond the head is followed like the events of anybody else.
-        newer.retain(|event| event.position <= self.head.position);
-        self.accounts.insert(person, account);
-        self.follow_all(&newer)?;
-        let (position, hash) = (self.head.position, self.head.event_hash);
-        let is_of_history = in_time(self.store.require_event(self.partition, position, hash)).await;
-        if newer.len() == usize::try_from(LONG).unwrap_or(usize::MAX) || is_of_history.is_err() {
-            // There may be more: it is read again when somebody asks.
-            self.accounts.forget(person);
+        let head = (self.head.position, self.head.event_hash);
+        let (streams, newer) = ([person.0], (account.version() + 1, LONG + 1));
+        let reading = self.store.read_streams_at(self.partition, &streams, head, newer);
+        let newer = in_time(reading).await?;
+        if is_longer(&newer, LONG) {
+            // It is read again when there is another request.
+            return Err(Fault::Timeout);
         }
-        is_of_history
+        self.accounts.insert(person, account);
+        self.follow_all(&newer)
     }
 
-    /// Forgets what a batch that was not committed has changed.
+    /// Takes back what a batch that was not committed has changed. An account that is not kept from before
+    /// is read again.
     fn undo(&mut self, draft: Draft) {
-        for person in draft.touched {
-            self.accounts.forget(person);
+        // The first one of a person is from before the batch.
+        for (person, before) in draft.touched.into_iter().rev() {
+            match before {
+                Some(before) => self.accounts.insert(person, *before),
+                None => self.accounts.forget(person),
+            }
         }
         if let Some(limits) = draft.limits_before {
             self.limits = limits;

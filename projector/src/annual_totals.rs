@@ -82,6 +82,9 @@ async fn list(
     // Sessions end a transaction that waits for longer than a caller may take for a message.
     let patient = "SET LOCAL idle_in_transaction_session_timeout = '1min'";
     sqlx::query(patient).execute(&mut *tx).await.map_err(|error| unread(&error))?;
+    // A page of a list may take longer than a question.
+    let long = "SET LOCAL statement_timeout = '1min'";
+    sqlx::query(long).execute(&mut *tx).await.map_err(|error| unread(&error))?;
     let at =
         tables::answered_checkpoint(&mut tx, partition).await.map_err(|error| unread(&error))?;
     let (mut after, end) = ((Uuid::nil(), 0), Instant::now() + LONGEST);

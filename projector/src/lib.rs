@@ -79,8 +79,11 @@ const ALONE: u32 = 1;
 /// Connections for questions.
 const CONNECTIONS: u32 = 16;
 
-/// Connections for folding: of a partition that is busy, a page is written and the next one read.
-const FOLD_CONNECTIONS: u32 = 8;
+/// Connections for folding, by partition: a page is written while the next one is read.
+const FOLD_CONNECTIONS: u32 = 2;
+
+/// Connections for questions about the past, which read whole streams.
+const PAST_CONNECTIONS: u32 = 4;
 
 /// What the service is started with.
 #[derive(Debug)]
@@ -154,12 +157,14 @@ pub async fn serve(
     let (signal, appended) = sync::watch::channel(0);
     let mut tasks = vec![
         tokio::spawn(sessions.clone().monitor()),
-        tokio::spawn(listen(sessions.clone(), pool.clone(), signal)),
+        tokio::spawn(listen(sessions.clone(), signal)),
     ];
     let mut states = BTreeMap::new();
     let mut sound = Vec::new();
-    let folding = EventStore::open(sessions.pool(FOLD_CONNECTIONS, Work::Beside)).await?;
-    for partition in store.partitions().await? {
+    let partitions = store.partitions().await?;
+    let connections = FOLD_CONNECTIONS * u32::try_from(partitions.len())?;
+    let folding = EventStore::open(sessions.pool(connections, Work::Beside)).await?;
+    for partition in partitions {
         let (sessions, store, signal) = (sessions.clone(), folding.clone(), appended.clone());
         let (state, (is_sound, watched)) =
             (Arc::new(State::new(sessions.clone())), sync::watch::channel(false));
@@ -188,6 +193,7 @@ pub async fn serve(
     let allowances = Arc::new(Allowances {
         sessions: sessions.clone(),
         store,
+        past: EventStore::open(sessions.pool(PAST_CONNECTIONS, Work::Beside)).await?,
         register,
         lookups: lookups.clone(),
         states,

@@ -53,6 +53,8 @@ const PASTS: usize = 64;
 pub(crate) struct Allowances {
     pub(crate) sessions: DatabaseSessions,
     pub(crate) store: EventStore,
+    /// For reading whole streams, which may take longer than a question.
+    pub(crate) past: EventStore,
     pub(crate) register: Arc<Register>,
     pub(crate) lookups: Lookups,
     pub(crate) states: BTreeMap<i32, Arc<State>>,
@@ -485,7 +487,7 @@ impl Allowances {
             for persons in some {
                 let persons = persons.iter().copied();
                 let (limits, pasts) =
-                    past::read(&self.store, partition, persons, at.position, false)
+                    past::read(&self.past, partition, persons, at.position, false)
                         .await
                         .map_err(|error| untold(&error))?;
                 known.limits = limits;
@@ -586,7 +588,7 @@ impl Allowances {
         with_history: bool,
     ) -> Result<Option<Told>, Failure> {
         let (ids, until) = ([person.id].into_iter(), moment.at.position);
-        let read = past::read(&self.store, person.partition, ids, until, with_history);
+        let read = past::read(&self.past, person.partition, ids, until, with_history);
         let (limits, mut pasts) = read.await.map_err(|error| untold(&error))?;
         Ok(pasts.remove(&person.id).map(|past| Told {
             at: moment.at,

@@ -33,6 +33,9 @@ const MANY: usize = 20_000;
 /// Persons besides.
 const OTHERS: usize = 5;
 
+/// Payments through each of two ledgers.
+const EACH: usize = 100;
+
 /// How long something may take that is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -104,6 +107,11 @@ async fn nobody_waits_for_a_person_with_very_many_events() {
             (replayed.unwrap(), recorded.unwrap())
         })
     };
+    let deadline = Instant::now() + PATIENCE;
+    while !service.logged().unwrap().contains("is read beside the batches") {
+        assert!(Instant::now() < deadline, "the person is not read beside the batches");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     for cpr in &others {
         ledger.payments.report_payment(report(cpr, "other", 100)).await.unwrap();
     }
@@ -143,5 +151,41 @@ async fn requests_that_waited_are_decided_one_after_the_other() {
     assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 10);
     let total = answers.iter().map(|answer| answer.allowance.as_ref().unwrap().total_oere).max();
     assert_eq!(total, Some(100 * (i64::try_from(MANY).unwrap() + 10)));
+    assert_sound(&database.pool().await.unwrap()).await;
+}
+
+/// Two ledgers that are busy move the head of each other's batches all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_is_not_read_again_because_another_ledger_was_quicker() {
+    let dir = tempfile::tempdir_in("/tmp").unwrap();
+    let database = Database::create(1).await.unwrap();
+    let mut service = start(&database, dir.path()).await;
+    let mut ledger = Ledger::new(service.channel().await.unwrap());
+    ledger.set_limit(2022, 20_000).await.unwrap();
+    let (long, other) = (new_cpr(), new_cpr());
+    ledger.grant(&long).await.unwrap();
+    ledger.grant(&other).await.unwrap();
+    report_many(&mut ledger, &long).await;
+    assert!(service.stop().await.unwrap().success());
+
+    let services = [start(&database, dir.path()).await, start(&database, dir.path()).await];
+    let mut one = Ledger::new(services[0].channel().await.unwrap());
+    let mut two = Ledger::new(services[1].channel().await.unwrap());
+    report_patiently(&mut one, report(&long, "first", 100)).await.unwrap();
+    let about_long = async {
+        for number in 0..EACH {
+            let request = report(&long, &format!("long-{number}"), 100);
+            one.payments.report_payment(request).await.unwrap();
+        }
+    };
+    let about_other = async {
+        for number in 0..EACH {
+            let request = report(&other, &format!("other-{number}"), 100);
+            two.payments.report_payment(request).await.unwrap();
+        }
+    };
+    tokio::join!(about_long, about_other);
+    let log = services[0].logged().unwrap();
+    assert_eq!(log.matches("is read beside the batches").count(), 1, "{log}");
     assert_sound(&database.pool().await.unwrap()).await;
 }

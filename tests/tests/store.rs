@@ -181,7 +181,7 @@ async fn a_subscription_catches_up_and_then_hears_of_what_comes() {
     appender.append(head, &first).await.unwrap();
 
     let (sender, signal) = watch::channel(0);
-    let listening = tokio::spawn(listen(setting.sessions.clone(), store.pool().clone(), sender));
+    let listening = tokio::spawn(listen(setting.sessions.clone(), sender));
     let mut all = Subscription::new(store.clone(), 0, None, 1, 2, signal.clone());
     let mut one = Subscription::new(store.clone(), 0, Some(stream(1)), 2, 10, signal);
     let positions = |events: Vec<frikort_event_store::StoredEvent>| {
@@ -241,16 +241,16 @@ async fn whoever_reads_on_in_another_history_is_refused() {
     assert_eq!((all.read().await.unwrap().len(), one.read().await.unwrap().len()), (2, 2));
     let head = setting.head().await;
     let at = (head.position, head.event_hash);
-    assert_eq!(store.read_streams_at(0, &[stream(1)], at, 9).await.unwrap().len(), 2);
-    assert_eq!(store.read_streams_at(0, &[stream(9)], at, 9).await.unwrap(), []);
+    assert_eq!(store.read_streams_at(0, &[stream(1)], at, (1, 9)).await.unwrap().len(), 2);
+    assert_eq!(store.read_streams_at(0, &[stream(9)], at, (1, 9)).await.unwrap(), []);
     setting.tamper(ANOTHER_HISTORY).await;
     appender.append(setting.head().await, &batch(&[(stream(1), 3)], "e")).await.unwrap();
     let changed = |error| matches!(error, StoreError::HistoryChanged { position: 2, .. });
     assert!(changed(all.read().await.unwrap_err()));
     assert!(changed(one.read().await.unwrap_err()));
     assert!(changed(all.read().await.unwrap_err()), "it stays so");
-    assert!(changed(store.read_streams_at(0, &[stream(1)], at, 9).await.unwrap_err()));
-    assert!(changed(store.read_streams_at(0, &[stream(9)], at, 9).await.unwrap_err()));
+    assert!(changed(store.read_streams_at(0, &[stream(1)], at, (1, 9)).await.unwrap_err()));
+    assert!(changed(store.read_streams_at(0, &[stream(9)], at, (1, 9)).await.unwrap_err()));
 }
 
 #[tokio::test]

@@ -21,6 +21,17 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The first event alone.
+    #[must_use]
+    pub fn first(&self) -> Self {
+        Self {
+            person_ids: self.person_ids.iter().take(1).copied().collect(),
+            versions: self.versions.iter().take(1).copied().collect(),
+            recorded_at: self.recorded_at.iter().take(1).copied().collect(),
+            records: self.records.iter().take(1).cloned().collect(),
+        }
+    }
+
     /// Adds an event: its stream, the version it becomes there, when, and its bytes.
     pub fn push(
         &mut self,
@@ -165,8 +176,8 @@ impl Appender {
         Ok(appended)
     }
 
-    /// Appends and takes it back. An error that does not pass says nothing about whether the server can
-    /// write, and counts as success.
+    /// Appends and takes it back, to find out whether the server can write. An error that does not pass,
+    /// or a head that has moved, says nothing about that, and counts as success.
     pub async fn try_append(&mut self, head: Head, batch: &Batch) -> Result<(), StoreError> {
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin().await?;

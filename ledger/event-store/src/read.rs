@@ -176,10 +176,10 @@ impl EventStore {
         streams: &[Uuid],
         until: i64,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        Ok(self.read_streams_with_hash(partition, streams, until, i64::MAX).await?.1)
+        Ok(self.read_streams_with_hash(partition, streams, until, (1, i64::MAX)).await?.1)
     }
 
-    /// Up to `limit` events of each stream, for a writer that decides at a head.
+    /// Up to `limit` events of each stream from version `from` on, for a writer that decides at a head.
     ///
     /// # Errors
     /// [`StoreError::HistoryChanged`] where the head's event is not in the history any more.
@@ -188,9 +188,9 @@ impl EventStore {
         partition: i32,
         streams: &[Uuid],
         (position, hash): (i64, EventHash),
-        limit: i64,
+        (from, limit): (i64, i64),
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        match self.read_streams_with_hash(partition, streams, position, limit).await? {
+        match self.read_streams_with_hash(partition, streams, position, (from, limit)).await? {
             (Some(found), events) if found == hash => Ok(events),
             _ => Err(StoreError::HistoryChanged { partition, position }),
         }
@@ -202,24 +202,29 @@ impl EventStore {
         partition: i32,
         streams: &[Uuid],
         until: i64,
-        limit: i64,
+        (from, limit): (i64, i64),
     ) -> Result<(Option<EventHash>, Vec<StoredEvent>), StoreError> {
+        // The hash is a query of its own within this one, so that it is asked for once and not for each
+        // row.
         let rows = sqlx::query!(
-            r#"SELECT h.hash AS "hash: EventHash", e.position AS "position?",
-                      e.person_id AS "person_id?", e.record AS "record?"
-             FROM (SELECT ledger.event_hash($1, $3) AS hash) AS h
+            r#"SELECT (SELECT ledger.event_hash($1, $3)) AS "hash: EventHash",
+                      e.position AS "position?", e.person_id AS "person_id?",
+                      e.record AS "record?"
+             FROM (VALUES (1)) AS one
              LEFT JOIN (
                  SELECT e.* FROM (SELECT DISTINCT unnest($2::uuid[])) AS s (person_id)
                  CROSS JOIN LATERAL (
                      SELECT position, person_id, version, record FROM ledger.event
                      WHERE partition = $1 AND person_id = s.person_id AND position <= $3
+                       AND version >= $5
                      ORDER BY person_id, version LIMIT $4) AS e
              ) AS e ON true
              ORDER BY e.person_id, e.version"#,
             partition,
             streams,
             until,
-            limit
+            limit,
+            from
         )
         .fetch_all(self.pool())
         .await?;

@@ -60,8 +60,8 @@ pub enum Work {
 }
 
 impl Work {
-    /// How long one statement may take, in milliseconds; zero where it may take any time. Together with
-    /// the wait for a connection, a call's stays below two seconds.
+    /// How long one statement may take, in milliseconds; zero where it may take any time. With the wait for
+    /// a connection, a call that needs one statement is answered within two seconds.
     const fn statement_timeout(self) -> i32 {
         match self {
             Self::Calls => 1_500,
@@ -163,8 +163,8 @@ impl DatabaseSessions {
     }
 
     /// A pool of at most `connections`, which are kept. One that was idle is tested before it is used,
-    /// and replaced if its session was ended meanwhile; one that was just used is not: a broken one
-    /// fails the query, and every caller handles that.
+    /// and replaced if its session was ended meanwhile; one that has just been given back is not: a broken
+    /// one fails the query, and every caller handles that.
     pub fn pool(&self, connections: u32, work: Work) -> PgPool {
         let (sessions, testing, releasing) = (self.clone(), self.clone(), self.clone());
         PgPoolOptions::new()
@@ -199,20 +199,15 @@ impl DatabaseSessions {
         Ok((connection, run))
     }
 
-    /// Whether a connection can be kept by its pool, which waits for an answer before it takes one back,
-    /// and as long as there is none: one that was given up in the middle of a statement, or whose
-    /// answers are lost on the way, would be missing in the pool for ever.
+    /// Whether a pool can take a connection back. The pool itself would wait without a bound for the
+    /// connection to answer, so one whose answers are lost on the way would never be replaced.
     async fn can_keep(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
         if *self.0.reachability.borrow() == Reachability::Unreachable {
             return Ok(false);
         }
-        match timeout(HEARTBEAT_TIMEOUT, connection.ping()).await {
-            Ok(answered) => answered.map(|()| true),
-            Err(_) => {
-                self.suspect();
-                Err(sqlx::Error::PoolTimedOut)
-            }
-        }
+        // Or it was given up in the middle of a statement that goes on.
+        let answered = timeout(HEARTBEAT_TIMEOUT, connection.ping()).await;
+        answered.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
     }
 
     /// The run that the newest session is with.

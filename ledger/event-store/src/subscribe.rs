@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use sqlx::{PgPool, postgres::PgListener};
+use sqlx::postgres::PgListener;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::{DatabaseSessions, EventHash, EventStore, StoreError, StoredEvent};
+use crate::{DatabaseSessions, EventHash, EventStore, StoreError, StoredEvent, Work};
 
 /// How long a reader waits without a notification before it looks again.
 const POLL: Duration = Duration::from_millis(50);
@@ -24,8 +24,11 @@ pub type Signal = watch::Receiver<u64>;
 /// Listens for notifications until dropped or aborted, reconnecting as needed. One a process is
 /// enough; every subscription takes a clone of the signal. It is also the first to learn that the
 /// server has ended the process's sessions.
-pub async fn listen(sessions: DatabaseSessions, pool: PgPool, signal: watch::Sender<u64>) {
+pub async fn listen(sessions: DatabaseSessions, signal: watch::Sender<u64>) {
     loop {
+        // A pool of its own each time: a listener whose connection has broken gives it back without a
+        // bound.
+        let pool = sessions.pool(1, Work::Beside);
         let heard = async {
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen("ledger_appended").await?;

@@ -10,14 +10,15 @@ use time::OffsetDateTime;
 
 use crate::limits::Limits;
 
-use super::{Answer, Ask, Body, Fault, Refused, Reply, Request, Sequencer};
+use super::{Answer, Ask, Body, Fault, LONG, Refused, Reply, Request, Sequencer};
 
 /// A decided batch that is not committed yet.
 pub(super) struct Draft {
     pub(super) events: Batch,
     pub(super) replies: Vec<Reply>,
-    /// Accounts that have moved on with it.
-    pub(super) touched: Vec<PersonId>,
+    /// Persons whose accounts have moved on with it, event by event. With an account as it was before,
+    /// where it is so long that reading it again takes longer than keeping it.
+    pub(super) touched: Vec<(PersonId, Option<Box<Account>>)>,
     pub(super) limits_before: Option<Limits>,
     /// Requests, by index, whose event is recorded with a new CPR number.
     pub(super) new_numbers: Vec<usize>,
@@ -125,7 +126,10 @@ impl Sequencer {
                 let body = body(&event, &account).ok_or(Refused::Internal);
                 return Ok(body.map(|body| Answer::at(head, body)));
             }
-            draft.touched.push(person);
+            let must_keep = account.version() > LONG
+                && draft.touched.iter().all(|(touched, _)| *touched != person);
+            let before = must_keep.then(|| Box::new(account.clone()));
+            draft.touched.push((person, before));
             account.apply(&event, version, position, now)?;
             let body = body(&event, account).ok_or(Refused::Internal);
             let record = request.record(*partition, position, Some(person), version, now, event);

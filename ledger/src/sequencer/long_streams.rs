@@ -7,17 +7,18 @@
 use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 
 use frikort_domain::{Account, PersonId};
-use frikort_event_store::{DatabaseSessions, Direction, EventStore, ServerRun};
+use frikort_event_store::{DatabaseSessions, EventHash, EventStore, StoredEvent};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, mpsc},
     task::AbortHandle,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
     Refused, Request,
     fault::{Fault, read},
+    queue::MAX_BATCH,
 };
 
 /// Events of one person that are read within a batch; with more, they are read beside it.
@@ -29,8 +30,14 @@ const PAGE: i64 = 250;
 /// Persons read at the same time.
 const AT_A_TIME: usize = 2;
 
-/// Requests that may wait.
-const MAX_WAITING: usize = 4096;
+/// How long reading one page may take.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Persons who may be read or wait for that.
+const MAX_LOADS: usize = 64;
+
+/// Requests that may wait: those of one person are a batch when the person is read.
+const MAX_WAITING: usize = MAX_BATCH;
 
 /// How long a request may wait.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -83,27 +90,26 @@ impl LongStreams {
         }
     }
 
-    /// Begins to read a person's events after those that are in `account`, up to position `until` of the
-    /// history of a server run.
-    pub(super) fn load(&mut self, person: PersonId, account: Account, until: i64, run: ServerRun) {
+    /// Begins to read a person's events, up to position and hash of an event of the history. Where too many
+    /// persons are being read, nothing is begun.
+    pub(super) fn load(&mut self, person: PersonId, until: (i64, EventHash)) {
+        if self.loads.len() >= MAX_LOADS || self.loads.contains_key(&person) {
+            return;
+        }
         self.begun += 1;
         let (number, tell, turns) = (self.begun, self.tell.clone(), self.turns.clone());
         let (partition, store) = (self.partition, self.store.clone());
         let sessions = self.sessions.clone();
         let task = self.runtime.spawn(async move {
             let Ok(_turn) = turns.acquire().await else { return };
-            let reading = read_account(&store, partition, person, account, until);
-            let read = sessions.while_reachable(reading).await.unwrap_or(Err(Fault::Timeout));
-            // Every session that was read in was opened before now.
-            let is_of_run = sessions.server_run() == run;
-            let account = if is_of_run { read } else { Err(Fault::Timeout) };
+            tracing::debug!(partition, "a person with very many events is read beside the batches");
+            let reading = read_account(&store, partition, person, until);
+            let account = sessions.while_reachable(reading).await.unwrap_or(Err(Fault::Timeout));
             // The sequencer may have ended.
             let _ = tell.send(Loaded { person, number, account });
         });
         let load = Load { number, task: task.abort_handle(), requests: Vec::new() };
-        if let Some(replaced) = self.loads.insert(person, load) {
-            replaced.task.abort();
-        }
+        self.loads.insert(person, load);
     }
 
     /// Takes the requests out of a batch whose person is being read.
@@ -187,26 +193,29 @@ impl Drop for LongStreams {
     }
 }
 
+/// Whether there are more events than so many.
+pub(super) fn is_longer(events: &[StoredEvent], limit: i64) -> bool {
+    usize::try_from(limit).is_ok_and(|limit| events.len() > limit)
+}
+
 async fn read_account(
     store: &EventStore,
     partition: i32,
     person: PersonId,
-    mut account: Account,
-    until: i64,
+    until: (i64, EventHash),
 ) -> Result<Account, Fault> {
+    let mut account = Account::default();
     loop {
-        let from = account.version() + 1;
-        let events =
-            store.read_stream(partition, person.0, from, Direction::Forwards, PAGE).await?;
-        let is_whole = events.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
-        for stored in events {
-            if stored.position > until {
-                return Ok(account);
-            }
+        // Each page is of the history that the event at `until` is of.
+        let page = (account.version() + 1, PAGE + 1);
+        let streams = [person.0];
+        let reading = store.read_streams_at(partition, &streams, until, page);
+        let events = timeout(PAGE_TIMEOUT, reading).await.map_err(|_| Fault::Timeout)??;
+        for stored in &events {
             let record = read(&stored.record, stored.position)?;
             account.apply(&record.event, record.version, record.position, record.recorded_at)?;
         }
-        if is_whole {
+        if !is_longer(&events, PAGE) {
             return Ok(account);
         }
         tokio::task::yield_now().await;

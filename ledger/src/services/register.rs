@@ -25,7 +25,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::{
-    fail::internal,
+    fail::{internal, store_unavailable},
     ledger::{Caller, Ledger, nobody},
     parse,
     sequencer::Ask,
@@ -80,12 +80,17 @@ impl RegisterService for Registers {
         };
         self.0.look(&looking, Some(requested.person))?;
         let (register, now) = (&self.0.register, self.0.clock.now());
+        let run = self.0.sessions.server_run();
         let confirmed = register.confirm_forgetting(requested, &looking.who.name, now).await;
         match confirmed.map_err(|error| self.0.read_failed(error))? {
             Confirmed::Forgotten(forgotten) => {
                 // The register's commit may be missing on a standby that is promoted; this covers it.
                 let first = self.0.partitions().first().copied().ok_or_else(internal)?;
                 self.0.ask(first, Ask::Cover, false, caller.asking()).await?;
+                if self.0.sessions.server_run() != run {
+                    // What was covered may be another server's.
+                    return Err(store_unavailable().into());
+                }
                 tracing::info!(request = %id, "a person is forgotten");
                 Ok(Response::new(ConfirmForgettingResponse { forgetting: Some(tell(forgotten)) }))
             }

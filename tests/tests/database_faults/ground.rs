@@ -51,7 +51,7 @@ const ENOUGH: usize = 100;
 /// How long a fault lasts, and whether times are judged.
 fn lasting() -> (Duration, bool) {
     let set = env::var("FRIKORT_FAULT_SECONDS").ok().and_then(|text| text.parse().ok());
-    (Duration::from_secs(set.unwrap_or(3)), set.is_some())
+    (Duration::from_secs(set.unwrap_or(6)), set.is_some())
 }
 
 /// A cluster behind a proxy, and the services on it. Declared in the order in which they end.
