@@ -32,7 +32,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread, time::Durat
 
 use frikort_access::{Access, Guard, Lookups};
 use frikort_event_store::{
-    Appender, DatabaseSessions, Durability, EventStore, Work, connect, listen, notify,
+    Appender, DatabaseSessions, Durability, EventStore, SessionPurpose, connect, listen, notify,
 };
 use frikort_process::{clock::Clock, database, reachable::WhileReachable, secret::Secret, serve};
 use frikort_register::{InUse, Register};
@@ -65,7 +65,7 @@ const ALONE: u32 = 1;
 
 /// Connections of what must not be in the way of calls: recalculation, and reading persons with very
 /// many events.
-const BESIDE_CONNECTIONS: u32 = 4;
+const BACKGROUND_CONNECTIONS: u32 = 4;
 
 /// Notifications are at least so far apart: one in every transaction would cost most of the
 /// throughput, and readers look without them too.
@@ -112,7 +112,7 @@ pub async fn serve(
     let listener = serve::bind(settings.listen, settings.access.tls()).await?;
     let options = database::service(settings.database_url.expose(), "frikort-ledger")?;
     let sessions = DatabaseSessions::new(options.clone());
-    let pool = sessions.pool(CONNECTIONS, Work::Calls);
+    let pool = sessions.pool(CONNECTIONS, SessionPurpose::Calls);
     let store = EventStore::open_when_there(pool.clone(), settings.durability).await?;
     let partitions = store.partitions().await?;
     let bounds = settings.bounds(partitions.len());
@@ -124,7 +124,7 @@ pub async fn serve(
     let mut proved: Vec<_> = logs.values().filter_map(Log::sound).collect();
     let (sequencers, mut sound) =
         start_sequencers(&sessions, &clock, &logs, bounds, &mut tasks, &mut beside).await?;
-    let alone = || sessions.pool(ALONE, Work::Calls);
+    let alone = || sessions.pool(ALONE, SessionPurpose::Calls);
     let lookups = Lookups::start(settings.access.lookup_journal(), alone(), clock.clone())?;
     let (signal, appended) = watch::channel(0);
     let listening = tokio::spawn(listen(sessions.clone(), signal));
@@ -185,12 +185,13 @@ async fn start_sequencers(
     beside: &mut JoinSet<()>,
 ) -> anyhow::Result<(BTreeMap<i32, Handle>, Vec<watch::Receiver<bool>>)> {
     let (mut sequencers, mut sound) = (BTreeMap::new(), Vec::new());
-    let beside_calls = EventStore::open(sessions.pool(BESIDE_CONNECTIONS, Work::Beside)).await?;
+    let background_store =
+        EventStore::open(sessions.pool(BACKGROUND_CONNECTIONS, SessionPurpose::Background)).await?;
     for (&partition, log) in logs {
         let appender = Appender::new(sessions.clone(), partition);
         // Its own connection: it must not wait for one behind the callers' lookups.
-        let own_store = EventStore::open(sessions.pool(1, Work::Calls)).await?;
-        let stores = (own_store, beside_calls.clone());
+        let own_store = EventStore::open(sessions.pool(1, SessionPurpose::Calls)).await?;
+        let stores = (own_store, background_store.clone());
         let (sequencer, told) =
             Sequencer::new(partition, stores, appender, clock.clone(), log.evidence(), bounds);
         let name = format!("sequencer-{partition}");
@@ -199,7 +200,7 @@ async fn start_sequencers(
         let recalculation = Recalculation {
             partition,
             sessions: sessions.clone(),
-            store: beside_calls.clone(),
+            store: background_store.clone(),
             sequencer: told.handle.clone(),
             clock: clock.clone(),
             limits: told.limits,

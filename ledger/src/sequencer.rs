@@ -48,7 +48,7 @@ use crate::{
 use draft::Draft;
 pub(crate) use draft::body;
 use fault::{CLOCK_TOLERANCE, Fault, LostRange, in_time, no_event_at, read};
-use long_streams::{LONG, Loaded, LongStreams, is_longer};
+use long_streams::{LONG_STREAM_EVENTS, Loaded, LongStreams, has_more_than};
 pub(crate) use question::{Answer, Ask, Body, Handle, Refused, Reply, Request};
 use queue::{MAX_BATCH, Queue};
 
@@ -82,7 +82,7 @@ pub(crate) struct Sequencer {
     clock: Clock,
     queue: Queue,
     accounts: Accounts,
-    /// Persons with very many events, who are read beside the batches.
+    /// Persons whose streams are too long to be read within a batch.
     long: LongStreams,
     limits: Limits,
     /// P10.
@@ -139,11 +139,11 @@ pub(crate) struct Told {
 }
 
 impl Sequencer {
-    /// A sequencer, the way to it, and what it tells. It reads from `store`; `beside` is for what batches
-    /// do not wait for.
+    /// A sequencer, the way to it, and what it tells. Batches read from `store`, and long streams are
+    /// read from `background_store`.
     pub(crate) fn new(
         partition: i32,
-        (store, beside): (EventStore, EventStore),
+        (store, background_store): (EventStore, EventStore),
         appender: Appender,
         clock: Clock,
         signed: watch::Receiver<SignedEvidence>,
@@ -157,7 +157,7 @@ impl Sequencer {
         evidence.signed.clone_from(&signed.borrow());
         let sequencer = Self {
             partition,
-            long: LongStreams::new(partition, beside, appender.sessions().clone()),
+            long: LongStreams::new(partition, background_store, appender.sessions().clone()),
             store,
             appender,
             clock,
@@ -189,11 +189,11 @@ impl Sequencer {
         let mut requests = Vec::with_capacity(MAX_BATCH);
         let mut reachability = self.appender.sessions().reachability();
         loop {
-            self.long.refuse_those_who_waited();
+            self.long.refuse_expired();
             if !self.synchronized {
                 let synchronized = self.synchronize().await;
                 if let Err(fault) = &synchronized {
-                    self.queue.refuse_those_who_waited(fault);
+                    self.queue.refuse_queued(fault);
                 }
                 self.note_health(&synchronized);
             }
@@ -267,7 +267,7 @@ impl Sequencer {
                 Ok(None) => break Some(Refused::Overloaded),
                 Err(fault) => {
                     let refusal = fault.refusal();
-                    self.queue.refuse_those_who_waited(&fault);
+                    self.queue.refuse_queued(&fault);
                     self.note_health(&Err(fault));
                     break Some(refusal);
                 }
@@ -593,7 +593,8 @@ impl Sequencer {
         for persons in missing.chunks(MAX_STREAMS) {
             let ids: Vec<_> = persons.iter().map(|person| person.0).collect();
             let head = (self.head.position, self.head.event_hash);
-            let reading = self.store.read_streams_at(self.partition, &ids, head, (1, LONG + 1));
+            let reading =
+                self.store.read_streams_at(self.partition, &ids, head, (1, LONG_STREAM_EVENTS + 1));
             let events = in_time(reading).await?;
             for person in persons {
                 self.accounts.insert(*person, Account::default());
@@ -601,7 +602,7 @@ impl Sequencer {
             // A stream's events come together.
             for stream in events.chunk_by(|one, next| one.person_id == next.person_id) {
                 let person = PersonId(stream[0].person_id);
-                if is_longer(stream, LONG) {
+                if has_more_than(stream, LONG_STREAM_EVENTS) {
                     self.accounts.forget(person);
                     self.long.load(person, head);
                 } else {
@@ -635,7 +636,7 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Keeps an account that was read beside the batches, and takes the requests that waited for it.
+    /// Keeps an account that was read outside the batches, and takes the requests that waited for it.
     async fn take_loaded(&mut self, loaded: Loaded, requests: &mut Vec<Request>) {
         let Some((person, account, waiting)) = self.long.take(loaded) else { return };
         let kept = match account {
@@ -659,10 +660,10 @@ impl Sequencer {
     /// Brings an account to the head: other ledgers may have recorded more meanwhile.
     async fn keep_loaded(&mut self, person: PersonId, account: Account) -> Result<(), Fault> {
         let head = (self.head.position, self.head.event_hash);
-        let (streams, newer) = ([person.0], (account.version() + 1, LONG + 1));
+        let (streams, newer) = ([person.0], (account.version() + 1, LONG_STREAM_EVENTS + 1));
         let reading = self.store.read_streams_at(self.partition, &streams, head, newer);
         let newer = in_time(reading).await?;
-        if is_longer(&newer, LONG) {
+        if has_more_than(&newer, LONG_STREAM_EVENTS) {
             // It is read again when there is another request.
             return Err(Fault::Timeout);
         }

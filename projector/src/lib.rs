@@ -44,7 +44,9 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 use axum::{http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 
 use frikort_access::{Access, Guard, Lookups};
-use frikort_event_store::{DatabaseSessions, Durability, EventStore, Work, listen};
+use frikort_event_store::{
+    DatabaseSessions, Durability, EventStore, SessionPurpose, Signal, listen,
+};
 use frikort_process::{clock::Clock, database, reachable::WhileReachable, secret::Secret, serve};
 use frikort_proto::v1::{
     allowance_service_server::AllowanceServiceServer,
@@ -52,7 +54,7 @@ use frikort_proto::v1::{
     verification_service_server::VerificationServiceServer,
 };
 use frikort_register::{InUse, Register};
-use tokio::sync;
+use tokio::{sync, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::{server::NamedService, service::RoutesBuilder};
 
@@ -140,6 +142,30 @@ fn add_services(
         );
 }
 
+/// Starts the follower of each partition; gives their states, and whether each is followed.
+async fn start_followers(
+    sessions: &DatabaseSessions,
+    store: &EventStore,
+    appended: &Signal,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> anyhow::Result<(BTreeMap<i32, Arc<State>>, Vec<sync::watch::Receiver<bool>>)> {
+    let partitions = store.partitions().await?;
+    let connections = FOLD_CONNECTIONS * u32::try_from(partitions.len())?;
+    let pool = sessions.pool(connections, SessionPurpose::Background);
+    let store = EventStore::open(pool).await?;
+    let (mut states, mut sound) = (BTreeMap::new(), Vec::new());
+    for partition in partitions {
+        let (sessions, store, signal) = (sessions.clone(), store.clone(), appended.clone());
+        let (state, (is_sound, watched)) =
+            (Arc::new(State::new(sessions.clone())), sync::watch::channel(false));
+        states.insert(partition, state.clone());
+        sound.push(watched);
+        let follower = Follower { partition, sessions, store, state, signal, sound: is_sound };
+        tasks.push(tokio::spawn(follower.run()));
+    }
+    Ok((states, sound))
+}
+
 /// Follows and serves until `stop`.
 pub async fn serve(
     settings: Settings,
@@ -151,7 +177,7 @@ pub async fn serve(
     let (pause, keys_file) = (settings.check_pause, settings.verifier_keys_file);
     let verifier = Verifier::new(options.clone(), keys_file, pause, clock.clone())?;
     let sessions = DatabaseSessions::new(options);
-    let pool = sessions.pool(CONNECTIONS, Work::Calls);
+    let pool = sessions.pool(CONNECTIONS, SessionPurpose::Calls);
     let store = EventStore::open_when_there(pool.clone(), settings.durability).await?;
 
     let (signal, appended) = sync::watch::channel(0);
@@ -159,27 +185,14 @@ pub async fn serve(
         tokio::spawn(sessions.clone().monitor()),
         tokio::spawn(listen(sessions.clone(), signal)),
     ];
-    let mut states = BTreeMap::new();
-    let mut sound = Vec::new();
-    let partitions = store.partitions().await?;
-    let connections = FOLD_CONNECTIONS * u32::try_from(partitions.len())?;
-    let folding = EventStore::open(sessions.pool(connections, Work::Beside)).await?;
-    for partition in partitions {
-        let (sessions, store, signal) = (sessions.clone(), folding.clone(), appended.clone());
-        let (state, (is_sound, watched)) =
-            (Arc::new(State::new(sessions.clone())), sync::watch::channel(false));
-        states.insert(partition, state.clone());
-        sound.push(watched);
-        let follower = Follower { partition, sessions, store, state, signal, sound: is_sound };
-        tasks.push(tokio::spawn(follower.run()));
-    }
-    let alone = || sessions.pool(ALONE, Work::Calls);
+    let (states, mut sound) = start_followers(&sessions, &store, &appended, &mut tasks).await?;
+    let alone = || sessions.pool(ALONE, SessionPurpose::Calls);
     let lookups = Lookups::start(settings.access.lookup_journal(), alone(), clock.clone())?;
     let register = Arc::new(Register::start(sessions.clone(), pool, alone(), settings.keys));
     sound.push(sessions.answers());
     sound.push(lookups.sound());
     // With connections of its own, so that questions never wait for it.
-    let beside = sessions.pool(REBUILD_CONNECTIONS, Work::Beside);
+    let beside = sessions.pool(REBUILD_CONNECTIONS, SessionPurpose::Background);
     let beside = EventStore::open_when_there(beside, settings.durability).await?;
     tasks.push(tokio::spawn(rebuild::renew(beside)));
     let verifications = Verifications {
@@ -193,7 +206,7 @@ pub async fn serve(
     let allowances = Arc::new(Allowances {
         sessions: sessions.clone(),
         store,
-        past: EventStore::open(sessions.pool(PAST_CONNECTIONS, Work::Beside)).await?,
+        past: EventStore::open(sessions.pool(PAST_CONNECTIONS, SessionPurpose::Background)).await?,
         register,
         lookups: lookups.clone(),
         states,
@@ -216,7 +229,7 @@ pub async fn serve(
     let routes = routes.layer((guard, bound));
     serve::serve(listener, tls, limits, routes.into(), stop).await?;
     // A fold that is cut off here is rolled back, and done again from the checkpoint.
-    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    tasks.iter().for_each(JoinHandle::abort);
     lookups.close().await;
     tracing::info!("the projector has stopped");
     Ok(())

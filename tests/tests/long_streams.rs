@@ -1,5 +1,5 @@
-//! A person with very many events is read beside the batches when nothing of the person is in memory:
-//! nobody else waits, and what is decided about the person afterwards rests on all of the events.
+//! A person with very many events is read outside the batches when the account is not in memory: other
+//! callers do not wait, and what is decided about the person afterwards rests on all of the events.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -108,8 +108,8 @@ async fn nobody_waits_for_a_person_with_very_many_events() {
         })
     };
     let deadline = Instant::now() + PATIENCE;
-    while !service.logged().unwrap().contains("is read beside the batches") {
-        assert!(Instant::now() < deadline, "the person is not read beside the batches");
+    while !service.logged().unwrap().contains("reading a long stream outside the batches") {
+        assert!(Instant::now() < deadline, "the stream is not read outside the batches");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     for cpr in &others {
@@ -186,6 +186,6 @@ async fn a_person_is_not_read_again_because_another_ledger_was_quicker() {
     };
     tokio::join!(about_long, about_other);
     let log = services[0].logged().unwrap();
-    assert_eq!(log.matches("is read beside the batches").count(), 1, "{log}");
+    assert_eq!(log.matches("reading a long stream outside the batches").count(), 1, "{log}");
     assert_sound(&database.pool().await.unwrap()).await;
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use frikort_event_store::{
     Appended, Appender, Batch, DatabaseSessions, Direction, EventHash, EventStore, Head, Incident,
-    StoreError, Subscription, Work, accept_incidents, listen,
+    SessionPurpose, StoreError, Subscription, accept_incidents, listen,
 };
 use frikort_tests::{database::Database, process::receive_notices};
 use sqlx::{Executor, PgPool, postgres::PgConnectOptions};
@@ -44,7 +44,7 @@ async fn setting() -> Setting {
     receive_notices();
     let options: PgConnectOptions = database.url("frikort_ledger").parse().unwrap();
     let sessions = DatabaseSessions::new(options);
-    let store = EventStore::open(sessions.pool(4, Work::Calls)).await.unwrap();
+    let store = EventStore::open(sessions.pool(4, SessionPurpose::Calls)).await.unwrap();
     Setting { store, sessions, database }
 }
 

@@ -74,7 +74,7 @@ struct Notes {
     come: Notify,
     /// The journal, or the table, has not taken the last ones.
     is_stuck: AtomicBool,
-    /// The same for health, the other way round.
+    /// Mirrors `is_stuck` for health checks.
     sound: watch::Sender<bool>,
     /// Nobody notes any more.
     is_closed: AtomicBool,

@@ -8,7 +8,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    DatabaseSessions, EventHash, Head, ServerRun, StoreError, Work, notices, read::read_records,
+    DatabaseSessions, EventHash, Head, ServerRun, SessionPurpose, StoreError, notices,
+    read::read_records,
 };
 
 /// Events to append, column by column as the append function takes them.
@@ -298,7 +299,7 @@ impl Appender {
         {
             return Ok(connection);
         }
-        let (mut connection, run) = self.sessions.connect(Work::Calls).await?;
+        let (mut connection, run) = self.sessions.connect(SessionPurpose::Calls).await?;
         self.run = run;
         notices::require_received(&mut connection).await?;
         Ok(connection)

@@ -38,7 +38,7 @@ pub use migrate::migrate;
 pub use notices::warning_counter;
 pub use read::{Direction, StoredEvent};
 pub use session::{apply_settings, connect};
-pub use sessions::{CurrentRun, DatabaseSessions, Reachability, ServerRun, Work};
+pub use sessions::{CurrentRun, DatabaseSessions, Reachability, ServerRun, SessionPurpose};
 pub use subscribe::{Signal, Subscription, listen};
 
 /// Events of a partition itself, which are no person's, stand in this stream.
@@ -276,5 +276,5 @@ impl EventStore {
 
 /// A pool of a tool's own.
 pub fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
-    DatabaseSessions::new(options).pool(connections, Work::Operation)
+    DatabaseSessions::new(options).pool(connections, SessionPurpose::Operations)
 }

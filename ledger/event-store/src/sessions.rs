@@ -50,23 +50,23 @@ const OUTAGE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// What the statements of a session are for. It says how long one of them may take, so that none waits
 /// for ever for a lock, and none goes on for a caller who has given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
+pub enum SessionPurpose {
     /// A caller waits for it: an append, a question, a page of a list.
     Calls,
     /// It goes on beside the calls, page by page: a fold, a rebuild, a check, a recalculation.
-    Beside,
+    Background,
     /// An operator waits for it: a migration may take as long as it takes.
-    Operation,
+    Operations,
 }
 
-impl Work {
+impl SessionPurpose {
     /// How long one statement may take, in milliseconds; zero where it may take any time. With the wait for
     /// a connection, a call that needs one statement is answered within two seconds.
     const fn statement_timeout(self) -> i32 {
         match self {
             Self::Calls => 1_500,
-            Self::Beside => 60_000,
-            Self::Operation => 0,
+            Self::Background => 60_000,
+            Self::Operations => 0,
         }
     }
 }
@@ -165,7 +165,7 @@ impl DatabaseSessions {
     /// A pool of at most `connections`, which are kept. One that was idle is tested before it is used,
     /// and replaced if its session was ended meanwhile; one that has just been given back is not: a broken
     /// one fails the query, and every caller handles that.
-    pub fn pool(&self, connections: u32, work: Work) -> PgPool {
+    pub fn pool(&self, connections: u32, purpose: SessionPurpose) -> PgPool {
         let (sessions, testing, releasing) = (self.clone(), self.clone(), self.clone());
         PgPoolOptions::new()
             .max_connections(connections)
@@ -183,7 +183,7 @@ impl DatabaseSessions {
             })
             .after_connect(move |connection, _| {
                 let sessions = sessions.clone();
-                Box::pin(async move { sessions.begin(connection, work).await.map(drop) })
+                Box::pin(async move { sessions.begin(connection, purpose).await.map(drop) })
             })
             .after_release(move |connection, _| {
                 let sessions = releasing.clone();
@@ -193,9 +193,12 @@ impl DatabaseSessions {
     }
 
     /// One connection of its own, and the server run that it is with.
-    pub async fn connect(&self, work: Work) -> Result<(PgConnection, ServerRun), sqlx::Error> {
+    pub async fn connect(
+        &self,
+        purpose: SessionPurpose,
+    ) -> Result<(PgConnection, ServerRun), sqlx::Error> {
         let mut connection = PgConnection::connect_with(&self.0.options).await?;
-        let run = self.begin(&mut connection, work).await?;
+        let run = self.begin(&mut connection, purpose).await?;
         Ok((connection, run))
     }
 
@@ -316,14 +319,14 @@ impl DatabaseSessions {
     async fn heartbeat(&self, connection: &mut Option<PgConnection>) -> Result<(), sqlx::Error> {
         let mut open = match connection.take() {
             Some(open) => open,
-            None => self.connect(Work::Calls).await?.0,
+            None => self.connect(SessionPurpose::Calls).await?.0,
         };
         // Only a connection that has answered is used again.
         *connection = match self.beat(&mut open).await {
             Ok(()) => Some(open),
             // The session was ended while it was idle; the server may be there.
             Err(_) => {
-                let (mut again, _) = self.connect(Work::Calls).await?;
+                let (mut again, _) = self.connect(SessionPurpose::Calls).await?;
                 self.beat(&mut again).await?;
                 Some(again)
             }
@@ -345,7 +348,7 @@ impl DatabaseSessions {
     async fn begin(
         &self,
         connection: &mut PgConnection,
-        work: Work,
+        purpose: SessionPurpose,
     ) -> Result<ServerRun, sqlx::Error> {
         apply_settings(connection, &self.0.options).await?;
         let session = sqlx::query!(
@@ -359,7 +362,7 @@ impl DatabaseSessions {
                                    BETWEEN interval '1 ms' AND interval '1 ms' * $1
                                THEN current_setting('statement_timeout') ELSE $1::text END,
                           false) AS statement_timeout"#,
-            work.statement_timeout()
+            purpose.statement_timeout()
         )
         .fetch_one(&mut *connection)
         .await?;

@@ -10,7 +10,7 @@ use sqlx::postgres::PgListener;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::{DatabaseSessions, EventHash, EventStore, StoreError, StoredEvent, Work};
+use crate::{DatabaseSessions, EventHash, EventStore, SessionPurpose, StoreError, StoredEvent};
 
 /// How long a reader waits without a notification before it looks again.
 const POLL: Duration = Duration::from_millis(50);
@@ -28,7 +28,7 @@ pub async fn listen(sessions: DatabaseSessions, signal: watch::Sender<u64>) {
     loop {
         // A pool of its own each time: a listener whose connection has broken gives it back without a
         // bound.
-        let pool = sessions.pool(1, Work::Beside);
+        let pool = sessions.pool(1, SessionPurpose::Background);
         let heard = async {
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen("ledger_appended").await?;

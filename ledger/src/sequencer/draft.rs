@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use crate::limits::Limits;
 
-use super::{Answer, Ask, Body, Fault, LONG, Refused, Reply, Request, Sequencer};
+use super::{Answer, Ask, Body, Fault, LONG_STREAM_EVENTS, Refused, Reply, Request, Sequencer};
 
 /// A decided batch that is not committed yet.
 pub(super) struct Draft {
@@ -126,7 +126,7 @@ impl Sequencer {
                 let body = body(&event, &account).ok_or(Refused::Internal);
                 return Ok(body.map(|body| Answer::at(head, body)));
             }
-            let must_keep = account.version() > LONG
+            let must_keep = account.version() > LONG_STREAM_EVENTS
                 && draft.touched.iter().all(|(touched, _)| *touched != person);
             let before = must_keep.then(|| Box::new(account.clone()));
             draft.touched.push((person, before));

@@ -1,6 +1,6 @@
-//! Persons with very many events: their accounts are read page by page, beside the batches, so that
-//! nobody else waits for that. Requests about such a person wait for a while, in the order in which
-//! they came, and are refused as overload then; the reading goes on, and a repeat finds it done.
+//! Reads the accounts of persons with very many events page by page, outside the batches, so that other
+//! callers do not wait. Requests about such a person wait in the order of arrival. They are refused as
+//! overload after [`REQUEST_TIMEOUT`]; reading goes on, so a later request is answered.
 //!
 //! Not here: which accounts are kept, and bringing one that was read to the head.
 
@@ -21,26 +21,26 @@ use super::{
     queue::MAX_BATCH,
 };
 
-/// Events of one person that are read within a batch; with more, they are read beside it.
-pub(super) const LONG: i64 = 1000;
+/// Streams with more events than this are read outside the batches.
+pub(super) const LONG_STREAM_EVENTS: i64 = 1000;
 
-/// Events read at a time.
-const PAGE: i64 = 250;
+/// Events of one page.
+const PAGE_EVENTS: i64 = 250;
 
-/// Persons read at the same time.
-const AT_A_TIME: usize = 2;
+/// Streams that are read concurrently.
+const CONCURRENT_LOADS: usize = 2;
 
 /// How long reading one page may take.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Persons who may be read or wait for that.
+/// Streams that may be read or wait for a permit.
 const MAX_LOADS: usize = 64;
 
 /// Requests that may wait: those of one person are a batch when the person is read.
 const MAX_WAITING: usize = MAX_BATCH;
 
 /// How long a request may wait.
-const PATIENCE: Duration = Duration::from_millis(1500);
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// The persons of one partition who are being read.
 pub(super) struct LongStreams {
@@ -49,19 +49,19 @@ pub(super) struct LongStreams {
     sessions: DatabaseSessions,
     /// Where they are read: not on the sequencer's thread.
     runtime: Handle,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     loads: HashMap<PersonId, Load>,
-    /// How many were begun.
-    begun: u64,
+    /// How many were loads_started.
+    loads_started: u64,
     waiting: usize,
-    tell: mpsc::UnboundedSender<Loaded>,
-    loaded: mpsc::UnboundedReceiver<Loaded>,
+    sender: mpsc::UnboundedSender<Loaded>,
+    results: mpsc::UnboundedReceiver<Loaded>,
 }
 
 struct Load {
     number: u64,
     task: AbortHandle,
-    /// With the instant at which each has waited long enough.
+    /// With the instant at which each is refused.
     requests: Vec<(Instant, Request)>,
 }
 
@@ -75,38 +75,39 @@ pub(super) struct Loaded {
 impl LongStreams {
     /// Reads from `store`, whose sessions are `sessions`. To be called within the runtime that reads.
     pub(super) fn new(partition: i32, store: EventStore, sessions: DatabaseSessions) -> Self {
-        let (tell, loaded) = mpsc::unbounded_channel();
+        let (sender, results) = mpsc::unbounded_channel();
         Self {
             partition,
             store,
             sessions,
             runtime: Handle::current(),
-            turns: Arc::new(Semaphore::new(AT_A_TIME)),
+            permits: Arc::new(Semaphore::new(CONCURRENT_LOADS)),
             loads: HashMap::new(),
-            begun: 0,
+            loads_started: 0,
             waiting: 0,
-            tell,
-            loaded,
+            sender,
+            results,
         }
     }
 
     /// Begins to read a person's events, up to position and hash of an event of the history. Where too many
-    /// persons are being read, nothing is begun.
+    /// persons are being read, nothing is loads_started.
     pub(super) fn load(&mut self, person: PersonId, until: (i64, EventHash)) {
         if self.loads.len() >= MAX_LOADS || self.loads.contains_key(&person) {
             return;
         }
-        self.begun += 1;
-        let (number, tell, turns) = (self.begun, self.tell.clone(), self.turns.clone());
+        self.loads_started += 1;
+        let (number, sender, permits) =
+            (self.loads_started, self.sender.clone(), self.permits.clone());
         let (partition, store) = (self.partition, self.store.clone());
         let sessions = self.sessions.clone();
         let task = self.runtime.spawn(async move {
-            let Ok(_turn) = turns.acquire().await else { return };
-            tracing::debug!(partition, "a person with very many events is read beside the batches");
+            let Ok(_permit) = permits.acquire().await else { return };
+            tracing::debug!(partition, "reading a long stream outside the batches");
             let reading = read_account(&store, partition, person, until);
             let account = sessions.while_reachable(reading).await.unwrap_or(Err(Fault::Timeout));
             // The sequencer may have ended.
-            let _ = tell.send(Loaded { person, number, account });
+            let _ = sender.send(Loaded { person, number, account });
         });
         let load = Load { number, task: task.abort_handle(), requests: Vec::new() };
         self.loads.insert(person, load);
@@ -117,7 +118,7 @@ impl LongStreams {
         if self.loads.is_empty() {
             return;
         }
-        let patience = Instant::now() + PATIENCE;
+        let expires_at = Instant::now() + REQUEST_TIMEOUT;
         let is_parked = |request: &mut Request| {
             request.ask.person().is_some_and(|person| self.loads.contains_key(&person))
         };
@@ -126,7 +127,7 @@ impl LongStreams {
             let load = request.ask.person().and_then(|person| self.loads.get_mut(&person));
             match load {
                 Some(load) if self.waiting < MAX_WAITING => {
-                    load.requests.push((patience, request));
+                    load.requests.push((expires_at, request));
                     self.waiting += 1;
                 }
                 _ => request.reply.send(Err(Refused::Overloaded)),
@@ -134,19 +135,19 @@ impl LongStreams {
         }
     }
 
-    /// The next person who was read; `None` when a request has waited long enough.
+    /// The next result; `None` when a request has expired.
     pub(super) async fn next(&mut self) -> Option<Loaded> {
         let oldest = self.loads.values().filter_map(|load| load.requests.first());
         let until = oldest.map(|(until, _)| *until).min();
-        let waited = async {
+        let expired = async {
             match until {
                 Some(until) => sleep_until(until).await,
                 None => pending().await,
             }
         };
         tokio::select! {
-            loaded = self.loaded.recv() => loaded,
-            () = waited => None,
+            loaded = self.results.recv() => loaded,
+            () = expired => None,
         }
     }
 
@@ -164,8 +165,8 @@ impl LongStreams {
         Some((person, account, requests))
     }
 
-    /// Refuses the requests that have waited long enough.
-    pub(super) fn refuse_those_who_waited(&mut self) {
+    /// Refuses the requests that have expired.
+    pub(super) fn refuse_expired(&mut self) {
         let now = Instant::now();
         for load in self.loads.values_mut() {
             for (_, request) in load.requests.extract_if(.., |(until, _)| *until <= now) {
@@ -175,7 +176,7 @@ impl LongStreams {
         }
     }
 
-    /// Gives up whatever is being read.
+    /// Ends all loads and refuses their requests.
     pub(super) fn refuse_all(&mut self, refused: &Refused) {
         for (_, load) in self.loads.drain() {
             load.task.abort();
@@ -194,7 +195,7 @@ impl Drop for LongStreams {
 }
 
 /// Whether there are more events than so many.
-pub(super) fn is_longer(events: &[StoredEvent], limit: i64) -> bool {
+pub(super) fn has_more_than(events: &[StoredEvent], limit: i64) -> bool {
     usize::try_from(limit).is_ok_and(|limit| events.len() > limit)
 }
 
@@ -207,7 +208,7 @@ async fn read_account(
     let mut account = Account::default();
     loop {
         // Each page is of the history that the event at `until` is of.
-        let page = (account.version() + 1, PAGE + 1);
+        let page = (account.version() + 1, PAGE_EVENTS + 1);
         let streams = [person.0];
         let reading = store.read_streams_at(partition, &streams, until, page);
         let events = timeout(PAGE_TIMEOUT, reading).await.map_err(|_| Fault::Timeout)??;
@@ -215,7 +216,7 @@ async fn read_account(
             let record = read(&stored.record, stored.position)?;
             account.apply(&record.event, record.version, record.position, record.recorded_at)?;
         }
-        if !is_longer(&events, PAGE) {
+        if !has_more_than(&events, PAGE_EVENTS) {
             return Ok(account);
         }
         tokio::task::yield_now().await;

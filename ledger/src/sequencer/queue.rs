@@ -45,8 +45,9 @@ impl Queue {
         true
     }
 
-    /// Refuses what has come while the database was waited for in vain: a second wait would be too long.
-    pub(super) fn refuse_those_who_waited(&mut self, fault: &Fault) {
+    /// Refuses the queued requests after a database timeout: a second wait would exceed the two seconds
+    /// within which callers are answered.
+    pub(super) fn refuse_queued(&mut self, fault: &Fault) {
         if matches!(fault, Fault::Timeout) {
             while let Ok(request) = self.requests.try_recv() {
                 request.reply.send(Err(fault.refusal()));

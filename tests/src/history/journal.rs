@@ -56,7 +56,7 @@ pub enum Claim {
 
 /// When something is asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct RequestTime {
     epoch: usize,
     at: Instant,
 }
@@ -99,12 +99,12 @@ impl Journal {
     }
 
     /// Something is asked for now.
-    pub fn ask(&self) -> Asked {
-        Asked { epoch: self.epoch(), at: Instant::now() }
+    pub fn ask(&self) -> RequestTime {
+        RequestTime { epoch: self.epoch(), at: Instant::now() }
     }
 
     /// Adds one that has come now.
-    pub fn add(&self, asked: Asked, service: &str, method: &'static str, claim: Claim) {
+    pub fn add(&self, asked: RequestTime, service: &str, method: &'static str, claim: Claim) {
         let answer = Answer {
             asked: asked.epoch,
             answered: self.epoch(),

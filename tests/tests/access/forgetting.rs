@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use frikort_event_store::{DatabaseSessions, Work};
+use frikort_event_store::{DatabaseSessions, SessionPurpose};
 use frikort_process::database;
 use frikort_proto::{
     error::Failure,
@@ -381,8 +381,8 @@ async fn register(database: &Database) -> Register {
     let sessions = DatabaseSessions::new(options);
     Register::start(
         sessions.clone(),
-        sessions.pool(4, Work::Calls),
-        sessions.pool(4, Work::Calls),
+        sessions.pool(4, SessionPurpose::Calls),
+        sessions.pool(4, SessionPurpose::Calls),
         keys.into(),
     )
 }

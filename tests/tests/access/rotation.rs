@@ -10,7 +10,7 @@ use std::{
 };
 
 use frikort::postgres::OWNER;
-use frikort_event_store::{DatabaseSessions, Work};
+use frikort_event_store::{DatabaseSessions, SessionPurpose};
 use frikort_process::database;
 use frikort_proto::{
     error::Failure,
@@ -324,8 +324,8 @@ fn register(database: &Database, keys: &str) -> Register {
     let keys = InUse::from(Keys::parse(keys).unwrap());
     Register::start(
         sessions.clone(),
-        sessions.pool(4, Work::Calls),
-        sessions.pool(4, Work::Calls),
+        sessions.pool(4, SessionPurpose::Calls),
+        sessions.pool(4, SessionPurpose::Calls),
         keys,
     )
 }

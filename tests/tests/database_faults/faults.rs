@@ -16,8 +16,8 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
-    ground::{Fault, Site, cluster_dir, new_dir},
-    measured::While,
+    ground::{DatabaseFault, Site, cluster_dir, new_dir},
+    measured::ExpectedHealth,
 };
 
 /// What each service logs of a server that does not answer.
@@ -38,7 +38,7 @@ const END_SESSIONS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activi
 
 struct Silent(Vec<u32>);
 
-impl Fault for Silent {
+impl DatabaseFault for Silent {
     async fn begin(&mut self, site: &Site) {
         self.0 = server_processes(&site.database).unwrap();
         self.0.iter().for_each(|process| signal(*process, "STOP").unwrap());
@@ -53,13 +53,13 @@ impl Fault for Silent {
 async fn a_server_that_is_stopped_by_a_signal() {
     let site = Site::start(new_dir()).await;
     let measured = site.go_through(&mut Silent(Vec::new())).await;
-    let both = (While::DoesNot, UNREACHABLE);
+    let both = (ExpectedHealth::NotServing, UNREACHABLE);
     measured.assert_bounds("SIGSTOP", both, both);
 }
 
 struct OnTheWay(Traffic);
 
-impl Fault for OnTheWay {
+impl DatabaseFault for OnTheWay {
     async fn begin(&mut self, site: &Site) {
         site.proxy.set_traffic(self.0);
     }
@@ -73,7 +73,7 @@ impl Fault for OnTheWay {
 async fn a_way_that_swallows() {
     let site = Site::start(new_dir()).await;
     let measured = site.go_through(&mut OnTheWay(Traffic::Swallowed)).await;
-    let both = (While::DoesNot, UNREACHABLE);
+    let both = (ExpectedHealth::NotServing, UNREACHABLE);
     measured.assert_bounds("swallowed", both, both);
 }
 
@@ -82,7 +82,7 @@ async fn a_way_that_delays_by_a_second() {
     let site = Site::start(new_dir()).await;
     let delay = Traffic::Delayed(Duration::from_secs(1));
     let measured = site.go_through(&mut OnTheWay(delay)).await;
-    let both = (While::DoesNot, UNREACHABLE);
+    let both = (ExpectedHealth::NotServing, UNREACHABLE);
     measured.assert_bounds("delayed by 1 s", both, both);
 }
 
@@ -111,7 +111,7 @@ impl Setting {
     }
 }
 
-impl Fault for Setting {
+impl DatabaseFault for Setting {
     async fn begin(&mut self, site: &Site) {
         self.alter(site, &format!("SET {} = '{}'", self.name, self.value)).await;
         if self.locks {
@@ -142,8 +142,8 @@ async fn lock_heads(mut owner: PgConnection) {
 async fn a_lock_timeout_beside_a_lock() {
     let site = Site::start(new_dir()).await;
     let measured = site.go_through(&mut Setting::new("lock_timeout", "5ms").with_locks()).await;
-    let ledgers = (While::Either, NOT_WRITTEN);
-    measured.assert_bounds("lock_timeout", ledgers, (While::Either, None));
+    let ledgers = (ExpectedHealth::Any, NOT_WRITTEN);
+    measured.assert_bounds("lock_timeout", ledgers, (ExpectedHealth::Any, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,15 +151,15 @@ async fn a_statement_timeout_beside_a_lock() {
     let site = Site::start(new_dir()).await;
     let measured =
         site.go_through(&mut Setting::new("statement_timeout", "50ms").with_locks()).await;
-    let ledgers = (While::Either, NOT_WRITTEN);
-    measured.assert_bounds("statement_timeout", ledgers, (While::Either, None));
+    let ledgers = (ExpectedHealth::Any, NOT_WRITTEN);
+    measured.assert_bounds("statement_timeout", ledgers, (ExpectedHealth::Any, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_that_are_ended_when_idle() {
     let site = Site::start(new_dir()).await;
     let measured = site.go_through(&mut Setting::new("idle_session_timeout", "500ms")).await;
-    let both = (While::Either, None);
+    let both = (ExpectedHealth::Any, None);
     measured.assert_bounds("idle_session_timeout", both, both);
     // A session that is ended while it is idle costs no call.
     let refused = measured.refused_meanwhile();
@@ -176,7 +176,8 @@ async fn a_server_that_only_reads() {
     let site = Site::start(new_dir()).await;
     let measured = site.go_through(&mut Setting::new("default_transaction_read_only", "on")).await;
     // Nothing is appended, so nothing is to be folded; but no look-up can be noted.
-    let (ledgers, projectors) = ((While::DoesNot, NOT_WRITTEN), (While::DoesNot, NOT_NOTED));
+    let (ledgers, projectors) =
+        ((ExpectedHealth::NotServing, NOT_WRITTEN), (ExpectedHealth::NotServing, NOT_NOTED));
     measured.assert_bounds("read-only", ledgers, projectors);
 }
 
@@ -186,7 +187,7 @@ struct Locked {
     owner: Option<PgConnection>,
 }
 
-impl Fault for Locked {
+impl DatabaseFault for Locked {
     async fn begin(&mut self, site: &Site) {
         let mut owner = site.owner().await;
         let lock = format!("BEGIN; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", self.table);
@@ -203,7 +204,8 @@ impl Fault for Locked {
 async fn a_locked_table_of_events() {
     let site = Site::start(new_dir()).await;
     let measured = site.go_through(&mut Locked { table: "ledger.event", owner: None }).await;
-    let (ledgers, projectors) = ((While::DoesNot, NOT_WRITTEN), (While::Either, None));
+    let (ledgers, projectors) =
+        ((ExpectedHealth::NotServing, NOT_WRITTEN), (ExpectedHealth::Any, None));
     measured.assert_bounds("ledger.event locked", ledgers, projectors);
 }
 
@@ -211,7 +213,7 @@ async fn a_locked_table_of_events() {
 async fn a_locked_table_of_the_register() {
     let site = Site::start(new_dir()).await;
     let measured = site.go_through(&mut Locked { table: "register.person", owner: None }).await;
-    let both = (While::Either, None);
+    let both = (ExpectedHealth::Any, None);
     measured.assert_bounds("register.person locked", both, both);
 }
 
@@ -220,16 +222,16 @@ async fn a_locked_table_of_the_projection() {
     let site = Site::start(new_dir()).await;
     let table = "projection.annual_total";
     let measured = site.go_through(&mut Locked { table, owner: None }).await;
-    let (ledgers, projectors) = ((While::Serves, None), (While::Either, None));
+    let (ledgers, projectors) = ((ExpectedHealth::Serving, None), (ExpectedHealth::Any, None));
     measured.assert_bounds("projection.annual_total locked", ledgers, projectors);
 }
 
 /// Takes every session that the server has to give.
-struct Crowd {
+struct ExhaustedSessions {
     crowding: Option<JoinHandle<()>>,
 }
 
-impl Fault for Crowd {
+impl DatabaseFault for ExhaustedSessions {
     async fn begin(&mut self, site: &Site) {
         let url = site.database.url(frikort::postgres::OWNER);
         let mut owner = site.owner().await;
@@ -263,8 +265,8 @@ impl Fault for Crowd {
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_connections() {
     let site = Site::start(new_dir()).await;
-    let measured = site.go_through(&mut Crowd { crowding: None }).await;
-    let both = (While::Either, None);
+    let measured = site.go_through(&mut ExhaustedSessions { crowding: None }).await;
+    let both = (ExpectedHealth::Any, None);
     measured.assert_bounds("too many connections", both, both);
 }
 
@@ -294,7 +296,7 @@ impl FullDisk {
     }
 }
 
-impl Fault for FullDisk {
+impl DatabaseFault for FullDisk {
     async fn begin(&mut self, _: &Site) {
         // It ends when nothing is left.
         let mut filler = File::create(self.filler()).unwrap();
@@ -318,6 +320,7 @@ async fn a_full_disk() {
     let mut full = FullDisk::mount(cluster_dir(dir.path()));
     let site = Site::start(dir).await;
     let measured = site.go_through(&mut full).await;
-    let (ledgers, projectors) = ((While::DoesNot, NOT_WRITTEN), (While::Either, None));
+    let (ledgers, projectors) =
+        ((ExpectedHealth::NotServing, NOT_WRITTEN), (ExpectedHealth::Any, None));
     measured.assert_bounds("disk full", ledgers, projectors);
 }

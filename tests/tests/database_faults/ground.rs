@@ -66,7 +66,7 @@ pub(crate) struct Site {
 }
 
 /// Something that is wrong with the database for a while.
-pub(crate) trait Fault {
+pub(crate) trait DatabaseFault {
     /// What is done to begin it.
     async fn begin(&mut self, site: &Site);
     /// What is done to end it.
@@ -131,7 +131,7 @@ impl Site {
 
     /// Has the fault under load. Nothing may come of it that is lost, recorded twice or false; what
     /// callers, health and log have seen of it is for the caller to judge.
-    pub(crate) async fn go_through(mut self, fault: &mut impl Fault) -> Measured {
+    pub(crate) async fn go_through(mut self, fault: &mut impl DatabaseFault) -> Measured {
         let mut chance = Chance::printed();
         let load = Load::start(self.callers.clone(), &PERSONS, &self.payroll, &mut chance);
         let mut streams = Streams::default();
@@ -146,7 +146,7 @@ impl Site {
         let logs_before = self.logs();
         let began = Instant::now();
         fault.begin(&self).await;
-        let whole = Instant::now();
+        let established = Instant::now();
         sleep(lasting).await;
         let ending = Instant::now();
         let logs_during = self.logs();
@@ -169,7 +169,7 @@ impl Site {
         Measured {
             is_judged,
             began,
-            whole,
+            established,
             ending,
             ended,
             answers: self.journal.all(),

@@ -21,11 +21,11 @@ const INTERVAL: Duration = Duration::from_millis(50);
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a service said at an instant; `None` where it said nothing.
-pub(crate) type Said = (Instant, Option<bool>);
+pub(crate) type HealthSample = (Instant, Option<bool>);
 
 /// Asks until it is ended.
 pub(crate) struct HealthWatch {
-    said: Vec<Arc<Mutex<Vec<Said>>>>,
+    said: Vec<Arc<Mutex<Vec<HealthSample>>>>,
     tasks: JoinSet<()>,
 }
 
@@ -54,7 +54,7 @@ impl HealthWatch {
     /// How long after `since` all of them said that they serve.
     pub(crate) async fn until_all_serve(&self, since: Instant, limit: Duration) -> Duration {
         loop {
-            let serves = |said: &Arc<Mutex<Vec<Said>>>| matches!(said.lock().unwrap().last(), Some((at, Some(true))) if *at > since);
+            let serves = |said: &Arc<Mutex<Vec<HealthSample>>>| matches!(said.lock().unwrap().last(), Some((at, Some(true))) if *at > since);
             if self.said.iter().all(serves) {
                 return since.elapsed();
             }
@@ -64,7 +64,7 @@ impl HealthWatch {
     }
 
     /// What each of them said, ledgers first.
-    pub(crate) async fn end(mut self) -> Vec<Vec<Said>> {
+    pub(crate) async fn end(mut self) -> Vec<Vec<HealthSample>> {
         self.tasks.shutdown().await;
         self.said.iter().map(|said| said.lock().unwrap().clone()).collect()
     }

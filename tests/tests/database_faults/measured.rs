@@ -7,7 +7,7 @@ use std::{
 
 use frikort_tests::history::{Answer, Claim};
 
-use crate::health::Said;
+use crate::health::HealthSample;
 
 /// Callers are answered or refused within this.
 const ANSWER_BOUND: Duration = Duration::from_secs(2);
@@ -22,7 +22,7 @@ const RECOVERY_BOUND: Duration = Duration::from_secs(2);
 const ALLOWANCE: Duration = Duration::from_millis(250);
 
 /// Sessions that were at work when a fault was begun by ending them are replaced after this.
-const MOMENT: Duration = Duration::from_secs(1);
+const SETTLING_TIME: Duration = Duration::from_secs(1);
 
 /// Services are counted ledgers first.
 const LEDGERS: usize = 2;
@@ -32,13 +32,13 @@ const CALLERS_DEADLINE: Duration = Duration::from_secs(9);
 
 /// How a service is while the fault lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum While {
+pub(crate) enum ExpectedHealth {
     /// Serving all the time.
-    Serves,
+    Serving,
     /// Not serving all the time, after health's bound.
-    DoesNot,
+    NotServing,
     /// Either, or now and then.
-    Either,
+    Any,
 }
 
 /// When all goes on, from the end of the fault.
@@ -66,14 +66,14 @@ pub(crate) struct Measured {
     /// Just before the fault began.
     pub(crate) began: Instant,
     /// It is there.
-    pub(crate) whole: Instant,
+    pub(crate) established: Instant,
     /// Just before it was ended.
     pub(crate) ending: Instant,
     /// It is over.
     pub(crate) ended: Instant,
     pub(crate) answers: Vec<Answer>,
     /// Of each service, ledgers first, as all that follows.
-    pub(crate) health: Vec<Vec<Said>>,
+    pub(crate) health: Vec<Vec<HealthSample>>,
     pub(crate) recovery: Recovery,
     pub(crate) logs: Vec<Log>,
 }
@@ -85,8 +85,8 @@ impl Measured {
     pub(crate) fn assert_bounds(
         &self,
         name: &str,
-        ledgers: (While, Option<(&str, &str)>),
-        projectors: (While, Option<(&str, &str)>),
+        ledgers: (ExpectedHealth, Option<(&str, &str)>),
+        projectors: (ExpectedHealth, Option<(&str, &str)>),
     ) {
         self.print(name);
         let mut found = self.late_answers();
@@ -130,7 +130,7 @@ impl Measured {
 
     /// Refusals of what was asked while the fault was there, after the moment in which it began.
     pub(crate) fn refused_meanwhile(&self) -> Vec<&Answer> {
-        let while_there = self.whole + MOMENT..self.ending;
+        let while_there = self.established + SETTLING_TIME..self.ending;
         let asked = self.answers().filter(|answer| while_there.contains(&answer.asked_at));
         asked.filter(|answer| !answer.is_claim()).collect()
     }
@@ -167,17 +167,17 @@ impl Measured {
         at.saturating_duration_since(self.began).as_secs_f64() - before
     }
 
-    fn wrong_health(&self, number: usize, expected: While) -> Option<String> {
+    fn wrong_health(&self, number: usize, expected: ExpectedHealth) -> Option<String> {
         let silent = self.health[number].iter().find(|(_, said)| said.is_none());
         if let Some((at, _)) = silent {
             return Some(format!("says nothing of its health at {:.2} s", self.since_began(*at)));
         }
         let wrong = self.health[number].iter().find(|(at, said)| match expected {
-            While::Serves => *said != Some(true),
-            While::DoesNot => {
-                *at > self.whole + HEALTH_BOUND && *at < self.ending && *said != Some(false)
+            ExpectedHealth::Serving => *said != Some(true),
+            ExpectedHealth::NotServing => {
+                *at > self.established + HEALTH_BOUND && *at < self.ending && *said != Some(false)
             }
-            While::Either => false,
+            ExpectedHealth::Any => false,
         });
         wrong.map(|(at, said)| format!("says {said:?} at {:.2} s", self.since_began(*at)))
     }

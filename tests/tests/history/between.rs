@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use frikort::postgres::OWNER;
-use frikort_event_store::{DatabaseSessions, Work};
+use frikort_event_store::{DatabaseSessions, SessionPurpose};
 use frikort_process::clock::Clock;
 use frikort_register::{Confirmed, Forgetting, Keys, Register};
 use frikort_tests::{database::Database, history::Site};
@@ -26,7 +26,7 @@ pub(crate) fn register(url: &str, dir: &Path) -> Register {
     let options = frikort_process::database::service(url, "frikort-test").unwrap();
     let sessions = DatabaseSessions::new(options);
     let keys = Keys::parse(&keys).unwrap().into();
-    let pool = || sessions.pool(2, Work::Calls);
+    let pool = || sessions.pool(2, SessionPurpose::Calls);
     Register::start(sessions.clone(), pool(), pool(), keys)
 }
 
