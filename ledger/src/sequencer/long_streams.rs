@@ -51,7 +51,7 @@ pub(super) struct LongStreams {
     runtime: Handle,
     permits: Arc<Semaphore>,
     loads: HashMap<PersonId, Load>,
-    /// How many were loads_started.
+    /// Numbers the loads.
     loads_started: u64,
     waiting: usize,
     sender: mpsc::UnboundedSender<Loaded>,
@@ -91,7 +91,7 @@ impl LongStreams {
     }
 
     /// Begins to read a person's events, up to position and hash of an event of the history. Where too many
-    /// persons are being read, nothing is loads_started.
+    /// streams are being read, nothing is started.
     pub(super) fn load(&mut self, person: PersonId, until: (i64, EventHash)) {
         if self.loads.len() >= MAX_LOADS || self.loads.contains_key(&person) {
             return;
