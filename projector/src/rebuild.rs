@@ -169,8 +169,9 @@ pub(crate) async fn run(store: &EventStore, wish: Wish) -> Result<Report, Fault>
         Ok((events, persons, positions))
     };
     let (events, persons, positions) = match done.await {
-        // Who hung in a transaction is cut off from the database before it finds who took over.
-        Err(Fault::Tables(_)) if building.is_replaced(store.pool()).await? => {
+        // A process that hung in a transaction loses its session before it can find that another has
+        // taken over.
+        Err(_) if building.is_replaced(store.pool()).await? => {
             return Err(Fault::Lost);
         }
         done => done?,
