@@ -226,7 +226,7 @@ impl Sequencer {
                 }
             };
             if !open {
-                return self.long.refuse_all(&Refused::ShuttingDown);
+                return;
             }
             // Who has gone does not want it recorded any more; the next batch has room for it.
             requests.retain(|request| !request.reply.is_closed());

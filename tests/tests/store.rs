@@ -141,7 +141,7 @@ async fn until_one_waits_for_a_lock(pool: &PgPool) {
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let deadline = Instant::now() + Duration::from_secs(60);
     while sqlx::query_scalar::<_, i64>(waiting).fetch_one(pool).await.unwrap() == 0 {
-        assert!(Instant::now() < deadline, "nobody waits");
+        assert!(Instant::now() < deadline, "no session waits for a lock");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

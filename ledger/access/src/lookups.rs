@@ -122,7 +122,7 @@ impl Lookups {
         self.notes.add(&line, persons.len())
     }
 
-    /// Whether look-ups can be noted: nobody is answered about a person while they cannot.
+    /// Whether lookups can be recorded. While they cannot, no question about a person is answered.
     pub fn sound(&self) -> watch::Receiver<bool> {
         self.notes.sound.subscribe()
     }

@@ -53,7 +53,7 @@ const OUTAGE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 pub enum SessionPurpose {
     /// A caller waits for it: an append, a question, a page of a list.
     Calls,
-    /// It goes on beside the calls, page by page: a fold, a rebuild, a check, a recalculation.
+    /// No caller waits for it: a page of a fold, a rebuild or a recalculation.
     Background,
     /// An operator waits for it: a migration may take as long as it takes.
     Operations,

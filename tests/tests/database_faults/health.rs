@@ -17,7 +17,7 @@ use tonic_health::pb::{
 /// How often each is asked.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// Health that is not told after so long is not told.
+/// A health check without a reply after this counts as no reply.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a service said at an instant; `None` where it said nothing.
@@ -42,7 +42,7 @@ impl HealthWatch {
                     let asked = health.check(HealthCheckRequest::default());
                     let answer = timeout(TIMEOUT, asked).await.ok().and_then(Result::ok);
                     let serves =
-                        answer.map(|told| told.get_ref().status() == ServingStatus::Serving);
+                        answer.map(|reply| reply.get_ref().status() == ServingStatus::Serving);
                     of_service.lock().unwrap().push((Instant::now(), serves));
                     sleep(INTERVAL).await;
                 }

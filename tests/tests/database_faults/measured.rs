@@ -182,7 +182,7 @@ impl Measured {
         wrong.map(|(at, said)| format!("says {said:?} at {:.2} s", self.since_began(*at)))
     }
 
-    #[expect(clippy::print_stdout, reason = "whoever measures reads it")]
+    #[expect(clippy::print_stdout, reason = "the measurements are for the reader of the output")]
     fn print(&self, name: &str) {
         let lasted = (self.ended - self.began).as_secs_f64();
         println!("\n{name}, {lasted:.1} s");
