@@ -174,7 +174,7 @@ impl Recalculation {
                 after.1,
                 PAGE
             )
-            .fetch_all(self.store.pool())
+            .fetch_all(&mut *self.store.pool().acquire().await?)
             .await?;
             let Some(last) = page.last() else { break };
             after = (last.person_id, last.year);
@@ -200,7 +200,7 @@ impl Recalculation {
                  WHERE partition = $1 AND state = 'serving'",
                 self.partition
             )
-            .fetch_one(self.store.pool())
+            .fetch_one(&mut *self.store.pool().acquire().await?)
             .await?;
             if position >= head {
                 return Ok(());

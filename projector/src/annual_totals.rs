@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use frikort_access::{Access, Caller, Place, Places};
+use frikort_event_store::PooledTransaction;
 use frikort_process::feed::{Items, feed};
 use frikort_proto::{
     error::Failure,
@@ -63,7 +64,7 @@ pub(crate) async fn start(
     allowances.wait_for(partition, min_position, deadline).await?;
     let place = allowances.listings.0.take(who)?;
     let run = allowances.sessions.server_run();
-    let tx = tables::begin_snapshot(allowances.store.pool()).await;
+    let tx = allowances.store.pool().begin_snapshot().await;
     let tx = tx.map_err(|error| unread(&error))?;
     // All pages are read in this session, and so are of one history.
     allowances.require_history(run)?;
@@ -74,7 +75,7 @@ pub(crate) async fn start(
 }
 
 async fn list(
-    mut tx: sqlx::Transaction<'static, sqlx::Postgres>,
+    mut tx: PooledTransaction,
     partition: i32,
     items: Items<ListAnnualTotalsResponse>,
     _place: Place,

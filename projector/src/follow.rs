@@ -128,8 +128,8 @@ impl Follower {
         self.state.doubt();
         self.sound.send_replace(false);
         let pool = self.store.pool();
-        let stale = tables::checkpoint(pool, self.partition).await?;
-        if tables::is_in_history(pool, self.partition, stale).await? {
+        let stale = tables::checkpoint(&mut *pool.acquire().await?, self.partition).await?;
+        if tables::is_in_history(&mut *pool.acquire().await?, self.partition, stale).await? {
             return Ok(());
         }
         let head = self.store.head(self.partition).await?.position;
@@ -155,7 +155,7 @@ impl Follower {
     /// Folds until another projector has moved the checkpoint, or another generation is served.
     async fn fold_on(&self, logged: &mut Option<String>) -> Result<Left, Fault> {
         let pool = self.store.pool();
-        let version = tables::version(pool, self.partition).await?;
+        let version = tables::version(&mut *pool.acquire().await?, self.partition).await?;
         if version > PROJECTION_VERSION {
             return Err(Fault::Newer(version));
         }
@@ -242,7 +242,8 @@ impl Follower {
         if self.sessions.server_run() != run {
             return Ok(Some(Left::Switched));
         }
-        let now = tables::checkpoint(self.store.pool(), self.partition).await?;
+        let now =
+            tables::checkpoint(&mut *self.store.pool().acquire().await?, self.partition).await?;
         let (partition, generation) = (self.partition, now.generation);
         Ok(if generation != at.generation {
             tracing::info!(partition, generation, "another generation is served");
@@ -263,7 +264,8 @@ impl Follower {
         let mut moved = Instant::now();
         loop {
             sleep(LOOK).await;
-            let now = tables::checkpoint(self.store.pool(), self.partition).await?;
+            let now = tables::checkpoint(&mut *self.store.pool().acquire().await?, self.partition)
+                .await?;
             if now != at || self.sessions.server_run() != run {
                 (at, run) = self.stand_at_checkpoint(false).await?;
             } else if self.store.head(self.partition).await?.position != at.position {
@@ -280,11 +282,11 @@ impl Follower {
 
     /// Takes over where the tables are, if that is in the history; and the server run that shows it.
     async fn stand_at_checkpoint(&self, folding: bool) -> Result<(Checkpoint, ServerRun), Fault> {
-        let mut tx = tables::begin_snapshot(self.store.pool()).await?;
+        let mut tx = self.store.pool().begin_snapshot().await?;
         let run = self.sessions.server_run();
-        let checkpoint = tables::checkpoint(&mut *tx, self.partition).await?;
+        let checkpoint = tables::checkpoint(&mut tx, self.partition).await?;
         let limits = tables::limits(&mut tx, self.partition).await?;
-        let is_in_history = tables::is_in_history(&mut *tx, self.partition, checkpoint).await?;
+        let is_in_history = tables::is_in_history(&mut tx, self.partition, checkpoint).await?;
         tx.commit().await?;
         if !is_in_history {
             return Err(Fault::OtherHistory(checkpoint.position));

@@ -11,8 +11,8 @@
 
 use std::time::Duration;
 
-use frikort_event_store::EventHash;
-use sqlx::{PgConnection, PgPool};
+use frikort_event_store::{ConnectionPool, EventHash};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -54,18 +54,18 @@ pub(crate) struct Generation {
 }
 
 /// All of them, by partition and number.
-pub(crate) async fn list(pool: &PgPool) -> Result<Vec<Generation>, sqlx::Error> {
+pub(crate) async fn list(pool: &ConnectionPool) -> Result<Vec<Generation>, sqlx::Error> {
     sqlx::query_as!(
         Generation,
         r#"SELECT partition, generation, state, version, position, since,
                   event_hash AS "event_hash: EventHash", builder, beat
            FROM projection.checkpoint ORDER BY partition, generation"#
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *pool.acquire().await?)
     .await
 }
 
-async fn building(pool: &PgPool) -> Result<Vec<Generation>, sqlx::Error> {
+async fn building(pool: &ConnectionPool) -> Result<Vec<Generation>, sqlx::Error> {
     let mut all = list(pool).await?;
     all.retain(|generation| generation.state == "building");
     Ok(all)
@@ -99,7 +99,7 @@ pub(crate) struct Place {
 
 /// Begins a generation, or takes over one whose builder has gone; a new one in its place, where
 /// `fresh`, or where another version of the fold began it.
-pub(crate) async fn claim(pool: &PgPool, fresh: bool) -> Result<Claim, sqlx::Error> {
+pub(crate) async fn claim(pool: &ConnectionPool, fresh: bool) -> Result<Claim, sqlx::Error> {
     loop {
         let found = building(pool).await?;
         let Some(first) = found.first() else {
@@ -132,7 +132,7 @@ pub(crate) async fn claim(pool: &PgPool, fresh: bool) -> Result<Claim, sqlx::Err
 }
 
 /// A new generation of every partition.
-async fn begin(pool: &PgPool) -> Result<Building, sqlx::Error> {
+async fn begin(pool: &ConnectionPool) -> Result<Building, sqlx::Error> {
     let rows = sqlx::query!(
         r#"WITH new AS MATERIALIZED (SELECT gen_random_uuid() AS builder),
                 last AS (SELECT coalesce(max(generation), 0) AS number FROM projection.checkpoint)
@@ -142,7 +142,7 @@ async fn begin(pool: &PgPool) -> Result<Building, sqlx::Error> {
            RETURNING partition, generation, builder AS "builder!""#,
         PROJECTION_VERSION
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *pool.acquire().await?)
     .await?;
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let (generation, builder) = (first.generation, first.builder);
@@ -154,7 +154,7 @@ async fn begin(pool: &PgPool) -> Result<Building, sqlx::Error> {
 /// Takes `found` over if they still are as they were found; retires them if they are of no use. The
 /// new builder, where there is one.
 async fn take_over(
-    pool: &PgPool,
+    pool: &ConnectionPool,
     found: &[Generation],
     usable: bool,
 ) -> Result<Option<Uuid>, sqlx::Error> {
@@ -187,7 +187,7 @@ async fn take_over(
 
 impl Building {
     /// Says that the builder lives, until it is told that it has been replaced.
-    pub(crate) async fn live(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+    pub(crate) async fn live(&self, pool: &ConnectionPool) -> Result<(), sqlx::Error> {
         loop {
             sleep(BEAT).await;
             for place in &self.places {
@@ -199,7 +199,7 @@ impl Building {
                     self.generation,
                     self.builder
                 )
-                .execute(pool)
+                .execute(&mut *pool.acquire().await?)
                 .await?;
                 if beaten.rows_affected() != 1 {
                     return Ok(());
@@ -209,7 +209,7 @@ impl Building {
     }
 
     /// Whether another run has taken the generation over.
-    pub(crate) async fn is_replaced(&self, pool: &PgPool) -> Result<bool, sqlx::Error> {
+    pub(crate) async fn is_replaced(&self, pool: &ConnectionPool) -> Result<bool, sqlx::Error> {
         let ours = building(pool).await?;
         Ok(!ours.iter().any(|of| of.builder == Some(self.builder)))
     }
@@ -218,7 +218,7 @@ impl Building {
     /// is of another history.
     pub(crate) async fn write(
         &self,
-        pool: &PgPool,
+        pool: &ConnectionPool,
         from: Place,
         changes: &Changes,
     ) -> Result<Written, WriteError> {
@@ -306,7 +306,7 @@ impl Building {
 
 /// Drops what was retired, and what nobody builds any more, batch by batch; gives what was dropped.
 /// Whoever is cut off drops the rest the next time.
-pub(crate) async fn drop_old(pool: &PgPool) -> Result<Vec<Generation>, sqlx::Error> {
+pub(crate) async fn drop_old(pool: &ConnectionPool) -> Result<Vec<Generation>, sqlx::Error> {
     let found = building(pool).await?;
     if !found.is_empty() {
         sleep(SILENCE).await;
@@ -324,14 +324,18 @@ pub(crate) async fn drop_old(pool: &PgPool) -> Result<Vec<Generation>, sqlx::Err
             old.partition,
             old.generation
         )
-        .execute(pool)
+        .execute(&mut *pool.acquire().await?)
         .await?;
     }
     Ok(dropped)
 }
 
 /// Drops the rows of a generation that nobody reads or writes any more, each batch a transaction.
-async fn drop_rows(pool: &PgPool, partition: i32, generation: i32) -> Result<(), sqlx::Error> {
+async fn drop_rows(
+    pool: &ConnectionPool,
+    partition: i32,
+    generation: i32,
+) -> Result<(), sqlx::Error> {
     let mut after = Uuid::nil();
     loop {
         // Persons with payments have totals, and those have cards.
@@ -344,7 +348,7 @@ async fn drop_rows(pool: &PgPool, partition: i32, generation: i32) -> Result<(),
             after,
             BATCH - 1
         )
-        .fetch_optional(pool)
+        .fetch_optional(&mut *pool.acquire().await?)
         .await?;
         let until = last.unwrap_or(Uuid::max());
         let mut tx = pool.begin().await?;
@@ -390,14 +394,14 @@ async fn drop_rows(pool: &PgPool, partition: i32, generation: i32) -> Result<(),
         partition,
         generation
     )
-    .execute(pool)
+    .execute(&mut *pool.acquire().await?)
     .await?;
     sqlx::query!(
         "DELETE FROM projection.annual_limit WHERE partition = $1 AND generation = $2",
         partition,
         generation
     )
-    .execute(pool)
+    .execute(&mut *pool.acquire().await?)
     .await?;
     Ok(())
 }

@@ -250,7 +250,7 @@ impl Overviews {
         size: usize,
     ) -> Result<(ListPaymentsResponse, BTreeSet<PersonId>), Failure> {
         let failed = |error: sqlx::Error| self.0.unread(&error);
-        let mut tx = tables::begin_snapshot(self.0.store.pool()).await.map_err(failed)?;
+        let mut tx = self.0.store.pool().begin_snapshot().await.map_err(failed)?;
         let (as_of, mut after) = match token {
             Some(token) => (token.as_of, Some(token.after)),
             None => (self.checkpoints(&mut tx).await.map_err(failed)?, None),
@@ -295,7 +295,7 @@ impl Overviews {
         size: usize,
     ) -> Result<(ListDueControlsResponse, BTreeSet<PersonId>), Failure> {
         let failed = |error: sqlx::Error| self.0.unread(&error);
-        let mut tx = tables::begin_snapshot(self.0.store.pool()).await.map_err(failed)?;
+        let mut tx = self.0.store.pool().begin_snapshot().await.map_err(failed)?;
         let as_of = self.checkpoints(&mut tx).await.map_err(failed)?;
         let after = token.map_or((i32::MIN, Uuid::nil()), |token| token.after);
         let mut rows = BTreeSet::new();
@@ -345,7 +345,7 @@ impl Overviews {
         decided: Period,
     ) -> Result<GetProcessingTimesResponse, Failure> {
         let failed = |error: sqlx::Error| self.0.unread(&error);
-        let mut tx = tables::begin_snapshot(self.0.store.pool()).await.map_err(failed)?;
+        let mut tx = self.0.store.pool().begin_snapshot().await.map_err(failed)?;
         let as_of = self.checkpoints(&mut tx).await.map_err(failed)?;
         // How many decisions took how many days.
         let mut counts: BTreeMap<i16, BTreeMap<i32, i64>> = BTreeMap::new();

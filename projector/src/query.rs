@@ -456,7 +456,7 @@ impl Allowances {
         partitions: &[i32],
         found: &[Option<Found>],
     ) -> Result<Snapshot, sqlx::Error> {
-        let mut tx = tables::begin_snapshot(self.store.pool()).await?;
+        let mut tx = self.store.pool().begin_snapshot().await?;
         let day = self.today();
         let mut snapshot = Snapshot::new();
         for &partition in partitions {
@@ -571,7 +571,7 @@ impl Allowances {
 
     /// One person's payments and years, from the tables.
     async fn tell(&self, person: &Person) -> Result<Option<Told>, sqlx::Error> {
-        let mut tx = tables::begin_snapshot(self.store.pool()).await?;
+        let mut tx = self.store.pool().begin_snapshot().await?;
         let limits = tables::limits(&mut tx, person.partition).await?;
         let (at, mut years) = tables::years(&mut tx, person.partition, &[person.id]).await?;
         let payments = statement::payments(&mut tx, person.partition, person.id).await?;

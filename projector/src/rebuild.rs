@@ -19,9 +19,11 @@ mod progress;
 
 use std::collections::{BTreeSet, HashSet};
 
-use frikort_event_store::{EventHash, EventStore, PARTITION_STREAM, StoreError, StoredEvent};
+use frikort_event_store::{
+    ConnectionPool, EventHash, EventStore, PARTITION_STREAM, StoreError, StoredEvent,
+};
 use serde::Serialize;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -151,7 +153,8 @@ pub(crate) async fn run(store: &EventStore, wish: Wish) -> Result<Report, Fault>
         wish,
     };
     for place in &building.places {
-        let served = tables::checkpoint(store.pool(), place.partition).await?;
+        let served =
+            tables::checkpoint(&mut *store.pool().acquire().await?, place.partition).await?;
         rebuild.served.push(served.generation);
     }
     let done = async {
@@ -311,7 +314,7 @@ impl Rebuild {
                 place.partition,
                 self.building.generation
             )
-            .fetch_one(self.store.pool())
+            .fetch_one(&mut *self.store.pool().acquire().await?)
             .await?;
         }
         Ok(count)
@@ -320,7 +323,8 @@ impl Rebuild {
     /// How many events the new one is behind the one that is served.
     async fn lag(&self, index: usize) -> Result<i64, sqlx::Error> {
         let place = self.building.places[index];
-        let served = tables::checkpoint(self.store.pool(), place.partition).await?;
+        let served =
+            tables::checkpoint(&mut *self.store.pool().acquire().await?, place.partition).await?;
         Ok(served.position - place.position)
     }
 
@@ -527,11 +531,10 @@ impl Rebuild {
             let end = (until, self.building.places[index].event_hash, recorded_at);
             self.serve(&mut tx, before[index], end).await?;
         }
-        if !self.may_switch() {
-            tx.rollback().await?;
-            return Ok(self.stands());
+        // Otherwise all of it is rolled back.
+        if self.may_switch() {
+            tx.commit().await?;
         }
-        tx.commit().await?;
         Ok(self.stands())
     }
 
@@ -566,7 +569,7 @@ async fn lock(tx: &mut PgConnection, place: Place, generation: i32) -> Result<i6
 }
 
 /// Whether what is served was begun by an older version of the fold.
-async fn is_outdated(pool: &PgPool) -> Result<bool, sqlx::Error> {
+async fn is_outdated(pool: &ConnectionPool) -> Result<bool, sqlx::Error> {
     let all = generations::list(pool).await?;
     let serving = all.iter().filter(|of| of.state == "serving" && of.position > 0);
     Ok(serving.clone().any(|of| of.version < PROJECTION_VERSION)

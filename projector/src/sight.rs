@@ -71,7 +71,7 @@ async fn paid(
         persons,
         &employers(caller)
     )
-    .fetch_all(allowances.store.pool())
+    .fetch_all(&mut *allowances.store.pool().acquire().await?)
     .await
 }
 
@@ -94,7 +94,7 @@ async fn citizens(
         persons,
         caller.municipality_code.map(municipality)
     )
-    .fetch_all(allowances.store.pool())
+    .fetch_all(&mut *allowances.store.pool().acquire().await?)
     .await
 }
 

@@ -8,9 +8,9 @@
 use std::collections::HashMap;
 
 use frikort_domain::{Amount, FrikortTag, LimitEntry, LimitSchedule, MunicipalityCode, PersonId};
-use frikort_event_store::{EventHash, sqlstate};
+use frikort_event_store::{ConnectionPool, EventHash, sqlstate};
 use rust_decimal::Decimal;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
@@ -78,7 +78,7 @@ impl WriteError {
 
 /// Reads where the generation of a partition stands that is served.
 pub(crate) async fn checkpoint(
-    executor: impl sqlx::PgExecutor<'_>,
+    connection: &mut PgConnection,
     partition: i32,
 ) -> Result<Checkpoint, sqlx::Error> {
     let query = sqlx::query_as!(
@@ -88,7 +88,7 @@ pub(crate) async fn checkpoint(
            FROM projection.checkpoint WHERE partition = $1 AND state = 'serving'"#,
         partition
     );
-    Ok(query.fetch_optional(executor).await?.unwrap_or_default())
+    Ok(query.fetch_optional(connection).await?.unwrap_or_default())
 }
 
 /// The tables are of another history than the events: nothing is answered from them.
@@ -110,7 +110,7 @@ pub(crate) async fn answered_checkpoint(
 
 /// Whether the event that a checkpoint names is in the history.
 pub(crate) async fn is_in_history(
-    executor: impl sqlx::PgExecutor<'_>,
+    connection: &mut PgConnection,
     partition: i32,
     checkpoint: Checkpoint,
 ) -> Result<bool, sqlx::Error> {
@@ -119,14 +119,14 @@ pub(crate) async fn is_in_history(
         partition,
         checkpoint.position
     );
-    Ok(query.fetch_one(executor).await? == Some(checkpoint.event_hash))
+    Ok(query.fetch_one(connection).await? == Some(checkpoint.event_hash))
 }
 
 /// Retires a generation that is served and is of another history, and begins an empty one in its
 /// place, which answers nothing before it is at `serve_from`. Does nothing where the checkpoint was
 /// moved meanwhile.
 pub(crate) async fn begin_anew(
-    pool: &PgPool,
+    pool: &ConnectionPool,
     partition: i32,
     stale: Checkpoint,
     serve_from: i64,
@@ -158,7 +158,7 @@ pub(crate) async fn begin_anew(
 
 /// The version of the fold that began the generation that is served; 0 where nothing is folded yet.
 pub(crate) async fn version(
-    executor: impl sqlx::PgExecutor<'_>,
+    connection: &mut PgConnection,
     partition: i32,
 ) -> Result<i32, sqlx::Error> {
     let query = sqlx::query_scalar!(
@@ -166,13 +166,13 @@ pub(crate) async fn version(
          WHERE partition = $1 AND state = 'serving' AND position > 0",
         partition
     );
-    Ok(query.fetch_optional(executor).await?.unwrap_or_default())
+    Ok(query.fetch_optional(connection).await?.unwrap_or_default())
 }
 
 /// Writes a page's changes to the generation that is served, if it is still at `from`, and the page's
 /// last event is in the history.
 pub(crate) async fn write(
-    pool: &PgPool,
+    pool: &ConnectionPool,
     partition: i32,
     from: Checkpoint,
     changes: &Changes,
@@ -677,11 +677,4 @@ pub(crate) fn amount(column: Decimal) -> Result<Amount, sqlx::Error> {
 
 fn signed(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
-}
-
-/// Begins a transaction that sees one state of the database throughout.
-pub(crate) async fn begin_snapshot(
-    pool: &PgPool,
-) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, sqlx::Error> {
-    pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
 }

@@ -60,7 +60,7 @@ impl Database {
         owner.close().await?;
         let database = Self { cluster, name, is_done: AtomicBool::new(false) };
         let pool = database.pool().await?;
-        frikort_event_store::migrate(&pool, partitions).await?;
+        frikort_event_store::migrate(&pool.clone().into(), partitions).await?;
         pool.close().await;
         Ok(database)
     }
@@ -76,7 +76,7 @@ impl Database {
         let name = "frikort".to_owned();
         let database = Self { cluster, name, is_done: AtomicBool::new(false) };
         let pool = database.pool().await?;
-        frikort_event_store::migrate(&pool, partitions).await?;
+        frikort_event_store::migrate(&pool.clone().into(), partitions).await?;
         pool.close().await;
         Ok(database)
     }
@@ -210,7 +210,7 @@ async fn template(cluster: &Cluster, owner: &mut PgConnection) -> anyhow::Result
         run(owner, format!("DROP DATABASE IF EXISTS {name}_new")).await?;
         run(owner, format!("CREATE DATABASE {name}_new")).await?;
         let pool = PgPool::connect(&cluster.url(OWNER, &format!("{name}_new"))).await?;
-        frikort_event_store::migrate(&pool, 1).await?;
+        frikort_event_store::migrate(&pool.clone().into(), 1).await?;
         pool.close().await;
         run(owner, format!("ALTER DATABASE {name}_new RENAME TO {name}")).await?;
     }

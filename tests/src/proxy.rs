@@ -36,6 +36,8 @@ pub enum Traffic {
     Flows,
     /// It is lost, and connections stay open. One of which something was lost never answers again.
     Swallowed,
+    /// So many requests still go through, then all is lost.
+    SwallowedAfter(u32),
     /// Each request waits for so long.
     Delayed(Duration),
 }
@@ -52,6 +54,7 @@ pub struct Proxy {
 struct Plan {
     armed: Mutex<Option<(Vec<u8>, Fault)>>,
     traffic: Mutex<Traffic>,
+    lost: Notify,
     struck: Notify,
     deliver: Notify,
     delivered: Notify,
@@ -91,6 +94,11 @@ impl Proxy {
         *self.plan.traffic.lock().unwrap_or_else(PoisonError::into_inner) = traffic;
     }
 
+    /// Waits until something was lost.
+    pub async fn lost(&self) {
+        self.plan.lost.notified().await;
+    }
+
     /// Waits until the fault has struck.
     pub async fn struck(&self) {
         self.plan.struck.notified().await;
@@ -123,6 +131,19 @@ impl Plan {
         *self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What happens to the next request.
+    fn next_request(&self) -> Traffic {
+        let mut traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Traffic::SwallowedAfter(requests) = *traffic {
+            *traffic = match requests.checked_sub(1) {
+                Some(left) => Traffic::SwallowedAfter(left),
+                None => Traffic::Swallowed,
+            };
+            return if requests == 0 { Traffic::Swallowed } else { Traffic::Flows };
+        }
+        *traffic
+    }
+
     async fn forward(self: Arc<Self>, client: UnixStream, server: UnixStream) {
         let (mut from_client, mut to_client) = client.into_split();
         let (mut from_server, mut to_server) = server.into_split();
@@ -134,12 +155,13 @@ impl Plan {
             tokio::select! {
                 read = from_client.read(&mut request) => {
                     let Ok(length @ 1..) = read else { return };
-                    match self.traffic() {
-                        Traffic::Flows => {}
+                    match self.next_request() {
+                        Traffic::Flows | Traffic::SwallowedAfter(_) => {}
                         Traffic::Swallowed => has_lost = true,
                         Traffic::Delayed(time) => sleep(time).await,
                     }
                     if has_lost {
+                        self.lost.notify_one();
                         continue;
                     }
                     let fault = self.strikes(&request[..length]);

@@ -62,7 +62,7 @@ async fn server(dir: &Path, settings: &[(&str, &str)]) -> (Cluster, String) {
     owner.execute("CREATE DATABASE frikort").await.unwrap();
     owner.close().await.unwrap();
     let pool = sqlx::PgPool::connect(&cluster.url(OWNER, "frikort")).await.unwrap();
-    frikort_event_store::migrate(&pool, 1).await.unwrap();
+    frikort_event_store::migrate(&pool.clone().into(), 1).await.unwrap();
     pool.close().await;
     let url = cluster.url("frikort_ledger", "frikort");
     (cluster, url)
@@ -202,9 +202,8 @@ async fn through_a_pooler_in_session_mode_everything_works() {
     // The settings of a session are in force although the pooler has left them out.
     let options =
         frikort_process::database::service(&pooler.url("frikort_ledger"), "test").unwrap();
-    let pool = frikort_event_store::pool(options, 1);
+    let mut connection = frikort_event_store::pool(options, 1).acquire().await.unwrap();
     let setting: String =
-        sqlx::query_scalar("SHOW plan_cache_mode").fetch_one(&pool).await.unwrap();
+        sqlx::query_scalar("SHOW plan_cache_mode").fetch_one(&mut *connection).await.unwrap();
     assert_eq!(setting, "force_generic_plan");
-    pool.close().await;
 }

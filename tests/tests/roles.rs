@@ -181,7 +181,7 @@ async fn everything_belongs_to_the_migrator_whoever_migrates() {
     assert_eq!(rows(&database.pool().await.unwrap(), others).await, [""; 0]);
     // It does by itself whatever a later migration may need, and what it makes is nobody else's.
     let pool = database.pool_as(MIGRATOR).await.unwrap();
-    frikort_event_store::migrate(&pool, 2).await.unwrap();
+    frikort_event_store::migrate(&pool.clone().into(), 2).await.unwrap();
     let mut later = pool.begin().await.unwrap();
     for statement in [
         "CREATE SCHEMA later",
@@ -228,7 +228,7 @@ async fn whoever_owns_the_database_migrates_it_without_being_superuser() {
     // take it back.
     let pool = owned_by("maker", &beside).await;
     for partitions in 1..=2 {
-        frikort_event_store::migrate(&pool, partitions).await.unwrap();
+        frikort_event_store::migrate(&pool.clone().into(), partitions).await.unwrap();
     }
     assert_eq!(rows(&pool, owner).await, [MIGRATOR]);
     let told = refused_as(pool.clone()).await;
@@ -241,7 +241,7 @@ async fn whoever_owns_the_database_migrates_it_without_being_superuser() {
     let superuser = beside.pool().await.unwrap();
     superuser.execute("ALTER ROLE keeper NOCREATEROLE").await.unwrap();
     for partitions in 1..=2 {
-        frikort_event_store::migrate(&pool, partitions).await.unwrap();
+        frikort_event_store::migrate(&pool.clone().into(), partitions).await.unwrap();
     }
     assert_eq!(rows(&pool, owner).await, ["keeper"]);
     let told = refused_as(pool.clone()).await;

@@ -5,13 +5,18 @@
 use std::time::{Duration, Instant};
 
 use frikort_event_store::{
-    Appended, Appender, Batch, DatabaseSessions, Direction, EventHash, EventStore, Head, Incident,
-    SessionPurpose, StoreError, Subscription, accept_incidents, listen,
+    Appended, Appender, Batch, ConnectionPool, DatabaseSessions, Direction, EventHash, EventStore,
+    Head, Incident, SessionPurpose, StoreError, Subscription, accept_incidents, listen,
 };
-use frikort_tests::{database::Database, process::receive_notices};
+use frikort_tests::{
+    database::Database,
+    history::eventually,
+    process::receive_notices,
+    proxy::{Proxy, Traffic},
+};
 use sqlx::{Executor, PgPool, postgres::PgConnectOptions};
 use time::{OffsetDateTime, macros::datetime};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use uuid::Uuid;
 
 const START: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
@@ -203,7 +208,7 @@ async fn a_subscription_catches_up_and_then_hears_of_what_comes() {
             }
         }
     };
-    assert_eq!(tokio::time::timeout(Duration::from_secs(10), heard).await.unwrap(), [4]);
+    assert_eq!(timeout(Duration::from_secs(10), heard).await.unwrap(), [4]);
     listening.abort();
 }
 
@@ -273,10 +278,10 @@ async fn h1_while_an_incident_is_open_nothing_is_appended() {
     }
     assert!(appender.withdraw_incidents(START).await.unwrap(), "the evidence is not there");
     let owner = setting.database.pool().await.unwrap();
-    let accepted = accept_incidents(&owner, 0, "a reason", START).await.unwrap();
+    let accepted = accept_incidents(&owner.clone().into(), 0, "a reason", START).await.unwrap();
     assert_eq!(accepted.len(), 1);
     assert_eq!((accepted[0].first_lost_position, accepted[0].last_lost_position), (3, 7));
-    assert!(accept_incidents(&owner, 0, "again", START).await.unwrap().is_empty());
+    assert!(accept_incidents(&owner.clone().into(), 0, "again", START).await.unwrap().is_empty());
     assert!(appender.record_incident(&lost, START).await.unwrap(), "it is accepted");
     assert_eq!(appender.append(setting.head().await, &next).await.unwrap(), Appended::Yes);
 }
@@ -339,4 +344,47 @@ async fn a_schema_that_is_not_there_or_not_ours_is_refused_with_advice() {
     sqlx::query("DROP FUNCTION ledger.schema_version()").execute(&pool).await.unwrap();
     let error = EventStore::open(pool).await.unwrap_err();
     assert!(matches!(error, StoreError::WrongSchema { found: 0, .. }), "{error:?}");
+}
+
+/// Each place where a connection that comes back can fall silent: while it is asked whether it answers, or
+/// rolled back, and at its next statement.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_whose_answers_are_lost_leaves_its_place_to_another() {
+    let database = Database::create(1).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let proxy = Proxy::start(dir.path(), database.cluster().socket_dir()).unwrap();
+    let options: PgConnectOptions = proxy.url(&database.url("frikort_ledger")).parse().unwrap();
+    let sessions = DatabaseSessions::new(options);
+    let ask = async |pool: &ConnectionPool| {
+        let mut connection = pool.acquire().await?;
+        connection.execute("SELECT 1").await.map(drop)
+    };
+    for (requests, in_transaction) in [0, 1, 2].into_iter().flat_map(|n| [(n, false), (n, true)]) {
+        let pool = sessions.pool(1, SessionPurpose::Calls);
+        ask(&pool).await.unwrap();
+        if in_transaction {
+            let transaction = pool.begin().await.unwrap();
+            proxy.set_traffic(Traffic::SwallowedAfter(requests));
+            drop(transaction);
+        } else {
+            let connection = pool.acquire().await.unwrap();
+            proxy.set_traffic(Traffic::SwallowedAfter(requests));
+            drop(connection);
+        }
+        let asking = async {
+            while ask(&pool).await.is_ok() {}
+            // Another error than silence would not be lost.
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = proxy.lost() => {}
+            () = asking => {}
+        }
+        proxy.set_traffic(Traffic::Flows);
+        eventually("the pool has another connection", async || {
+            Ok(timeout(Duration::from_secs(1), ask(&pool)).await.is_ok_and(|asked| asked.is_ok()))
+        })
+        .await
+        .unwrap_or_else(|error| panic!("after {requests} requests: {error:#}"));
+    }
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use frikort_domain::PersonId;
-use sqlx::PgPool;
+use frikort_event_store::ConnectionPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -113,7 +113,7 @@ impl Rows {
     }
 
     /// Writes all of them with one statement and one commit; once, however often it is done.
-    pub(crate) async fn write(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+    pub(crate) async fn write(&self, pool: &ConnectionPool) -> Result<(), sqlx::Error> {
         let last = self.times.iter().max().copied();
         sqlx::query!(
             "INSERT INTO access.lookup
@@ -136,7 +136,7 @@ impl Rows {
             &self.persons,
             last
         )
-        .execute(pool)
+        .execute(&mut *pool.acquire().await?)
         .await?;
         Ok(())
     }
@@ -145,7 +145,7 @@ impl Rows {
 /// The next rows after one, by when they were noted, as many as `limit`, of those noted before an
 /// instant.
 pub async fn noted_after(
-    pool: &PgPool,
+    pool: &ConnectionPool,
     (noted_at, lookup_id): (OffsetDateTime, Uuid),
     before: OffsetDateTime,
     limit: i64,
@@ -161,7 +161,7 @@ pub async fn noted_after(
         before,
         limit
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *pool.acquire().await?)
     .await
 }
 

@@ -24,9 +24,9 @@ use std::{
 
 use anyhow::Context;
 use frikort_domain::PersonId;
+use frikort_event_store::ConnectionPool;
 use frikort_process::{clock::Clock, lane};
 use frikort_proto::{error::Failure, v1::ErrorReason};
-use sqlx::PgPool;
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, timeout},
@@ -95,7 +95,7 @@ thread_local! {
 impl Lookups {
     /// Starts the writer, which begins with what earlier processes left in `journal`, a directory. `pool`
     /// is its own, so that it never waits behind questions.
-    pub fn start(journal: &Path, pool: PgPool, clock: Clock) -> anyhow::Result<Self> {
+    pub fn start(journal: &Path, pool: ConnectionPool, clock: Clock) -> anyhow::Result<Self> {
         let opened = Journal::open(journal).and_then(|opened| Ok((opened.left()?, opened)));
         let (left, journal) =
             opened.with_context(|| format!("no journal of look-ups in {}", journal.display()))?;
@@ -215,7 +215,7 @@ impl Notes {
     }
 
     /// Brings to the table what is left, and then what comes, until there will be no more.
-    async fn write_all(&self, pool: &PgPool, left: Vec<Segment>) {
+    async fn write_all(&self, pool: &ConnectionPool, left: Vec<Segment>) {
         for segment in left {
             if !self.is_closed() {
                 self.bring(pool, &segment).await;
@@ -268,7 +268,7 @@ impl Notes {
     }
 
     /// Brings notes to the table, however often that must be tried; once, when the process stops.
-    async fn bring(&self, pool: &PgPool, segment: &Segment) {
+    async fn bring(&self, pool: &ConnectionPool, segment: &Segment) {
         // The first failure may be that of a session that was ended; the next attempt has another one.
         let mut is_first = true;
         while let Err(error) = write(pool, segment).await {
@@ -303,7 +303,7 @@ impl Notes {
 }
 
 /// Brings notes to the table, and removes their file.
-async fn write(pool: &PgPool, segment: &Segment) -> anyhow::Result<()> {
+async fn write(pool: &ConnectionPool, segment: &Segment) -> anyhow::Result<()> {
     let lines = segment.read().context("the journal cannot be read")?;
     let (notes, unreadable) = note::read(&lines);
     if !notes.is_empty() {

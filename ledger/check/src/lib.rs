@@ -31,12 +31,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use frikort_event_store::apply_settings;
+use frikort_event_store::{ConnectionPool, apply_settings};
 use frikort_proof::{Checkpoint, Hash, KeyName, NoteError};
-use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::{
     runtime::Builder,
     sync::{mpsc, oneshot, watch},
@@ -137,7 +134,7 @@ impl Running {
 /// One connection for a check alone: it belongs to the check's own runtime, and ends with it. Every
 /// query reads a range of a key in the key's order, and is to be read by it; none takes longer than
 /// moments, unless something is wrong.
-fn pool(options: PgConnectOptions) -> PgPool {
+fn pool(options: PgConnectOptions) -> ConnectionPool {
     let options = options.options([("enable_sort", "off"), ("statement_timeout", "60s")]);
     let settings = options.clone();
     PgPoolOptions::new()
@@ -148,6 +145,7 @@ fn pool(options: PgConnectOptions) -> PgPool {
             Box::pin(async move { apply_settings(connection, &settings).await })
         })
         .connect_lazy_with(options)
+        .into()
 }
 
 /// The partition whose log has this origin: `<operator>/frikort/partition/<N>`.
@@ -215,7 +213,7 @@ struct Teller {
     rest: u32,
     /// When the page under way began.
     since: Instant,
-    pool: PgPool,
+    pool: ConnectionPool,
 }
 
 impl Teller {

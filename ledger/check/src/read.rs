@@ -1,9 +1,9 @@
 //! What is read of the ledger's own tables. Every query is of one page at most, and reads a range
 //! of a key.
 
-use frikort_event_store::PARTITION_STREAM;
+use frikort_event_store::{ConnectionPool, PARTITION_STREAM};
 use frikort_proof::HASH_BYTES;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -37,27 +37,20 @@ impl Ground {
     }
 }
 
-/// Begins a transaction that sees one state of the database throughout.
-pub(crate) async fn snapshot(
-    pool: &PgPool,
-) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, sqlx::Error> {
-    pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
-}
-
 /// Every partition of which there is a head or a projection, ascending.
-pub(crate) async fn partitions(pool: &PgPool) -> Result<Vec<i32>, sqlx::Error> {
+pub(crate) async fn partitions(pool: &ConnectionPool) -> Result<Vec<i32>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"SELECT partition AS "partition!" FROM ledger.partition_head
            UNION SELECT partition FROM projection.checkpoint WHERE state = 'serving'
            ORDER BY 1"#
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *pool.acquire().await?)
     .await
 }
 
 /// How a partition stands.
-pub(crate) async fn ground(pool: &PgPool, partition: i32) -> Result<Ground, sqlx::Error> {
-    let mut tx = snapshot(pool).await?;
+pub(crate) async fn ground(pool: &ConnectionPool, partition: i32) -> Result<Ground, sqlx::Error> {
+    let mut tx = pool.begin_snapshot().await?;
     let head = sqlx::query!(
         "SELECT position, recorded_at FROM ledger.partition_head WHERE partition = $1",
         partition

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use frikort_event_store::{AcceptedLoss, accepted_incidents};
+use frikort_event_store::{AcceptedLoss, ConnectionPool, accepted_incidents};
 use frikort_proof::{Hash, VerifierKey, leaf_hash};
-use sqlx::PgPool;
 use time::Date;
 
 use crate::{
@@ -25,7 +24,7 @@ const PAGE: i64 = 2 * WIDTH;
 /// Checks everything.
 pub(crate) async fn run(
     check: Check,
-    pool: PgPool,
+    pool: ConnectionPool,
     mut teller: Teller,
 ) -> Result<Concluded, CheckError> {
     let Check { partition, logs, .. } = check;
@@ -42,7 +41,7 @@ pub(crate) async fn run(
         teller.far.send_modify(|far| far.total = far.total.saturating_add(2 * ground.count()));
         grounds.push((partition, ground));
     }
-    let losses = accepted_incidents(&pool).await?;
+    let losses = accepted_incidents(&mut *pool.acquire().await?).await?;
     let mut concluded = Concluded::default();
     let none = Log::default();
     for (partition, ground) in grounds {
@@ -78,7 +77,7 @@ impl Ground {
 
 /// Checks a partition stream by stream.
 async fn by_stream(
-    pool: &PgPool,
+    pool: &ConnectionPool,
     partition: i32,
     end: i64,
     notes: &mut Notes,
@@ -99,7 +98,7 @@ async fn by_stream(
 
 /// The way through a partition in order of position.
 struct Walk<'a> {
-    pool: &'a PgPool,
+    pool: &'a ConnectionPool,
     partition: i32,
     ground: Ground,
     keys: &'a [VerifierKey],
@@ -123,7 +122,7 @@ struct Page {
 
 impl<'a> Walk<'a> {
     fn new(
-        pool: &'a PgPool,
+        pool: &'a ConnectionPool,
         partition: i32,
         ground: Ground,
         log: &'a Log,
@@ -252,7 +251,7 @@ impl<'a> Walk<'a> {
 
     async fn read(&self, from: i64) -> Result<Page, sqlx::Error> {
         let partition = self.partition;
-        let mut tx = read::snapshot(self.pool).await?;
+        let mut tx = self.pool.begin_snapshot().await?;
         // A page ends where tiles end, or at the end.
         let full = (from - 1).saturating_add(PAGE) / PAGE * PAGE;
         let to = full.min(self.ground.end());
@@ -344,7 +343,7 @@ impl<'a> Walk<'a> {
 
     /// What the projection has beyond where it stands.
     async fn look_behind(&self, notes: &mut Notes) -> Result<(), sqlx::Error> {
-        let mut tx = read::snapshot(self.pool).await?;
+        let mut tx = self.pool.begin_snapshot().await?;
         let served = projection::served(&mut tx, self.partition).await?;
         let at = served.unwrap_or_default().max(self.ground.end());
         let from = at.saturating_add(1);

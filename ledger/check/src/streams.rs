@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use frikort_domain::{Event, LimitHistory, PersonId, Replay, Unsound};
-use frikort_event_store::PARTITION_STREAM;
-use sqlx::{PgConnection, PgPool};
+use frikort_event_store::{ConnectionPool, PARTITION_STREAM};
+use sqlx::PgConnection;
 use time::Date;
 use uuid::Uuid;
 
@@ -82,10 +82,10 @@ impl Streams {
     /// Reads the next persons, and holds them against everything.
     pub(crate) async fn chunk(
         &mut self,
-        pool: &PgPool,
+        pool: &ConnectionPool,
         notes: &mut Notes,
     ) -> Result<Chunk, sqlx::Error> {
-        let mut tx = read::snapshot(pool).await?;
+        let mut tx = pool.begin_snapshot().await?;
         let at = projection::position(&mut tx, self.partition).await?;
         let until = self.end.max(at);
         self.read_limits(&mut tx, until, notes).await?;

@@ -2,9 +2,7 @@
 //!
 //! Not here: `synchronous_commit`, which a session sets for itself.
 
-use sqlx::PgPool;
-
-use crate::StoreError;
+use crate::{ConnectionPool, StoreError};
 
 /// Whether a service runs on a server that may lose or damage what it has acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +21,15 @@ impl Durability {
 }
 
 /// Refuses a server that does not write to its disk what it says is written.
-pub(crate) async fn require(pool: &PgPool, durability: Durability) -> Result<(), StoreError> {
+pub(crate) async fn require(
+    pool: &ConnectionPool,
+    durability: Durability,
+) -> Result<(), StoreError> {
     let unsafe_settings: Vec<String> = sqlx::query_scalar(
         "SELECT name FROM pg_settings
          WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off' ORDER BY name",
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *pool.acquire().await?)
     .await?;
     if unsafe_settings.is_empty() {
         return Ok(());

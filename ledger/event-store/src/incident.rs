@@ -6,10 +6,10 @@
 //!
 //! Not here: what counts as evidence; that is the writer's.
 
-use sqlx::PgPool;
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use crate::{Appender, EventHash, EventStore, StoreError, notices};
+use crate::{Appender, ConnectionPool, EventHash, EventStore, StoreError, notices};
 
 /// Acknowledged or signed events that are not in the history any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,14 +137,14 @@ impl EventStore {
             position,
             hash as EventHash
         );
-        Ok(query.fetch_one(self.pool()).await?)
+        Ok(query.fetch_one(&mut *self.pool().acquire().await?).await?)
     }
 }
 
 /// Accepts every open incident of a partition, for a reason, as the database's owner. Returns what was
 /// accepted; nothing where no incident is open.
 pub async fn accept_incidents(
-    pool: &PgPool,
+    pool: &ConnectionPool,
     partition: i32,
     reason: &str,
     now: OffsetDateTime,
@@ -162,12 +162,12 @@ pub async fn accept_incidents(
         now,
         reason
     );
-    Ok(query.fetch_all(pool).await?)
+    Ok(query.fetch_all(&mut *pool.acquire().await?).await?)
 }
 
 /// The losses that were accepted, by partition and position.
 pub async fn accepted_incidents(
-    executor: impl sqlx::PgExecutor<'_>,
+    connection: &mut PgConnection,
 ) -> Result<Vec<AcceptedLoss>, sqlx::Error> {
     sqlx::query_as!(
         AcceptedLoss,
@@ -177,6 +177,6 @@ pub async fn accepted_incidents(
            FROM ledger.history_incident WHERE accepted_at IS NOT NULL
            ORDER BY partition, first_lost_position, last_lost_position"#
     )
-    .fetch_all(executor)
+    .fetch_all(connection)
     .await
 }

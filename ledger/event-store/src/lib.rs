@@ -18,6 +18,7 @@ mod hash;
 mod incident;
 mod migrate;
 mod notices;
+mod pool;
 mod read;
 mod session;
 mod sessions;
@@ -27,7 +28,7 @@ mod user;
 
 use std::time::{Duration, Instant};
 
-use sqlx::{PgPool, postgres::PgConnectOptions};
+use sqlx::postgres::PgConnectOptions;
 use time::OffsetDateTime;
 
 pub use append::{Appended, Appender, Batch, PartitionStatus, notify};
@@ -36,6 +37,7 @@ pub use hash::EventHash;
 pub use incident::{AcceptedLoss, Incident, accept_incidents, accepted_incidents};
 pub use migrate::migrate;
 pub use notices::warning_counter;
+pub use pool::{ConnectionPool, PooledConnection, PooledTransaction};
 pub use read::{Direction, StoredEvent};
 pub use session::{apply_settings, connect};
 pub use sessions::{CurrentRun, DatabaseSessions, Reachability, ServerRun, SessionPurpose};
@@ -178,14 +180,15 @@ impl Head {
 /// The store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct EventStore {
-    pool: PgPool,
+    pool: ConnectionPool,
 }
 
 impl EventStore {
     /// Uses `pool`, after making sure that the schema is ours, and that its user is not the owner.
-    pub async fn open(pool: PgPool) -> Result<Self, StoreError> {
+    pub async fn open(pool: impl Into<ConnectionPool>) -> Result<Self, StoreError> {
+        let pool = pool.into();
         let found = match sqlx::query_scalar!(r#"SELECT ledger.schema_version() AS "version!""#)
-            .fetch_one(&pool)
+            .fetch_one(&mut *pool.acquire().await?)
             .await
         {
             Ok(version) => version,
@@ -216,7 +219,10 @@ impl EventStore {
 
     /// The same, waiting for a database that is not there yet: services and their database are
     /// often started together.
-    pub async fn open_when_there(pool: PgPool, durability: Durability) -> Result<Self, StoreError> {
+    pub async fn open_when_there(
+        pool: ConnectionPool,
+        durability: Durability,
+    ) -> Result<Self, StoreError> {
         let deadline = Instant::now() + START_PATIENCE;
         loop {
             match Self::open_checked(&pool, durability).await {
@@ -230,7 +236,10 @@ impl EventStore {
         }
     }
 
-    async fn open_checked(pool: &PgPool, durability: Durability) -> Result<Self, StoreError> {
+    async fn open_checked(
+        pool: &ConnectionPool,
+        durability: Durability,
+    ) -> Result<Self, StoreError> {
         session::require_own_sessions(&pool.connect_options()).await?;
         let store = Self::open(pool.clone()).await.map_err(|error| match error {
             StoreError::Unavailable(error) => session::lasting(error),
@@ -241,21 +250,20 @@ impl EventStore {
     }
 
     /// The pool, for the other rooms' own tables.
-    pub fn pool(&self) -> &PgPool {
+    pub fn pool(&self) -> &ConnectionPool {
         &self.pool
     }
 
     /// Whether every connection is in use; whoever then cannot have one in time has met a crowd,
     /// not an outage.
     pub fn is_busy(&self) -> bool {
-        let limit = self.pool.options().get_max_connections();
-        self.pool.size() >= limit && self.pool.num_idle() == 0
+        self.pool.is_busy()
     }
 
     /// The partitions, ascending.
     pub async fn partitions(&self) -> Result<Vec<i32>, StoreError> {
         let query = sqlx::query_scalar!("SELECT partition FROM ledger.partition_head ORDER BY 1");
-        Ok(query.fetch_all(&self.pool).await?)
+        Ok(query.fetch_all(&mut *self.pool.acquire().await?).await?)
     }
 
     /// Where a partition stands.
@@ -266,7 +274,7 @@ impl EventStore {
                FROM ledger.partition_head WHERE partition = $1"#,
             partition
         )
-        .fetch_one(&self.pool)
+        .fetch_one(&mut *self.pool.acquire().await?)
         .await?;
         let (position, fence, recorded_at) = (row.position, row.fence, row.recorded_at);
         let no_event = StoreError::NoEventAtHead { partition, position };
@@ -275,6 +283,6 @@ impl EventStore {
 }
 
 /// A pool of a tool's own.
-pub fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
+pub fn pool(options: PgConnectOptions, connections: u32) -> ConnectionPool {
     DatabaseSessions::new(options).pool(connections, SessionPurpose::Operations)
 }

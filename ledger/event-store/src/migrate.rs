@@ -5,9 +5,9 @@
 //! own whoever calls. Rights are in no migration that comes later: they are in `rights/`, and are given
 //! anew each time, so that a restored database gets them too.
 
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, migrate::Migrator};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, migrate::Migrator};
 
-use crate::{StoreError, session};
+use crate::{ConnectionPool, StoreError, session};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -25,7 +25,7 @@ const OBJECT_SQL: &str = include_str!("../rights/objects.sql");
 
 /// Creates or updates the schema, restores roles and rights, and makes sure that there are at least
 /// `partitions`.
-pub async fn migrate(pool: &PgPool, partitions: i32) -> Result<(), StoreError> {
+pub async fn migrate(pool: &ConnectionPool, partitions: i32) -> Result<(), StoreError> {
     session::require_own_sessions(&pool.connect_options()).await?;
     // A connection of its own, since it changes its role.
     let mut connection = pool.acquire().await?.detach();

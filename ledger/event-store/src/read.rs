@@ -45,7 +45,7 @@ impl EventStore {
             from,
             from.saturating_add(limit)
         );
-        Ok(query.fetch_all(self.pool()).await?)
+        Ok(query.fetch_all(&mut *self.pool().acquire().await?).await?)
     }
 
     /// The events of a partition after an event that was read before, `limit` of them at most, in
@@ -84,7 +84,7 @@ impl EventStore {
             partition,
             position
         );
-        Ok(query.fetch_one(self.pool()).await?)
+        Ok(query.fetch_one(&mut *self.pool().acquire().await?).await?)
     }
 
     /// Makes sure that the event at `position` has this hash.
@@ -125,7 +125,7 @@ impl EventStore {
                     from,
                     limit
                 )
-                .fetch_all(pool)
+                .fetch_all(&mut *pool.acquire().await?)
                 .await?
             }
             Direction::Backwards => {
@@ -139,7 +139,7 @@ impl EventStore {
                     from,
                     limit
                 )
-                .fetch_all(pool)
+                .fetch_all(&mut *pool.acquire().await?)
                 .await?
             }
         };
@@ -164,7 +164,7 @@ impl EventStore {
             from,
             limit
         );
-        Ok(query.fetch_all(self.pool()).await?)
+        Ok(query.fetch_all(&mut *self.pool().acquire().await?).await?)
     }
 
     /// All events of some streams, each stream in order of version, up to position `until`.
@@ -226,7 +226,7 @@ impl EventStore {
             limit,
             from
         )
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.pool().acquire().await?)
         .await?;
         let hash = rows.first().and_then(|row| row.hash);
         let events = rows.into_iter().filter_map(|row| {
@@ -248,7 +248,10 @@ impl EventStore {
             partition,
             position
         );
-        Ok(row.fetch_optional(self.pool()).await?.map(|row| (row.recorded_at, row.hash)))
+        Ok(row
+            .fetch_optional(&mut *self.pool().acquire().await?)
+            .await?
+            .map(|row| (row.recorded_at, row.hash)))
     }
 
     /// When the event at `position` was recorded; `None` where there is none.
@@ -262,7 +265,7 @@ impl EventStore {
             partition,
             position
         );
-        Ok(query.fetch_optional(self.pool()).await?)
+        Ok(query.fetch_optional(&mut *self.pool().acquire().await?).await?)
     }
 
     /// Position of the last event that was recorded at or before `instant`; 0 where there is none.
@@ -289,7 +292,7 @@ impl EventStore {
             partition,
             instant
         );
-        Ok(query.fetch_one(self.pool()).await?)
+        Ok(query.fetch_one(&mut *self.pool().acquire().await?).await?)
     }
 }
 

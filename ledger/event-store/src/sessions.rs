@@ -27,7 +27,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::apply_settings;
+use crate::{ConnectionPool, apply_settings};
 
 /// How long a call waits for a connection. A call that arrives while the database is down is refused
 /// within a second.
@@ -165,8 +165,12 @@ impl DatabaseSessions {
     /// A pool of at most `connections`, which are kept. One that was idle is tested before it is used,
     /// and replaced if its session was ended meanwhile; one that has just been given back is not: a broken
     /// one fails the query, and every caller handles that.
-    pub fn pool(&self, connections: u32, purpose: SessionPurpose) -> PgPool {
-        let (sessions, testing, releasing) = (self.clone(), self.clone(), self.clone());
+    pub fn pool(&self, connections: u32, purpose: SessionPurpose) -> ConnectionPool {
+        self.sqlx_pool(connections, purpose).into()
+    }
+
+    pub(crate) fn sqlx_pool(&self, connections: u32, purpose: SessionPurpose) -> PgPool {
+        let (sessions, testing) = (self.clone(), self.clone());
         PgPoolOptions::new()
             .max_connections(connections)
             .test_before_acquire(false)
@@ -185,10 +189,6 @@ impl DatabaseSessions {
                 let sessions = sessions.clone();
                 Box::pin(async move { sessions.begin(connection, purpose).await.map(drop) })
             })
-            .after_release(move |connection, _| {
-                let sessions = releasing.clone();
-                Box::pin(async move { sessions.can_keep(connection).await })
-            })
             .connect_lazy_with(self.0.options.clone())
     }
 
@@ -200,17 +200,6 @@ impl DatabaseSessions {
         let mut connection = PgConnection::connect_with(&self.0.options).await?;
         let run = self.begin(&mut connection, purpose).await?;
         Ok((connection, run))
-    }
-
-    /// Whether a pool can take a connection back. The pool itself would wait without a bound for the
-    /// connection to answer, so one whose answers are lost on the way would never be replaced.
-    async fn can_keep(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        if *self.0.reachability.borrow() == Reachability::Unreachable {
-            return Ok(false);
-        }
-        // Or it was given up in the middle of a statement that goes on.
-        let answered = timeout(HEARTBEAT_TIMEOUT, connection.ping()).await;
-        answered.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
     }
 
     /// The run that the newest session is with.

@@ -28,7 +28,7 @@ pub async fn listen(sessions: DatabaseSessions, signal: watch::Sender<u64>) {
     loop {
         // A pool of its own each time: a listener whose connection has broken gives it back without a
         // bound.
-        let pool = sessions.pool(1, SessionPurpose::Background);
+        let pool = sessions.sqlx_pool(1, SessionPurpose::Background);
         let heard = async {
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen("ledger_appended").await?;

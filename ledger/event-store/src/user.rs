@@ -4,14 +4,12 @@
 //! as one of them could do whatever a fault, or whoever took it over, made of it. What must stay
 //! out: what each role may do, which is in the migrations.
 
-use sqlx::PgPool;
-
-use crate::StoreError;
+use crate::{ConnectionPool, StoreError};
 
 /// Refuses a superuser, and whoever owns the events or may become their owner.
 ///
 /// It is the session's user that counts: a role that was only set can be put off again.
-pub(crate) async fn refuse_owner(pool: &PgPool) -> Result<(), StoreError> {
+pub(crate) async fn refuse_owner(pool: &ConnectionPool) -> Result<(), StoreError> {
     let found = sqlx::query!(
         r#"SELECT session_user::text AS "user!", u.rolsuper AS "is_superuser!",
                   pg_has_role(u.oid, c.relowner, 'MEMBER') AS "may_become_owner!",
@@ -19,7 +17,7 @@ pub(crate) async fn refuse_owner(pool: &PgPool) -> Result<(), StoreError> {
            FROM pg_roles AS u, pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
            WHERE u.rolname = session_user AND n.nspname = 'ledger' AND c.relname = 'event'"#
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *pool.acquire().await?)
     .await?;
     let user = found.user;
     let why = match found.owner {

@@ -84,7 +84,7 @@ impl Register {
             caller,
             now
         )
-        .execute(&self.pool)
+        .execute(&mut *self.pool.acquire().await?)
         .await?;
         let row = sqlx::query_as!(
             Row,
@@ -95,7 +95,7 @@ impl Register {
             person.0,
             reference.as_str()
         );
-        Ok(row.fetch_one(&self.pool).await?.into())
+        Ok(row.fetch_one(&mut *self.pool.acquire().await?).await?.into())
     }
 
     /// The request with this id.
@@ -108,7 +108,7 @@ impl Register {
                WHERE a.request_id = $1"#,
             request_id
         );
-        Ok(row.fetch_optional(&self.pool).await?.map(Forgetting::from))
+        Ok(row.fetch_optional(&mut *self.pool.acquire().await?).await?.map(Forgetting::from))
     }
 
     /// The requests that come after one, by when they were made, as many as `limit`.
@@ -128,7 +128,12 @@ impl Register {
             after.1,
             limit
         );
-        Ok(rows.fetch_all(&self.pool).await?.into_iter().map(Forgetting::from).collect())
+        Ok(rows
+            .fetch_all(&mut *self.pool.acquire().await?)
+            .await?
+            .into_iter()
+            .map(Forgetting::from)
+            .collect())
     }
 
     /// Forgets the person whom a request is about, if another caller made it: puts it on record and

@@ -21,9 +21,9 @@ mod who;
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use frikort_domain::{Cpr, FrikortId, FrikortTag, NumberTag, PersonId};
-use frikort_event_store::{DatabaseSessions, ServerRun};
+use frikort_event_store::{ConnectionPool, DatabaseSessions, ServerRun};
 use memory::Memory;
-use sqlx::{Executor, PgExecutor, PgPool};
+use sqlx::{Executor, PgConnection};
 use time::Date;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -68,7 +68,7 @@ impl fmt::Debug for Person {
 #[derive(Debug)]
 pub struct Register {
     sessions: DatabaseSessions,
-    pool: PgPool,
+    pool: ConnectionPool,
     keys: InUse,
     memory: Arc<Memory>,
     sound: watch::Receiver<bool>,
@@ -84,7 +84,12 @@ struct Row {
 impl Register {
     /// Uses `pool`; and `watching`, of one connection, to learn that somebody was forgotten. Both are
     /// of `sessions`.
-    pub fn start(sessions: DatabaseSessions, pool: PgPool, watching: PgPool, keys: InUse) -> Self {
+    pub fn start(
+        sessions: DatabaseSessions,
+        pool: ConnectionPool,
+        watching: ConnectionPool,
+        keys: InUse,
+    ) -> Self {
         let (memory, sound) = Memory::start(sessions.clone(), watching);
         Self { sessions, pool, keys, memory, sound }
     }
@@ -112,7 +117,9 @@ impl Register {
             return Ok(found);
         }
         let asked: Vec<&Cpr> = missing.iter().map(|at| &cprs[*at]).collect();
-        let read = read(&self.pool, self.sessions.server_run(), &keys, &asked).await?;
+        let read =
+            read(&mut *self.pool.acquire().await?, self.sessions.server_run(), &keys, &asked)
+                .await?;
         for (at, person) in missing.iter().zip(read) {
             found[*at] = person;
         }
@@ -130,7 +137,7 @@ impl Register {
              WHERE person_id = $1 LIMIT 1",
             id.0
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *self.pool.acquire().await?)
         .await?;
         Ok(row.as_ref().and_then(|row| row.person(read_in)))
     }
@@ -142,7 +149,7 @@ impl Register {
         let keys = self.keys.now();
         let sealed =
             sqlx::query_scalar!("SELECT sealed FROM register.person WHERE person_id = $1", id.0)
-                .fetch_all(&self.pool)
+                .fetch_all(&mut *self.pool.acquire().await?)
                 .await?;
         let born = |sealed: &Vec<u8>| keys.unseal(sealed, id.0)?.birth_date();
         Ok(sealed.iter().filter_map(born).max())
@@ -189,7 +196,7 @@ impl Register {
     ) -> Result<Option<Person>, sqlx::Error> {
         let keys = self.keys.now();
         if let [_] = keys.find[..] {
-            insert(&self.pool, &keys, cpr, person, nonce).await?;
+            insert(&mut *self.pool.acquire().await?, &keys, cpr, person, nonce).await?;
             return self.find_cpr(cpr).await;
         }
         // Another process may enter the same number under another key, and no constraint would see
@@ -198,8 +205,8 @@ impl Register {
         let mut transaction = self.pool.begin().await?;
         transaction.execute(NOBODY_ENTERS).await?;
         let read_in = self.sessions.server_run();
-        if read(&mut *transaction, read_in, &keys, &[cpr]).await?.pop().flatten().is_none() {
-            insert(&mut *transaction, &keys, cpr, person, nonce).await?;
+        if read(&mut transaction, read_in, &keys, &[cpr]).await?.pop().flatten().is_none() {
+            insert(&mut transaction, &keys, cpr, person, nonce).await?;
         }
         transaction.commit().await?;
         self.find_cpr(cpr).await
@@ -229,7 +236,7 @@ impl Register {
 
 /// Whom numbers lead to, under whichever key they were entered; a place each.
 async fn read(
-    executor: impl PgExecutor<'_>,
+    connection: &mut PgConnection,
     read_in: ServerRun,
     keys: &Keys,
     cprs: &[&Cpr],
@@ -242,7 +249,7 @@ async fn read(
          WHERE cpr_tag = ANY($1)",
         &asked
     )
-    .fetch_all(executor)
+    .fetch_all(connection)
     .await?;
     let read: HashMap<CprTag, Person> = rows.iter().filter_map(|row| row.tagged(read_in)).collect();
     Ok(tags.iter().map(|tags| tags.iter().find_map(|tag| read.get(tag).copied())).collect())
@@ -251,7 +258,7 @@ async fn read(
 /// Enters a number under the first keys, unless it is there under the same one, or the person was
 /// forgotten; answers whether it did.
 async fn insert(
-    executor: impl PgExecutor<'_>,
+    connection: &mut PgConnection,
     keys: &Keys,
     cpr: &Cpr,
     person: &Person,
@@ -270,7 +277,7 @@ async fn insert(
         &person.salt[..],
         &seal.seal(cpr, nonce, person.id.0)
     )
-    .execute(executor)
+    .execute(connection)
     .await?;
     Ok(inserted.rows_affected() == 1)
 }

@@ -15,9 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use frikort_event_store::{DatabaseSessions, ServerRun};
+use frikort_event_store::{ConnectionPool, DatabaseSessions, ServerRun};
 use lru::LruCache;
-use sqlx::PgPool;
 use tokio::sync::watch;
 
 use crate::{CprTag, Person};
@@ -61,7 +60,7 @@ impl Memory {
     /// `pool` is its own: a reading must not wait behind questions.
     pub(crate) fn start(
         sessions: DatabaseSessions,
-        pool: PgPool,
+        pool: ConnectionPool,
     ) -> (Arc<Self>, watch::Receiver<bool>) {
         let memory = Arc::new(Self::new(Some(sessions)));
         let (succeeds, sound) = watch::channel(false);
@@ -138,7 +137,7 @@ impl Memory {
     }
 }
 
-async fn keep_up(memory: Weak<Memory>, pool: PgPool, succeeds: watch::Sender<bool>) {
+async fn keep_up(memory: Weak<Memory>, pool: ConnectionPool, succeeds: watch::Sender<bool>) {
     loop {
         let began = Instant::now();
         let Some(sessions) = memory.upgrade().and_then(|memory| memory.sessions.clone()) else {
@@ -162,9 +161,9 @@ async fn keep_up(memory: Weak<Memory>, pool: PgPool, succeeds: watch::Sender<boo
     }
 }
 
-async fn forgotten(pool: &PgPool) -> Result<i64, sqlx::Error> {
+async fn forgotten(pool: &ConnectionPool) -> Result<i64, sqlx::Error> {
     let last = sqlx::query_scalar!("SELECT max(number) FROM register.forgotten");
-    Ok(last.fetch_one(pool).await?.unwrap_or_default())
+    Ok(last.fetch_one(&mut *pool.acquire().await?).await?.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -40,7 +40,10 @@ impl Register {
     /// does not tell whether the number is somebody else's.
     pub async fn leads_to(&self, cpr: &Cpr, person: &Person) -> Result<bool, sqlx::Error> {
         let holder =
-            read(&self.pool, person.read_in, &self.keys.now(), &[cpr]).await?.pop().flatten();
+            read(&mut *self.pool.acquire().await?, person.read_in, &self.keys.now(), &[cpr])
+                .await?
+                .pop()
+                .flatten();
         Ok(holder.is_some_and(|holder| holder.id == person.id))
     }
 }

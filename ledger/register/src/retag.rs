@@ -11,7 +11,7 @@
 use std::{collections::HashMap, fmt};
 
 use frikort_domain::PersonId;
-use sqlx::PgPool;
+use frikort_event_store::ConnectionPool;
 use uuid::Uuid;
 
 use crate::{CprTag, Keys, keys};
@@ -91,7 +91,7 @@ impl Row {
 }
 
 /// The next rows, by tag.
-async fn next(pool: &PgPool, after: &[u8], page: i64) -> Result<Vec<Row>, sqlx::Error> {
+async fn next(pool: &ConnectionPool, after: &[u8], page: i64) -> Result<Vec<Row>, sqlx::Error> {
     sqlx::query_as!(
         Row,
         "SELECT cpr_tag, person_id, sealed FROM register.person
@@ -99,7 +99,7 @@ async fn next(pool: &PgPool, after: &[u8], page: i64) -> Result<Vec<Row>, sqlx::
         after,
         page
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *pool.acquire().await?)
     .await
 }
 
@@ -107,7 +107,7 @@ async fn next(pool: &PgPool, after: &[u8], page: i64) -> Result<Vec<Row>, sqlx::
 /// each. Ends after a round in which there was nothing to do: what is entered under an old key behind
 /// its back is met in the next.
 pub async fn retag(
-    pool: &PgPool,
+    pool: &ConnectionPool,
     keys: &Keys,
     page: i64,
     mut told: impl FnMut(&Seen),
@@ -142,7 +142,7 @@ struct Anew {
 }
 
 async fn renew(
-    pool: &PgPool,
+    pool: &ConnectionPool,
     keys: &Keys,
     rows: &[Row],
     seen: &mut Seen,
@@ -179,7 +179,7 @@ async fn renew(
         &anew.tag,
         &anew.sealed
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *pool.acquire().await?)
     .await?;
     seen.renewed += u64::try_from(done.len()).unwrap_or_default();
     if done.len() < anew.old.len() {
@@ -189,12 +189,12 @@ async fn renew(
 }
 
 /// Those whose number leads to somebody else under the new key.
-async fn taken(pool: &PgPool, anew: &Anew) -> Result<Vec<Left>, sqlx::Error> {
+async fn taken(pool: &ConnectionPool, anew: &Anew) -> Result<Vec<Left>, sqlx::Error> {
     let there = sqlx::query!(
         "SELECT cpr_tag, person_id FROM register.person WHERE cpr_tag = ANY($1)",
         &anew.tag
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *pool.acquire().await?)
     .await?;
     let there: HashMap<Vec<u8>, Uuid> =
         there.into_iter().map(|row| (row.cpr_tag, row.person_id)).collect();
@@ -206,7 +206,11 @@ async fn taken(pool: &PgPool, anew: &Anew) -> Result<Vec<Left>, sqlx::Error> {
 }
 
 /// The rows that these keys do not find, or not unseal, of all that there are.
-pub async fn unreadable(pool: &PgPool, keys: &Keys, page: i64) -> Result<Vec<Left>, sqlx::Error> {
+pub async fn unreadable(
+    pool: &ConnectionPool,
+    keys: &Keys,
+    page: i64,
+) -> Result<Vec<Left>, sqlx::Error> {
     let (mut left, mut after) = (Vec::new(), Vec::new());
     loop {
         let rows = next(pool, &after, page).await?;

@@ -10,9 +10,9 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use frikort_event_store::ConnectionPool;
 use frikort_process::{database, secret::Secret};
 use frikort_register::{Keys, KeysText, Left, Seen, Source};
-use sqlx::PgPool;
 
 /// How often it is told how far the rows are.
 const TELL: Duration = Duration::from_secs(1);
@@ -134,7 +134,7 @@ impl SourceArgs {
 }
 
 impl RowsArgs {
-    fn pool(&self) -> anyhow::Result<PgPool> {
+    fn pool(&self) -> anyhow::Result<ConnectionPool> {
         let options = database::options(self.database_url.expose(), "frikort-retag")?;
         Ok(frikort_event_store::pool(options, 1))
     }

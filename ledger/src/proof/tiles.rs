@@ -46,7 +46,7 @@ impl<'a> Tiles<'a> {
                 self.partition,
                 level
             )
-            .fetch_one(self.store.pool())
+            .fetch_one(&mut *self.store.pool().acquire().await?)
             .await?;
             let width = whole(TILE_WIDTH as u64);
             let roots = self.roots(level, tiles / width * width).await?;
@@ -68,7 +68,7 @@ impl<'a> Tiles<'a> {
             first,
             first.saturating_add(whole(TILE_WIDTH as u64))
         )
-        .fetch_all(self.store.pool())
+        .fetch_all(&mut *self.store.pool().acquire().await?)
         .await?;
         Ok(roots.iter().filter_map(|root| root.as_slice().try_into().ok()).collect())
     }
@@ -92,7 +92,7 @@ impl<'a> Tiles<'a> {
             &roots,
             &hashes
         )
-        .execute(self.store.pool())
+        .execute(&mut *self.store.pool().acquire().await?)
         .await?;
         // Ours, or those of another ledger that was quicker: in both cases they must be these.
         let same = sqlx::query_scalar!(
@@ -106,7 +106,7 @@ impl<'a> Tiles<'a> {
             &roots,
             &hashes
         )
-        .fetch_one(self.store.pool())
+        .fetch_one(&mut *self.store.pool().acquire().await?)
         .await?;
         Ok(usize::try_from(same) == Ok(tiles.len()))
     }
@@ -119,7 +119,7 @@ impl<'a> Tiles<'a> {
             i16::try_from(level).unwrap_or(LEVELS),
             whole(number)
         );
-        let tile = tile.fetch_optional(self.store.pool()).await?;
+        let tile = tile.fetch_optional(&mut *self.store.pool().acquire().await?).await?;
         Ok(tile.map(|tile| {
             let hashes = tile.hashes.as_chunks::<HASH_BYTES>().0.to_vec();
             Stored { root: tile.root, hashes }
@@ -274,7 +274,7 @@ impl<'a> Tiles<'a> {
              ORDER BY position DESC LIMIT 1",
             self.partition
         );
-        Ok(note.fetch_optional(self.store.pool()).await?)
+        Ok(note.fetch_optional(&mut *self.store.pool().acquire().await?).await?)
     }
 
     /// Publishes a checkpoint, unless there is one of this size; answers what is there.
@@ -291,7 +291,7 @@ impl<'a> Tiles<'a> {
             size,
             note
         )
-        .execute(self.store.pool())
+        .execute(&mut *self.store.pool().acquire().await?)
         .await?;
         if published.rows_affected() > 0 {
             return Ok(Ok(checkpoint.clone()));
@@ -301,6 +301,8 @@ impl<'a> Tiles<'a> {
             self.partition,
             size
         );
-        Ok(Checkpoint::parse_unverified(&there.fetch_one(self.store.pool()).await?))
+        Ok(Checkpoint::parse_unverified(
+            &there.fetch_one(&mut *self.store.pool().acquire().await?).await?,
+        ))
     }
 }

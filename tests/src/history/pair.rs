@@ -107,7 +107,7 @@ impl Pair {
         owner.execute("CREATE DATABASE frikort").await?;
         owner.close().await?;
         let pool = PgPool::connect(&primary.cluster.url(OWNER, DATABASE)).await?;
-        frikort_event_store::migrate(&pool, partitions).await?;
+        frikort_event_store::migrate(&pool.clone().into(), partitions).await?;
         pool.close().await;
         symlink(primary.cluster.socket_dir(), dir.path().join("served"))?;
         let services_dir = dir.path().join("services");

@@ -147,7 +147,7 @@ async fn all_partitions_switch_together() {
         assert_eq!((&proved["partition"], &proved["position"]), (&partition.into(), &head.into()));
     }
     // One that is added is served like the others, and rebuilt with them.
-    frikort_event_store::migrate(&pool, 4).await.unwrap();
+    frikort_event_store::migrate(&pool.clone().into(), 4).await.unwrap();
     let (code, told, log) = rebuild(&stack.database, &[]).await;
     assert_eq!((code, told["positions"].as_array().unwrap().len()), (0, 4), "{log}");
 }
