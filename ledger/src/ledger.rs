@@ -303,7 +303,7 @@ impl Ledger {
         let decided = decide(&account, &LimitSchedule::default(), command, self.today());
         let event = match decided.map_err(Refused::Rejected)? {
             Decision::Record(event) => event,
-            Decision::ReplayPayment(_) | Decision::ReplayCard(_) | Decision::Settled => {
+            Decision::ReplayPayment(..) | Decision::ReplayCard(_) | Decision::Settled => {
                 return Err(internal());
             }
         };

@@ -195,14 +195,12 @@ pub(crate) fn deactivate(
         decision_key(&mut faults, named.as_ref(), &request.municipality_code, &request.reference);
     let decided_on = day_passed(&mut faults, "decision_date", request.decision_date, today);
     let criteria = criteria(&mut faults, &request.criteria);
-    let before = faults.count();
     let last_day = match request.effective_date {
         None => decided_on,
         date => effective_date(&mut faults, date),
     };
     if let (Some(decided_on), Some(last_day)) = (decided_on, last_day)
         && last_day < decided_on
-        && faults.count() == before
     {
         // C3: a deactivation works from its decision, never earlier.
         faults.note("effective_date", "must not lie before decision_date");
@@ -268,7 +266,10 @@ pub(crate) fn reverse(request: v1::ReverseDecisionRequest, today: Date) -> Resul
         decision_key(&mut faults, named.as_ref(), &request.municipality_code, &request.reference);
     let decided_on = day_passed(&mut faults, "decision_date", request.decision_date, today);
     let reference = faults.parse("reversed_reference", &request.reversed_reference);
-    check_own_cpr(&mut faults, named.as_ref(), "reversed_reference", &request.reversed_reference);
+    if reference.is_some() {
+        let text = &request.reversed_reference;
+        check_own_cpr(&mut faults, named.as_ref(), "reversed_reference", text);
+    }
     let municipality = faults
         .parse_optional("reversed_municipality_code", &request.reversed_municipality_code)
         .or(key.as_ref().map(|key| key.municipality));
@@ -493,11 +494,12 @@ fn work_period(
 ) -> Option<Period> {
     let first = date(faults, "facts.work_period.first_day", wire.first_day);
     let last = date(faults, "facts.work_period.last_day", wire.last_day);
-    if first.is_some_and(|day| day < SCHEME_START || day > latest) {
+    let is_in_window = first.is_none_or(|day| day >= SCHEME_START && day <= latest);
+    if !is_in_window {
         faults.note("facts.work_period.first_day", window);
     }
     let period = Period::new(first?, last?);
-    if period.is_none() {
+    if period.is_none() && is_in_window {
         faults.note("facts.work_period.last_day", "must not lie before first_day");
     }
     period
@@ -532,12 +534,13 @@ fn day_passed(
     wire: Option<WireDate>,
     last: Date,
 ) -> Option<Date> {
-    let day = date(faults, field, wire);
-    if day.is_some_and(|day| day < SCHEME_START || day > last) {
+    let day = date(faults, field, wire)?;
+    if day < SCHEME_START || day > last {
         let (first, last) = (format_date(SCHEME_START), format_date(last));
         faults.note(field, format!("must be from {first} to {last}"));
+        return None;
     }
-    day
+    Some(day)
 }
 
 fn criteria(faults: &mut Faults, wire: &[i32]) -> Option<Criteria> {
@@ -557,11 +560,12 @@ fn criteria(faults: &mut Faults, wire: &[i32]) -> Option<Criteria> {
 }
 
 fn effective_date(faults: &mut Faults, wire: Option<WireDate>) -> Option<Date> {
-    let day = date(faults, "effective_date", wire);
-    if day.is_some_and(|day| day < SCHEME_START) {
+    let day = date(faults, "effective_date", wire)?;
+    if day < SCHEME_START {
         faults.note("effective_date", format!("must not lie before {}", format_date(SCHEME_START)));
+        return None;
     }
-    day
+    Some(day)
 }
 
 fn date(faults: &mut Faults, field: &str, wire: Option<WireDate>) -> Option<Date> {

@@ -12,7 +12,7 @@ use frikort_domain::{Amount, Cpr};
 use frikort_proto::{
     error::Failure,
     v1::{
-        ErrorReason, PersonRef, ReportPaymentRequest, RunTotals, person_ref::Person,
+        ErrorReason, PersonRef, ReportPaymentRequest, RunTotals, Warning, person_ref::Person,
         report_payments_response::Result as Became,
     },
 };
@@ -124,6 +124,13 @@ pub(crate) fn count_result(totals: &mut RunTotals, became: &mut Became) {
                 totals.already_there += 1;
             } else {
                 totals.recorded += 1;
+            }
+            for warning in answer.warnings() {
+                match warning {
+                    Warning::PossibleDuplicate => totals.possible_duplicates += 1,
+                    Warning::ChangedSince => totals.changed_since += 1,
+                    Warning::Unspecified | Warning::CardStillActive => {}
+                }
             }
             if let Some(payment) = &answer.payment {
                 totals.exempt_oere += payment.exempt_oere;

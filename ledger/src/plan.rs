@@ -192,14 +192,14 @@ impl Plan {
                     Ok(told(false, body(&event, account).ok_or(Refused::Internal)?))
                 }
                 // Of a line before this one: nothing is recorded yet.
-                Decision::ReplayPayment(answer) if answer.position > planned.position => {
-                    Ok(told(true, Body::Payment(answer.outcome)))
+                Decision::ReplayPayment(answer, _) if answer.position > planned.position => {
+                    Ok(told(true, Body::Payment(answer.outcome, None)))
                 }
-                Decision::ReplayPayment(answer) => Ok(Answer {
+                Decision::ReplayPayment(answer, changed_since) => Ok(Answer {
                     position: answer.position,
                     recorded_at: Some(answer.recorded_at),
                     replayed: true,
-                    body: Body::Payment(answer.outcome),
+                    body: Body::Payment(answer.outcome, changed_since),
                 }),
                 Decision::ReplayCard(_) | Decision::Settled => Err(Refused::Internal),
             }

@@ -89,7 +89,7 @@ pub(crate) fn decision(partition: i32, recorded: &RecordedDecision) -> Option<v1
         }
     };
     let told = match &recorded.event {
-        Event::CardGranted(d) => v1::CardDecision {
+        Event::CardGranted(d, _) => v1::CardDecision {
             application_date: d.applied_on.map(WireDate::from),
             effective_date: Some(d.effective_from.into()),
             criteria: criteria(&d.criteria),
@@ -106,7 +106,7 @@ pub(crate) fn decision(partition: i32, recorded: &RecordedDecision) -> Option<v1
             reversed: recorded.reversed,
             ..plain(Kind::Deactivation, d.municipality, &d.reference, d.decided_on)
         },
-        Event::CardReactivated(d) => v1::CardDecision {
+        Event::CardReactivated(d, _) => v1::CardDecision {
             effective_date: Some(d.effective_from.into()),
             ..plain(Kind::Reactivation, d.municipality, &d.reference, d.decided_on)
         },

@@ -35,12 +35,12 @@ impl<'a> Effect<'a> {
                 let (years, splits) = (vec![&outcome.year], outcome.changed.as_slice());
                 return Some(Self { years, payment: None, splits });
             }
-            Event::CardGranted(_)
+            Event::CardGranted(..)
             | Event::ApplicationRejected(_)
             | Event::DecisionReversed(..)
             | Event::CardReissued(_)
             | Event::CardDeactivated(..)
-            | Event::CardReactivated(_)
+            | Event::CardReactivated(..)
             | Event::CardTransferred(_)
             | Event::ControlRecorded(_)
             | Event::CprNumberChanged(_)

@@ -168,11 +168,11 @@ impl Changes {
     /// A decision about a card.
     fn fold_decision(&mut self, person: PersonId, position: i64, decision: Event) {
         match decision {
-            Event::CardGranted(grant) => {
+            Event::CardGranted(grant, outcome) => {
                 let card = self.card(person, position);
                 card.tags.push(grant.frikort);
                 card.municipality = Some(grant.municipality);
-                card.active = Some(true);
+                card.active = Some(outcome.active);
                 card.controlled_in = card.controlled_in.max(Some(grant.decided_on.year()));
                 if let Some(applied_on) = grant.applied_on {
                     self.note_application(
@@ -187,9 +187,10 @@ impl Changes {
                 let (applied_on, decided_on) = (rejection.applied_on, rejection.decided_on);
                 self.note_application(position, rejection.municipality, applied_on, decided_on);
             }
-            Event::CardDeactivated(..) => self.card(person, position).active = Some(false),
-            Event::CardReactivated(_) => self.card(person, position).active = Some(true),
-            Event::DecisionReversed(_, outcome) => {
+            Event::CardDeactivated(_, outcome) => {
+                self.card(person, position).active = Some(outcome.active);
+            }
+            Event::CardReactivated(_, outcome) | Event::DecisionReversed(_, outcome) => {
                 self.card(person, position).active = Some(outcome.active);
             }
             Event::CardReissued(card) => self.card(person, position).tags.push(card.frikort),

@@ -11,12 +11,14 @@ use frikort_tests::{
 };
 
 /// What a minute meets many times over, also on a slow machine. Nobody here is under age.
-const OUTCOMES: [&str; 21] = [
+const OUTCOMES: [&str; 23] = [
     "recorded",
     "recorded, taxable",
     "recorded, a twin",
     "recorded, with payments after",
+    "recorded, still active",
     "replayed",
+    "replayed, changed since",
     "dry",
     "INVALID_FIELD",
     "NO_CARD",

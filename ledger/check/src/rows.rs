@@ -242,7 +242,7 @@ fn last_about_card(account: &Account) -> i64 {
 /// that it took.
 pub(crate) fn application(event: &Event) -> Option<(i16, Date, i32)> {
     let (code, applied_on, decided_on) = match event {
-        Event::CardGranted(grant) => (grant.municipality, grant.applied_on?, grant.decided_on),
+        Event::CardGranted(grant, _) => (grant.municipality, grant.applied_on?, grant.decided_on),
         Event::ApplicationRejected(data) => (data.municipality, data.applied_on, data.decided_on),
         _ => return None,
     };

@@ -117,7 +117,7 @@ impl Account {
         };
         let mut decided = |content| self.visitation.record(content, position, recorded_at);
         match event {
-            Event::CardGranted(data) => decided(Content::Granted(data.clone())),
+            Event::CardGranted(data, outcome) => decided(Content::Granted(data.clone(), *outcome)),
             Event::ApplicationRejected(data) => decided(Content::Rejected(data.clone())),
             Event::DecisionReversed(data, outcome) => {
                 decided(Content::Reversed(data.clone(), *outcome))
@@ -125,7 +125,9 @@ impl Account {
             Event::CardDeactivated(data, outcome) => {
                 decided(Content::Deactivated(data.clone(), outcome.clone()))
             }
-            Event::CardReactivated(data) => decided(Content::Reactivated(data.clone())),
+            Event::CardReactivated(data, outcome) => {
+                decided(Content::Reactivated(data.clone(), *outcome))
+            }
             Event::CardReissued(data) => decided(Content::Reissued(data.clone())),
             Event::CardTransferred(data) => decided(Content::Transferred(data.clone())),
             Event::CprNumberChanged(data) => decided(Content::Renumbered(data.clone())),

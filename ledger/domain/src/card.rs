@@ -8,9 +8,9 @@ use crate::{MunicipalityCode, Period, decide::Rejection};
 /// Where a card stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CardStatus {
-    /// No deactivation is recorded after the last grant or reactivation.
+    /// The active days have no end.
     Active,
-    /// A deactivation is recorded.
+    /// There is a last active day.
     Deactivated,
 }
 
@@ -21,7 +21,7 @@ pub struct Card {
     pub municipality: MunicipalityCode,
     /// Where it stands.
     pub status: CardStatus,
-    /// First and last active day, in order; no last day while active.
+    /// First and last day of each longest run of active days, oldest first; no last day while active (C12).
     pub periods: Vec<(Date, Option<Date>)>,
     /// The calendar year of the last grant or control (C9).
     pub controlled_in: i32,
@@ -40,32 +40,10 @@ pub fn control_due(controlled_in: i32) -> Option<Date> {
 }
 
 impl Card {
-    pub(crate) fn new(municipality: MunicipalityCode) -> Self {
-        Self { municipality, status: CardStatus::Active, periods: Vec::new(), controlled_in: 0 }
-    }
-
     /// The last day on which the next control is in time: the end of the second year after the
     /// last grant or control (C9). `None` while the card is deactivated.
     pub fn control_due(&self) -> Option<Date> {
         control_due(self.controlled_in).filter(|_| self.status == CardStatus::Active)
-    }
-
-    /// What is open already, since a deactivation in between was reversed, stays one period.
-    pub(crate) fn open(&mut self, first_day: Date) {
-        self.status = CardStatus::Active;
-        match self.periods.last_mut() {
-            Some((open_since, None)) => *open_since = first_day.min(*open_since),
-            _ => self.periods.push((first_day, None)),
-        }
-    }
-
-    pub(crate) fn close(&mut self, last_day: Date) {
-        self.status = CardStatus::Deactivated;
-        // What would begin later was never active; no day after the last one is (C2).
-        self.periods.retain(|(first_day, _)| *first_day <= last_day);
-        if let Some((_, end)) = self.periods.last_mut() {
-            *end = Some(end.map_or(last_day, |end| end.min(last_day)));
-        }
     }
 
     /// The first day of the open period; `None` once deactivated.
@@ -73,35 +51,68 @@ impl Card {
         self.periods.last().filter(|(_, end)| end.is_none()).map(|(first, _)| *first)
     }
 
-    /// The period, if any, that a card active from `day` on would overlap.
-    pub(crate) fn overlapping(&self, day: Date) -> Option<Date> {
-        let overlaps = |(_, end): &&(Date, Option<Date>)| end.is_none_or(|end| day <= end);
-        self.periods.iter().find(overlaps).map(|(first, _)| *first)
+    /// The first day of the first period that has one of these days; `last` is `None` where they have no end.
+    pub(crate) fn active_within(&self, first: Date, last: Option<Date>) -> Option<Date> {
+        let meets = |(begin, end): &&(Date, Option<Date>)| {
+            last.is_none_or(|last| *begin <= last) && end.is_none_or(|end| first <= end)
+        };
+        self.periods.iter().find(meets).map(|(begin, _)| *begin)
     }
 
     /// Whether the card was active on every day of the work (C1, C2).
     pub(crate) fn check_covers(&self, work: Period) -> Result<(), Rejection> {
-        let mut day = work.first;
-        while let Some(end) = self.active_until(day) {
-            match end.and_then(Date::next_day) {
-                Some(next) if next <= work.last => day = next,
-                _ => return Ok(()),
-            }
-        }
-        let split_at = if day > work.first {
-            Some(day)
-        } else {
-            let begins = self.periods.iter().map(|(first, _)| *first);
-            begins.filter(|first| *first > day && work.contains(*first)).min()
-        };
-        Err(Rejection::NotCovered { first_uncovered_day: day, split_at })
-    }
-
-    /// The end of a period that holds `day` (inner `None`: open); outer `None` when none does.
-    fn active_until(&self, day: Date) -> Option<Option<Date>> {
         let holds = |(first, end): &&(Date, Option<Date>)| {
-            *first <= day && end.is_none_or(|end| day <= end)
+            *first <= work.first && end.is_none_or(|end| work.first <= end)
         };
-        self.periods.iter().rev().find(holds).map(|(_, end)| *end)
+        let (first_uncovered_day, split_at) = match self.periods.iter().find(holds) {
+            Some((_, end)) => {
+                match end.and_then(Date::next_day).filter(|day| work.contains(*day)) {
+                    Some(day) => (day, Some(day)),
+                    None => return Ok(()),
+                }
+            }
+            None => {
+                let mut begins = self.periods.iter().map(|(first, _)| *first);
+                (work.first, begins.find(|first| work.contains(*first)))
+            }
+        };
+        Err(Rejection::NotCovered { first_uncovered_day, split_at })
     }
+}
+
+/// What a decision that stands says of days (C12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// The first active day, or the last one.
+    pub(crate) day: Date,
+    /// Whether the card is active from then on, or not after it.
+    pub(crate) opens: bool,
+}
+
+/// The longest runs of active days that come of turns in the order in which they were recorded: each day is
+/// as the turn with the latest date up to it says, the later recorded one of two with the same date (C12).
+pub(crate) fn active_periods(mut turns: Vec<Turn>) -> Vec<(Date, Option<Date>)> {
+    turns.sort_by_key(|turn| turn.day);
+    let mut periods: Vec<(Date, Option<Date>)> = Vec::new();
+    for Turn { day, opens } in turns {
+        match periods.last_mut() {
+            Some((_, end)) if !opens => *end = Some(end.map_or(day, |end| end.min(day))),
+            None if !opens => {}
+            // It goes on, or what had ended it the day before, or on the same day, ended nothing.
+            Some((_, end)) if end.is_none_or(|end| end.next_day() >= Some(day)) => *end = None,
+            _ => periods.push((day, None)),
+        }
+    }
+    periods
+}
+
+/// The days of which a turn that opens on `day`, recorded now, would say that they are active: until
+/// another one with a later date says something. No last day where none does.
+pub(crate) fn opened_days(turns: &[Turn], day: Date) -> (Date, Option<Date>) {
+    let later = turns.iter().filter(|turn| turn.day > day);
+    // Of two on one day, the one that opens says something of that day already.
+    let next = later.min_by_key(|turn| (turn.day, !turn.opens));
+    let last =
+        next.and_then(|next| if next.opens { next.day.previous_day() } else { Some(next.day) });
+    (day, last)
 }

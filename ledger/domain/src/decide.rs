@@ -11,8 +11,8 @@ mod shares;
 use time::Date;
 
 use crate::{
-    Account, AllowanceRecalculated, Amount, Card, CardAnswer, Event, FrikortTag, LimitSchedule,
-    PaymentAnswer, PaymentKey, RecalculationOutcome,
+    Account, AllowanceRecalculated, Amount, Card, CardAnswer, Event, Facts, FrikortTag,
+    LimitSchedule, PaymentAnswer, PaymentKey, RecalculationOutcome,
     event::{PaymentCancelled, PaymentCorrected, PaymentOutcome, PaymentReported},
     payment::{CancelPayment, CorrectPayment, PaymentState, ReportPayment},
     visitation::{
@@ -81,8 +81,9 @@ impl Command {
 pub enum Decision {
     /// Record this event.
     Record(Event),
-    /// A payment command was recorded before; this was the answer (P3, P9).
-    ReplayPayment(PaymentAnswer),
+    /// A payment command was recorded before; this was the answer (P3, P9). With the payment's present
+    /// revision, where it was changed since (P11).
+    ReplayPayment(PaymentAnswer, Option<u32>),
     /// A decision about the card was recorded before; this was the answer (C11).
     ReplayCard(CardAnswer),
     /// The splits are as the limit in force makes them; there is nothing to record.
@@ -288,19 +289,21 @@ fn replay_report(state: &PaymentState, command: &ReportPayment) -> Result<Decisi
         fields.push("production_unit");
     }
     if fields.is_empty() {
-        Ok(Decision::ReplayPayment((*state.first_answer).clone()))
+        let first = (*state.first_answer).clone();
+        let changed_since = Some(state.revision).filter(|now| *now != first.outcome.revision);
+        Ok(Decision::ReplayPayment(first, changed_since))
     } else {
         Err(Rejection::ReferenceReused { fields })
     }
 }
 
-/// P4: another payment of this employer, alike in all but the reference.
+/// P4: another payment of this employer that stands, of the same amount, attribution date and days of work.
 fn has_twin(account: &Account, command: &ReportPayment) -> bool {
+    let alike = |facts: &Facts| (facts.amount, facts.attribution_date(), facts.work_days());
     account.payments.iter().any(|(other, state)| {
         other.employer_cvr == command.key.employer_cvr
             && !state.cancelled
-            && state.facts == command.facts
-            && state.production_unit == command.production_unit
+            && alike(&state.facts) == alike(&command.facts)
     })
 }
 
@@ -315,13 +318,16 @@ fn correct(
             && last.expected_revision == command.expected_revision
             && state.facts == command.facts;
         if same {
-            return Ok(Decision::ReplayPayment(last.answer.clone()));
+            return Ok(Decision::ReplayPayment(last.answer.clone(), None));
         }
     }
     check_revision(state, command.expected_revision)?;
-    // Coverage is judged on the dates, also when the card is no longer active (P5).
-    let card = account.card().ok_or(Rejection::PaymentNotFound)?;
-    card.check_covers(command.facts.work_days())?;
+    // Coverage is judged on the days of work, also when the card is no longer active, and again only where
+    // they change: a payment that was accepted stays accepted (P5, C3).
+    let work = command.facts.work_days();
+    if work != state.facts.work_days() {
+        account.card().ok_or(Rejection::PaymentNotFound)?.check_covers(work)?;
+    }
 
     let amount = command.facts.amount;
     let year = command.facts.attribution_date().year();
@@ -374,7 +380,7 @@ fn cancel(
         let same = last.cancelled_for == Some(command.reason)
             && last.expected_revision == command.expected_revision;
         if same {
-            return Ok(Decision::ReplayPayment(last.answer.clone()));
+            return Ok(Decision::ReplayPayment(last.answer.clone(), None));
         }
     }
     check_revision(state, command.expected_revision)?;

@@ -16,19 +16,19 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// `card_granted`
-    CardGranted(CardGranted),
+    CardGranted(CardGranted, CardOutcome),
     /// `application_rejected`
     ApplicationRejected(ApplicationRejected),
     /// `card_deactivated`
     CardDeactivated(CardDeactivated, DeactivationOutcome),
     /// `card_reactivated`
-    CardReactivated(CardReactivated),
+    CardReactivated(CardReactivated, CardOutcome),
     /// `card_reissued`
     CardReissued(CardReissued),
     /// `card_transferred`
     CardTransferred(CardTransferred),
     /// `decision_reversed`
-    DecisionReversed(DecisionReversed, ReversalOutcome),
+    DecisionReversed(DecisionReversed, CardOutcome),
     /// `control_recorded`
     ControlRecorded(ControlRecorded),
     /// `cpr_number_changed`
@@ -111,9 +111,12 @@ pub struct CardDeactivated {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeactivationOutcome {
-    /// Accepted payments whose work lies after the last active day; they stay accepted (C3).
+    /// Accepted payments for work after the last active day that no active day covers; they stay accepted (C3).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub payments_after: Vec<PaymentKey>,
+    /// The card is active all the same: a decision with a later date stands (C12).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub active: bool,
 }
 
 /// A municipality made a deactivated card active again.
@@ -178,12 +181,18 @@ pub struct DecisionReversed {
     pub reversed: DecisionKey,
 }
 
-/// Where a reversal leaves the card.
+/// Where a decision about days leaves the card (C12). Of a grant and a reactivation it is recorded only where
+/// it is not active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ReversalOutcome {
-    /// Whether the card is active after it; a later deactivation still stands.
+pub struct CardOutcome {
+    /// Whether the card is active after it: false where a deactivation with a later date stands.
     pub active: bool,
+}
+
+impl CardOutcome {
+    /// The card is active.
+    pub const ACTIVE: Self = Self { active: true };
 }
 
 /// A municipality controlled that a person may keep the card (C9).

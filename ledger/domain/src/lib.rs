@@ -37,10 +37,9 @@ pub use civil::{Period, attribution_date, copenhagen_date, format_date, parse_da
 pub use decide::{Command, Decision, Rejection, decide, decide_within};
 pub use event::{
     AllowanceRecalculated, ApplicationRejected, CancelReason, CardDeactivated, CardGranted,
-    CardReactivated, CardReissued, CardTransferred, ControlRecorded, CprNumberChanged,
+    CardOutcome, CardReactivated, CardReissued, CardTransferred, ControlRecorded, CprNumberChanged,
     DeactivationOutcome, DecisionReversed, Event, LimitSet, PaymentCancelled, PaymentCorrected,
-    PaymentOutcome, PaymentReported, RecalculationOutcome, ReversalOutcome, SplitChange,
-    YearTotals,
+    PaymentOutcome, PaymentReported, RecalculationOutcome, SplitChange, YearTotals,
 };
 pub use ids::{
     Cpr, Cvr, FrikortId, FrikortTag, IdError, MunicipalityCode, NumberTag, PersonId,

@@ -2,7 +2,7 @@
 //! without an entry has no limit.
 
 use serde::{Deserialize, Serialize};
-use time::{Date, Month};
+use time::Date;
 
 use crate::{Amount, civil::iso};
 
@@ -26,13 +26,14 @@ pub struct LimitEntry {
 pub struct LimitSchedule(Vec<LimitEntry>);
 
 impl LimitSchedule {
-    /// The limit of `year` as it is in force on `today`: the entry that came into force last. The
-    /// entry that opens a year counts before the year begins, so that pay in advance finds it.
-    pub fn limit_on(&self, year: i32, today: Date) -> Option<Amount> {
-        let first_day = Date::from_calendar_date(year, Month::January, 1).ok()?;
-        let day = today.max(first_day);
-        let in_force = self.0.iter().filter(|e| e.year == year && e.in_force_from <= day);
-        in_force.max_by_key(|e| e.in_force_from).map(|e| e.limit)
+    /// The limit of `year` on `day`: the entry with the latest in-force date not after that day, and before
+    /// any is in force the earliest one of that year (Y5). `None` where no entry of the year is known.
+    pub fn limit_on(&self, year: i32, day: Date) -> Option<Amount> {
+        let first = self.0.partition_point(|entry| entry.year < year);
+        let mut of_year = self.0[first..].iter().take_while(|entry| entry.year == year);
+        let earliest = of_year.next()?;
+        let in_force = of_year.take_while(|entry| entry.in_force_from <= day).last();
+        Some(in_force.unwrap_or(earliest).limit)
     }
 
     /// Whether exactly this entry is on record.
@@ -75,6 +76,20 @@ mod tests {
         assert_eq!(asked(date!(2023 - 08 - 01)), "40000.00");
         assert_eq!(asked(date!(2022 - 12 - 30)), "20000.00");
         assert_eq!(schedule.limit_on(2024, date!(2024 - 01 - 01)), None);
+    }
+
+    #[test]
+    fn y5_before_any_entry_is_in_force_the_earliest_of_the_year_counts() {
+        let mut schedule = LimitSchedule::default();
+        schedule.set(entry(2025, 42_766, date!(2025 - 03 - 01)));
+        schedule.set(entry(2025, 43_000, date!(2025 - 09 - 01)));
+        let asked = |day| schedule.limit_on(2025, day).unwrap().to_string();
+        assert_eq!(asked(date!(2024 - 12 - 30)), "42766.00");
+        assert_eq!(asked(date!(2025 - 02 - 28)), "42766.00");
+        assert_eq!(asked(date!(2025 - 08 - 31)), "42766.00");
+        assert_eq!(asked(date!(2025 - 09 - 01)), "43000.00");
+        assert_eq!(schedule.limit_on(2024, date!(2025 - 09 - 01)), None);
+        assert_eq!(schedule.limit_on(2026, date!(2026 - 01 - 01)), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use time::{Date, OffsetDateTime, Time, UtcOffset};
 use uuid::Uuid;
 
 use crate::{
-    Event, PersonId,
+    CardOutcome, Event, PersonId,
     civil::{iso_text, parse_date},
     digits::Text,
     upcast::{UPCASTS, Upcasts},
@@ -135,14 +135,18 @@ impl Record {
     /// The line, without a line feed.
     pub fn encode(&self) -> String {
         match &self.event {
-            Event::CardGranted(data) => self.line("card_granted", data, None::<&()>),
+            Event::CardGranted(data, outcome) => {
+                self.line("card_granted", data, unless_active(outcome))
+            }
             Event::ApplicationRejected(data) => {
                 self.line("application_rejected", data, None::<&()>)
             }
             Event::CardDeactivated(data, outcome) => {
                 self.line("card_deactivated", data, Some(outcome))
             }
-            Event::CardReactivated(data) => self.line("card_reactivated", data, None::<&()>),
+            Event::CardReactivated(data, outcome) => {
+                self.line("card_reactivated", data, unless_active(outcome))
+            }
             Event::CardReissued(data) => self.line("card_reissued", data, None::<&()>),
             Event::CardTransferred(data) => self.line("card_transferred", data, None::<&()>),
             Event::CprNumberChanged(data) => self.line("cpr_number_changed", data, None::<&()>),
@@ -248,7 +252,9 @@ impl Record {
             ("payment_cancelled", Some(outcome)) => {
                 Event::PaymentCancelled(part(read.data)?, part(outcome)?)
             }
-            ("card_granted", None) => Event::CardGranted(part(read.data)?),
+            ("card_granted", outcome) => {
+                Event::CardGranted(part(read.data)?, active_unless(outcome)?)
+            }
             ("card_deactivated", Some(outcome)) => {
                 Event::CardDeactivated(part(read.data)?, part(outcome)?)
             }
@@ -259,7 +265,9 @@ impl Record {
             ("allowance_recalculated", Some(outcome)) => {
                 Event::AllowanceRecalculated(part(read.data)?, part(outcome)?)
             }
-            ("card_reactivated", None) => Event::CardReactivated(part(read.data)?),
+            ("card_reactivated", outcome) => {
+                Event::CardReactivated(part(read.data)?, active_unless(outcome)?)
+            }
             ("card_reissued", None) => Event::CardReissued(part(read.data)?),
             ("card_transferred", None) => Event::CardTransferred(part(read.data)?),
             ("cpr_number_changed", None) => Event::CprNumberChanged(part(read.data)?),
@@ -325,6 +333,15 @@ fn unreadable(line: &str, error: serde_json::Error) -> RecordError {
 
 fn part<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, RecordError> {
     serde_json::from_str(raw.get()).map_err(RecordError::Malformed)
+}
+
+/// What is written of a decision that as a rule leaves the card active.
+fn unless_active(outcome: &CardOutcome) -> Option<&CardOutcome> {
+    Some(outcome).filter(|outcome| !outcome.active)
+}
+
+fn active_unless(outcome: Option<&RawValue>) -> Result<CardOutcome, RecordError> {
+    outcome.map_or(Ok(CardOutcome::ACTIVE), part)
 }
 
 /// `2026-11-22T04:18:59.123456Z`: always six decimals, always UTC.

@@ -38,7 +38,7 @@ pub fn redecide(
 #[expect(clippy::too_many_lines, reason = "one arm for each type of event")]
 fn command(event: &Event) -> Option<Command> {
     Some(match event {
-        Event::CardGranted(d) => Command::GrantCard(GrantCard {
+        Event::CardGranted(d, _) => Command::GrantCard(GrantCard {
             key: decision(d.municipality, &d.reference),
             frikort: d.frikort,
             decided_on: d.decided_on,
@@ -60,7 +60,7 @@ fn command(event: &Event) -> Option<Command> {
             last_day: d.last_day,
             criteria: d.criteria.clone(),
         }),
-        Event::CardReactivated(d) => Command::ReactivateCard(ReactivateCard {
+        Event::CardReactivated(d, _) => Command::ReactivateCard(ReactivateCard {
             key: decision(d.municipality, &d.reference),
             frikort: None,
             decided_on: d.decided_on,

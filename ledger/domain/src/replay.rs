@@ -134,7 +134,7 @@ mod tests {
     /// A grant, as the first record of its person.
     fn grant() -> Record {
         let mut records = GOLDEN.lines().filter_map(|line| Record::decode(line).ok());
-        let granted = |record: &Record| matches!(record.event, crate::Event::CardGranted(_));
+        let granted = |record: &Record| matches!(record.event, crate::Event::CardGranted(..));
         let mut grant = records.find(granted).unwrap();
         (grant.version, grant.position) = (1, 5);
         grant

@@ -5,10 +5,10 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use time::{Date, OffsetDateTime};
 
 use crate::{
-    ApplicationRejected, CardDeactivated, CardGranted, CardReactivated, CardReissued,
+    ApplicationRejected, CardDeactivated, CardGranted, CardOutcome, CardReactivated, CardReissued,
     CardTransferred, ControlRecorded, CprNumberChanged, DeactivationOutcome, DecisionReversed,
-    Event, FrikortTag, MunicipalityCode, NumberTag, PaymentKey, Reference, ReversalOutcome,
-    card::{Card, CardStatus},
+    Event, FrikortTag, MunicipalityCode, NumberTag, PaymentKey, Reference,
+    card::{Card, CardStatus, Turn, active_periods, opened_days},
     decide::Rejection,
 };
 
@@ -237,13 +237,13 @@ impl CardDeactivated {
 /// A decision's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    Granted(CardGranted),
+    Granted(CardGranted, CardOutcome),
     Rejected(ApplicationRejected),
     Deactivated(CardDeactivated, DeactivationOutcome),
-    Reactivated(CardReactivated),
+    Reactivated(CardReactivated, CardOutcome),
     Reissued(CardReissued),
     Transferred(CardTransferred),
-    Reversed(DecisionReversed, ReversalOutcome),
+    Reversed(DecisionReversed, CardOutcome),
     Controlled(ControlRecorded),
     Renumbered(CprNumberChanged),
 }
@@ -263,15 +263,30 @@ pub(crate) struct Visitation(Vec<Recorded>);
 impl Content {
     fn key(&self) -> (MunicipalityCode, &Reference) {
         match self {
-            Self::Granted(d) => (d.municipality, &d.reference),
+            Self::Granted(d, _) => (d.municipality, &d.reference),
             Self::Rejected(d) => (d.municipality, &d.reference),
             Self::Deactivated(d, _) => (d.municipality, &d.reference),
-            Self::Reactivated(d) => (d.municipality, &d.reference),
+            Self::Reactivated(d, _) => (d.municipality, &d.reference),
             Self::Reissued(d) => (d.municipality, &d.reference),
             Self::Transferred(d) => (d.municipality, &d.reference),
             Self::Reversed(d, _) => (d.municipality, &d.reference),
             Self::Controlled(d) => (d.municipality, &d.reference),
             Self::Renumbered(d) => (d.municipality, &d.reference),
+        }
+    }
+
+    /// Whether the card is active after it, of one that says so.
+    fn leaves_active(&self) -> Option<bool> {
+        match self {
+            Self::Granted(_, outcome)
+            | Self::Reactivated(_, outcome)
+            | Self::Reversed(_, outcome) => Some(outcome.active),
+            Self::Deactivated(_, outcome) => Some(outcome.active),
+            Self::Rejected(_)
+            | Self::Reissued(_)
+            | Self::Transferred(_)
+            | Self::Controlled(_)
+            | Self::Renumbered(_) => None,
         }
     }
 
@@ -282,10 +297,10 @@ impl Content {
 
     fn event(&self) -> Event {
         match self.clone() {
-            Self::Granted(d) => Event::CardGranted(d),
+            Self::Granted(d, outcome) => Event::CardGranted(d, outcome),
             Self::Rejected(d) => Event::ApplicationRejected(d),
             Self::Deactivated(d, outcome) => Event::CardDeactivated(d, outcome),
-            Self::Reactivated(d) => Event::CardReactivated(d),
+            Self::Reactivated(d, outcome) => Event::CardReactivated(d, outcome),
             Self::Reissued(d) => Event::CardReissued(d),
             Self::Transferred(d) => Event::CardTransferred(d),
             Self::Reversed(d, outcome) => Event::DecisionReversed(d, outcome),
@@ -303,7 +318,7 @@ impl Content {
             }
         };
         match (self, other) {
-            (Self::Granted(a), Self::Granted(b)) => {
+            (Self::Granted(a, _), Self::Granted(b, _)) => {
                 note(a.frikort != b.frikort, "frikort_id");
                 note(a.decided_on != b.decided_on, "decision_date");
                 note(a.effective_from != b.effective_from, "effective_date");
@@ -320,7 +335,7 @@ impl Content {
                 note(a.last_day != b.last_day, "effective_date");
                 note(a.criteria != b.criteria, "criteria");
             }
-            (Self::Reactivated(a), Self::Reactivated(b)) => {
+            (Self::Reactivated(a, _), Self::Reactivated(b, _)) => {
                 note(a.decided_on != b.decided_on, "decision_date");
                 note(a.effective_from != b.effective_from, "effective_date");
             }
@@ -364,27 +379,35 @@ impl Visitation {
         if self.0.iter().any(|recorded| recorded.content.key() == content.key()) {
             return Err("a decision is recorded twice");
         }
-        let of_nobody = matches!(content, Content::Granted(_) | Content::Rejected(_));
+        let of_nobody = matches!(content, Content::Granted(..) | Content::Rejected(_));
         if !of_nobody && !self.knows(None) {
             return Err("a card is decided about that was never granted");
         }
-        let reversal = match &content {
-            Content::Reversed(data, outcome) => {
-                self.check_reversible(&data.reversed)
-                    .map_err(|_| "a decision is reversed that cannot be")?;
-                Some(outcome.active)
-            }
-            _ => None,
-        };
+        if let Content::Reversed(data, _) = &content {
+            self.check_reversible(&data.reversed)
+                .map_err(|_| "a decision is reversed that cannot be")?;
+        }
+        let leaves_active = content.leaves_active();
         self.0.push(Recorded { content, position, recorded_at });
-        if reversal.is_some_and(|active| active != self.is_active()) {
-            return Err("a reversal leaves the card elsewhere than it says");
+        let is_active = || self.card().is_some_and(|card| card.status == CardStatus::Active);
+        if leaves_active.is_some_and(|active| active != is_active()) {
+            return Err("a decision leaves the card elsewhere than it says");
         }
         Ok(())
     }
 
-    fn is_active(&self) -> bool {
-        self.card().is_some_and(|card| card.status == CardStatus::Active)
+    /// The card as it would be after a decision; it is not among them.
+    pub(crate) fn card_after(&self, content: Content) -> Option<Card> {
+        let mut after = self.0.clone();
+        // Neither is looked at.
+        let (position, recorded_at) = (0, OffsetDateTime::UNIX_EPOCH);
+        after.push(Recorded { content, position, recorded_at });
+        fold(&after)
+    }
+
+    /// The days that a decision recorded now would open, from `day` on (C13).
+    pub(crate) fn opened_days(&self, day: Date) -> (Date, Option<Date>) {
+        opened_days(&turns(&self.0), day)
     }
 
     /// Whether a deactivation stands under this key, which a reversal can undo (C5).
@@ -415,12 +438,7 @@ impl Visitation {
 
     /// The card now; `None` for a person who was never granted one.
     pub(crate) fn card(&self) -> Option<Card> {
-        fold(&self.0, None)
-    }
-
-    /// The card as it would be without one of the deactivations (C5).
-    pub(crate) fn card_without(&self, deactivation: &DecisionKey) -> Option<Card> {
-        fold(&self.0, Some(deactivation))
+        fold(&self.0)
     }
 
     /// Whether the person has, or had, a card, and the Frikort-ID (if given) is one of the
@@ -432,7 +450,7 @@ impl Visitation {
     /// Whether the card is, or was once, this municipality's to decide about (C7).
     pub(crate) fn was_responsible(&self, municipality: MunicipalityCode) -> bool {
         self.0.iter().any(|recorded| match &recorded.content {
-            Content::Granted(grant) => grant.municipality == municipality,
+            Content::Granted(grant, _) => grant.municipality == municipality,
             Content::Transferred(transfer) => transfer.to == municipality,
             _ => false,
         })
@@ -441,7 +459,7 @@ impl Visitation {
     /// The Frikort-IDs that the person was given, as tags.
     pub(crate) fn frikort_tags(&self) -> impl Iterator<Item = FrikortTag> {
         self.0.iter().filter_map(|recorded| match &recorded.content {
-            Content::Granted(grant) => Some(grant.frikort),
+            Content::Granted(grant, _) => Some(grant.frikort),
             Content::Reissued(card) => Some(card.frikort),
             _ => None,
         })
@@ -456,7 +474,7 @@ impl Visitation {
         if !fields.is_empty() {
             return Some(Err(Rejection::ReferenceReused { fields }));
         }
-        let card = fold(&self.0[..=at], None);
+        let card = fold(&self.0[..=at]);
         let payments_after = match &recorded.content {
             Content::Deactivated(_, outcome) => outcome.payments_after.clone(),
             _ => Vec::new(),
@@ -473,33 +491,50 @@ fn is_reversed(decisions: &[Recorded], decision: &CardDeactivated) -> bool {
     })
 }
 
-/// A deactivation that was reversed, or is `left_out`, counts as if it had never been (C5).
-fn fold(decisions: &[Recorded], left_out: Option<&DecisionKey>) -> Option<Card> {
-    let never_was = |decision: &CardDeactivated| {
-        left_out.is_some_and(|key| decision.has_key(key)) || is_reversed(decisions, decision)
+/// What the decisions that stand say of days; a deactivation that was reversed counts as if it had never been
+/// (C5).
+fn turns(decisions: &[Recorded]) -> Vec<Turn> {
+    let turn = |decision: &Recorded| match &decision.content {
+        Content::Granted(grant, _) => Some(Turn { day: grant.effective_from, opens: true }),
+        Content::Reactivated(decision, _) => {
+            Some(Turn { day: decision.effective_from, opens: true })
+        }
+        Content::Deactivated(decision, _) if is_reversed(decisions, decision) => None,
+        Content::Deactivated(decision, _) => Some(Turn { day: decision.last_day, opens: false }),
+        Content::Rejected(_)
+        | Content::Reissued(_)
+        | Content::Reversed(..)
+        | Content::Renumbered(_)
+        | Content::Transferred(_)
+        | Content::Controlled(_) => None,
     };
-    let mut card = None;
+    decisions.iter().filter_map(turn).collect()
+}
+
+fn fold(decisions: &[Recorded]) -> Option<Card> {
+    let (mut responsible, mut controlled_in) = (None, 0);
     for decision in decisions {
         match &decision.content {
-            Content::Granted(grant) => {
-                let card = card.get_or_insert_with(|| Card::new(grant.municipality));
-                card.municipality = grant.municipality;
-                card.controlled_in = card.controlled_in.max(grant.decided_on.year());
-                card.open(grant.effective_from);
+            Content::Granted(grant, _) => {
+                responsible = Some(grant.municipality);
+                controlled_in = controlled_in.max(grant.decided_on.year());
             }
-            Content::Deactivated(decision, _) if never_was(decision) => {}
-            Content::Deactivated(decision, _) => card.as_mut()?.close(decision.last_day),
-            Content::Reactivated(decision) => card.as_mut()?.open(decision.effective_from),
-            Content::Rejected(_)
+            Content::Transferred(decision) => responsible = Some(decision.to),
+            Content::Controlled(control) => {
+                controlled_in = controlled_in.max(control.decided_on.year());
+            }
+            Content::Deactivated(..)
+            | Content::Reactivated(..)
+            | Content::Rejected(_)
             | Content::Reissued(_)
             | Content::Reversed(..)
             | Content::Renumbered(_) => {}
-            Content::Transferred(decision) => card.as_mut()?.municipality = decision.to,
-            Content::Controlled(control) => {
-                let card = card.as_mut()?;
-                card.controlled_in = card.controlled_in.max(control.decided_on.year());
-            }
         }
     }
-    card
+    let periods = active_periods(turns(decisions));
+    let status = match periods.last() {
+        Some((_, None)) => CardStatus::Active,
+        _ => CardStatus::Deactivated,
+    };
+    Some(Card { municipality: responsible?, status, periods, controlled_in })
 }

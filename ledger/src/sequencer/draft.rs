@@ -107,8 +107,8 @@ impl Sequencer {
             let limits = &limits.schedule;
             let event = match decide_within(account, limits, *payments_per_year, command, today) {
                 Ok(Decision::Record(event)) => event,
-                Ok(Decision::ReplayPayment(answer)) => {
-                    let body = Body::Payment(answer.outcome);
+                Ok(Decision::ReplayPayment(answer, changed_since)) => {
+                    let body = Body::Payment(answer.outcome, changed_since);
                     return Ok(Ok(Answer::replayed(answer.position, answer.recorded_at, body)));
                 }
                 Ok(Decision::ReplayCard(answer)) => {
@@ -217,15 +217,15 @@ pub(crate) fn body(event: &Event, account: &Account) -> Option<Body> {
     match event {
         Event::PaymentReported(_, outcome)
         | Event::PaymentCorrected(_, outcome)
-        | Event::PaymentCancelled(_, outcome) => Some(Body::Payment(outcome.clone())),
+        | Event::PaymentCancelled(_, outcome) => Some(Body::Payment(outcome.clone(), None)),
         Event::CardDeactivated(_, outcome) => {
             Some(Body::Card(account.card(), found(account, &outcome.payments_after)))
         }
-        Event::CardGranted(_)
+        Event::CardGranted(..)
         | Event::ApplicationRejected(_)
         | Event::DecisionReversed(..)
         | Event::CardReissued(_)
-        | Event::CardReactivated(_)
+        | Event::CardReactivated(..)
         | Event::CardTransferred(_)
         | Event::ControlRecorded(_)
         | Event::CprNumberChanged(_) => Some(Body::Card(account.card(), Vec::new())),

@@ -82,7 +82,8 @@ pub(crate) struct Answer {
 
 #[derive(Debug)]
 pub(crate) enum Body {
-    Payment(PaymentOutcome),
+    /// A payment as it was recorded. With its present revision, where a repeated report was changed since.
+    Payment(PaymentOutcome, Option<u32>),
     /// The card, which a rejected application has none of, and the accepted payments that lie
     /// after it.
     Card(Option<Card>, Vec<(PaymentKey, PaymentState)>),

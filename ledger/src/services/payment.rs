@@ -129,22 +129,26 @@ impl Recorded {
     /// The payment, and the allowance as far as the caller sees it (W1).
     fn payment(&self, who: &Who) -> Result<(v1::Payment, v1::Allowance), Failure> {
         let Told { person, answer, .. } = &self.told;
-        let Body::Payment(outcome) = &answer.body else { return Err(internal()) };
+        let Body::Payment(outcome, _) = &answer.body else { return Err(internal()) };
         let payment = render::payment(*person, &self.key, self.amount, outcome, answer.position);
         let allowance = render::allowance(*person, &outcome.year);
         Ok((payment, if who.sees_totals() { allowance } else { allowance.balance() }))
     }
 
     pub(super) fn report_response(&self, who: &Who) -> Result<ReportPaymentResponse, Failure> {
-        let Body::Payment(outcome) = &self.told.answer.body else { return Err(internal()) };
-        let twin = outcome.possible_duplicate;
+        let Body::Payment(outcome, changed_since) = &self.told.answer.body else {
+            return Err(internal());
+        };
+        let twin = outcome.possible_duplicate.then_some(v1::Warning::PossibleDuplicate);
+        let changed = changed_since.map(|_| v1::Warning::ChangedSince);
         let (payment, allowance) = self.payment(who)?;
         Ok(ReportPaymentResponse {
             payment: Some(payment),
             allowance: Some(allowance),
             position: Some(self.told.place()),
             replayed: self.told.answer.replayed,
-            warnings: twin.then_some(v1::Warning::PossibleDuplicate.into()).into_iter().collect(),
+            warnings: twin.into_iter().chain(changed).map(Into::into).collect(),
+            present_revision: changed_since.map_or(0, |now| i32::try_from(now).unwrap_or(i32::MAX)),
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use frikort_access::Looking;
-use frikort_domain::{Command, Cpr, FrikortTag, NumberTag, PersonId};
+use frikort_domain::{CardStatus, Command, Cpr, FrikortTag, NumberTag, PersonId};
 use frikort_proto::{
     error::Failure,
     v1::{
@@ -12,7 +12,8 @@ use frikort_proto::{
         GrantCardResponse, ReactivateCardRequest, ReactivateCardResponse, RecordControlRequest,
         RecordControlResponse, ReissueCardRequest, ReissueCardResponse, RejectApplicationRequest,
         RejectApplicationResponse, ReverseDecisionRequest, ReverseDecisionResponse,
-        TransferCardRequest, TransferCardResponse, visitation_service_server::VisitationService,
+        TransferCardRequest, TransferCardResponse, Warning,
+        visitation_service_server::VisitationService,
     },
 };
 use frikort_register::{Named, Person, Who};
@@ -73,6 +74,7 @@ impl VisitationService for Visitations {
             payments_after: payments_after(&told),
             position: Some(told.place()),
             replayed: told.answer.replayed,
+            warnings: still_active(&told).into_iter().map(Into::into).collect(),
         }))
     }
 
@@ -203,6 +205,16 @@ fn payments_after(told: &Told) -> Vec<v1::Payment> {
             payments.iter().map(|(key, state)| render::standing(told.person, key, state)).collect()
         }
         _ => Vec::new(),
+    }
+}
+
+/// C12: what a deactivation that left the card active is answered with.
+fn still_active(told: &Told) -> Option<Warning> {
+    match &told.answer.body {
+        Body::Card(Some(card), _) if card.status == CardStatus::Active => {
+            Some(Warning::CardStillActive)
+        }
+        _ => None,
     }
 }
 

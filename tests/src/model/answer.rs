@@ -33,6 +33,8 @@ pub struct PaymentAnswer {
     pub replayed: bool,
     /// P4.
     pub possible_duplicate: bool,
+    /// The present revision of a payment that was changed since (P11).
+    pub changed_since: Option<i32>,
 }
 
 /// A payment as it stands.
@@ -87,8 +89,10 @@ impl Allowance {
 /// The answer to a municipality.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CardAnswer {
-    /// No deactivation is recorded.
+    /// The active days have no end.
     pub active: bool,
+    /// So they have none after a deactivation (C12).
+    pub still_active: bool,
     /// The responsible one.
     pub municipality: u16,
     /// First and last active days.

@@ -2,77 +2,102 @@
 
 use super::{Day, Decision, Kind, Municipality, Refusal};
 
-/// A card as its decisions make it, one after the other.
+/// A card as the decisions that stand make it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Card {
     /// Who is responsible.
     pub municipality: Municipality,
     /// First and last active day; only the last period may be open.
     pub periods: Vec<(Day, Option<Day>)>,
-    /// No deactivation stands.
+    /// The last period is open.
     pub active: bool,
     controlled_in: i32,
+    says: Vec<Says>,
+}
+
+/// What a decision says from its date on (C12): the day itself, or what comes after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Says {
+    date: Day,
+    active: bool,
+}
+
+impl Says {
+    fn of(decision: &Decision) -> Option<Self> {
+        match decision.kind {
+            Kind::Grant { from, .. } | Kind::Reactivate { from } => {
+                Some(Self { date: from, active: true })
+            }
+            Kind::Deactivate { last_day, .. } => Some(Self { date: last_day, active: false }),
+            _ => None,
+        }
+    }
+
+    /// Whether it says something of a day, unless another one does.
+    fn is_about(self, day: Day) -> bool {
+        if self.active { self.date <= day } else { self.date < day }
+    }
+}
+
+/// Which one, in order of recording, a day is as: that with the latest date, or the later of two.
+fn decides(says: &[Says], day: Day) -> Option<usize> {
+    let mut found: Option<usize> = None;
+    for (at, one) in says.iter().enumerate().filter(|(_, one)| one.is_about(day)) {
+        if found.is_none_or(|found| says[found].date <= one.date) {
+            found = Some(at);
+        }
+    }
+    found
+}
+
+fn is_active(says: &[Says], day: Day) -> bool {
+    decides(says, day).is_some_and(|at| says[at].active)
+}
+
+/// The days on which something may begin or end, oldest first.
+fn turns(says: &[Says]) -> Vec<Day> {
+    let mut days: Vec<Day> = says.iter().flat_map(|one| [one.date, one.date.plus(1)]).collect();
+    days.sort();
+    days
+}
+
+fn periods(says: &[Says]) -> Vec<(Day, Option<Day>)> {
+    let mut periods = Vec::new();
+    let mut since = None;
+    for day in turns(says) {
+        match (since, is_active(says, day)) {
+            (None, true) => since = Some(day),
+            (Some(first), false) => {
+                periods.push((first, Some(day.plus(-1))));
+                since = None;
+            }
+            _ => {}
+        }
+    }
+    periods.extend(since.map(|first| (first, None)));
+    periods
 }
 
 impl Card {
     /// The card after these decisions; none when it was never granted.
     pub fn after(decisions: &[&Decision]) -> Option<Self> {
-        let mut card: Option<Self> = None;
+        let (mut responsible, mut controlled_in) = (None, 0);
+        for decision in decisions {
+            match decision.kind {
+                Kind::Grant { .. } => responsible = Some(decision.municipality),
+                Kind::Transfer { to } => responsible = Some(to),
+                _ => {}
+            }
+            if let Kind::Grant { .. } | Kind::Control { .. } = decision.kind {
+                controlled_in = controlled_in.max(decision.decided.year());
+            }
+        }
         // C5: as if it had never been.
-        for decision in decisions.iter().filter(|decision| !is_reversed(decision, decisions)) {
-            if let Kind::Grant { .. } = decision.kind {
-                card.get_or_insert(Self {
-                    municipality: decision.municipality,
-                    periods: Vec::new(),
-                    active: false,
-                    controlled_in: 0,
-                });
-            }
-            if let Some(card) = &mut card {
-                card.take(decision);
-            }
-        }
-        card
-    }
-
-    fn take(&mut self, decision: &Decision) {
-        match &decision.kind {
-            Kind::Grant { from, .. } => {
-                self.municipality = decision.municipality;
-                self.controlled_in = self.controlled_in.max(decision.decided.year());
-                self.open(*from);
-            }
-            Kind::Reactivate { from } => self.open(*from),
-            Kind::Deactivate { last_day, .. } => {
-                self.active = false;
-                let mut kept = Vec::new();
-                for (first, last) in &self.periods {
-                    // A period that would begin after the last day was never active.
-                    if first <= last_day {
-                        let last = last.map_or(*last_day, |last| last.min(*last_day));
-                        kept.push((*first, Some(last)));
-                    }
-                }
-                self.periods = kept;
-            }
-            Kind::Transfer { to } => self.municipality = *to,
-            Kind::Control { .. } => {
-                self.controlled_in = self.controlled_in.max(decision.decided.year());
-            }
-            Kind::Reject { .. }
-            | Kind::Reissue { .. }
-            | Kind::Reverse { .. }
-            | Kind::Renumber { .. } => {}
-        }
-    }
-
-    fn open(&mut self, from: Day) {
-        self.active = true;
-        match self.periods.last_mut() {
-            // Open all the time, since what had closed it was reversed.
-            Some((first, None)) => *first = from.min(*first),
-            _ => self.periods.push((from, None)),
-        }
+        let stand = decisions.iter().filter(|decision| !is_reversed(decision, decisions));
+        let says: Vec<Says> = stand.filter_map(|decision| Says::of(decision)).collect();
+        let periods = periods(&says);
+        let active = periods.last().is_some_and(|(_, last)| last.is_none());
+        Some(Self { municipality: responsible?, periods, active, controlled_in, says })
     }
 
     /// Whether it is active on a day (C2).
@@ -82,10 +107,24 @@ impl Card {
             .any(|(first, last)| *first <= day && last.is_none_or(|last| day <= last))
     }
 
-    /// The first day of the first period that a card active from `day` on would meet (C6).
+    /// C13: the first day of the first period that has days of which a decision that opens from `day` on,
+    /// recorded now, would say that they are active.
     pub fn meets(&self, day: Day) -> Option<Day> {
-        let met = self.periods.iter().find(|(_, last)| last.is_none_or(|last| day <= last));
-        met.map(|(first, _)| *first)
+        let mut with: Vec<Says> = self.says.clone();
+        with.push(Says { date: day, active: true });
+        let own = Some(self.says.len());
+        let opened = |at: &Day| decides(&with, *at) == own && is_active(&self.says, *at);
+        let met = turns(&with).into_iter().find(opened)?;
+        let holds = |(first, last): &&(Day, Option<Day>)| {
+            *first <= met && last.is_none_or(|last| met <= last)
+        };
+        self.periods.iter().find(holds).map(|(first, _)| *first)
+    }
+
+    /// The first day of the first period that has a day from `day` on.
+    pub fn goes_on_from(&self, day: Day) -> Option<Day> {
+        let found = self.periods.iter().find(|(_, last)| last.is_none_or(|last| day <= last));
+        found.map(|(first, _)| *first)
     }
 
     /// The first day of the open period.

@@ -35,21 +35,24 @@ impl Limits {
         last.filter(|(_, other)| other == limit).map(|(position, _)| *position)
     }
 
-    /// The limit of `year` in force on `day`, of what was recorded up to `position`. Before the
-    /// year begins, that of its first day.
+    /// The limit of `year` in force on `day`, of what was recorded up to `position`. Before any is, the
+    /// earliest of the year (Y5).
     pub fn on(&self, year: i32, day: Day, position: i64) -> Option<i64> {
-        let first_day = Day::new(year, 1, 1);
-        let day = if day < first_day { first_day } else { day };
         let mut in_force: Option<&Limit> = None;
+        let mut earliest: Option<&Limit> = None;
         for (recorded, limit) in &self.0 {
-            if *recorded <= position && limit.year == year && limit.from <= day {
-                // What is recorded later for the same day replaces.
-                if in_force.is_none_or(|before| before.from <= limit.from) {
-                    in_force = Some(limit);
-                }
+            if *recorded > position || limit.year != year {
+                continue;
+            }
+            // What is recorded later for the same day replaces.
+            if limit.from <= day && in_force.is_none_or(|before| before.from <= limit.from) {
+                in_force = Some(limit);
+            }
+            if earliest.is_none_or(|first| limit.from <= first.from) {
+                earliest = Some(limit);
             }
         }
-        in_force.map(|limit| limit.oere)
+        in_force.or(earliest).map(|limit| limit.oere)
     }
 
     /// The last position at which one was recorded; 0 for none.

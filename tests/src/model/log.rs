@@ -62,7 +62,7 @@ impl AsOf {
     }
 
     /// The day on which the limit in force is looked up: the earlier of both axes.
-    pub(super) fn limit_day(&self, today: Day) -> Day {
+    pub fn limit_day(&self, today: Day) -> Day {
         let known = self.known.map_or(today, Known::day);
         self.through.map_or(known, |through| known.min(through))
     }

@@ -182,19 +182,22 @@ impl Person {
             kind => {
                 let decided: Vec<&Decision> = self.decisions().chain([new]).collect();
                 let card = Card::after(&decided).expect("granted before or now");
-                let payments_after = self.payments_after(kind);
-                Answer::Card(CardAnswer { payments_after, ..told(&card, position) })
+                let payments_after = self.payments_after(kind, &card);
+                let still_active = card.active && matches!(kind, Kind::Deactivate { .. });
+                Answer::Card(CardAnswer { payments_after, still_active, ..told(&card, position) })
             }
         };
         self.decisions.push((new.clone(), answer.clone()));
         Ok(answer)
     }
 
-    /// C3: accepted payments whose work goes on after the last active day.
-    fn payments_after(&self, kind: &Kind) -> Vec<super::Standing> {
+    /// C3, C12: accepted payments whose work goes on after the last active day, where the card does not.
+    fn payments_after(&self, kind: &Kind, card: &Card) -> Vec<super::Standing> {
         let Kind::Deactivate { last_day, .. } = kind else { return Vec::new() };
-        let after =
-            |payment: &&Payment| !payment.cancelled && payment.facts.work_days().1 > *last_day;
+        let after = |payment: &&Payment| {
+            let work = payment.facts.work_days();
+            !payment.cancelled && work.1 > *last_day && card.check_covers(work).is_err()
+        };
         self.payments.iter().filter(after).map(Payment::standing).collect()
     }
 
@@ -215,6 +218,10 @@ impl Person {
             None => Ok(()),
         };
         match &new.kind {
+            // C6: an active card leaves no room for another one.
+            Kind::Grant { from, .. } if card.active => {
+                refused_if("CARD_ALREADY_ACTIVE", card.goes_on_from(*from))
+            }
             Kind::Grant { from, .. } => refused_if("CARD_ALREADY_ACTIVE", card.meets(*from)),
             Kind::Reject { .. } => refused_if("CARD_ALREADY_ACTIVE", card.open_since()),
             Kind::Reactivate { from } => refused_if("CARD_NOT_DEACTIVATED", card.meets(*from)),
@@ -273,7 +280,11 @@ impl Person {
                 fields.push("production_unit");
             }
             if fields.is_empty() {
-                return Ok(replayed(&before.first_answer));
+                let mut answer = replayed(&before.first_answer);
+                if let Answer::Payment(answer) = &mut answer {
+                    answer.changed_since = Some(before.revision).filter(|now| *now > 1);
+                }
+                return Ok(answer);
             }
             return Err(Refusal::new("REFERENCE_REUSED").of_fields(&fields));
         }
@@ -287,8 +298,9 @@ impl Person {
         let possible_duplicate = self.payments.iter().any(|other| {
             other.key.employer == report.key.employer
                 && !other.cancelled
-                && other.facts == *report.facts
-                && other.unit.as_ref() == report.unit
+                && other.facts.oere == report.facts.oere
+                && other.facts.attributed() == report.facts.attributed()
+                && other.facts.work_days() == report.facts.work_days()
         });
         after.years.insert(year);
         after.payments.push(Payment {
@@ -333,8 +345,11 @@ impl Person {
             return Ok(replayed(answer));
         }
         check_revision(&before, revision)?;
-        let card = self.card().ok_or_else(|| Refusal::new("NO_CARD"))?;
-        card.check_covers(facts.work_days())?;
+        // P5: what was accepted stays so, unless its days of work change.
+        if facts.work_days() != before.facts.work_days() {
+            let card = self.card().ok_or_else(|| Refusal::new("NO_CARD"))?;
+            card.check_covers(facts.work_days())?;
+        }
         let (old, new) = (before.year(), facts.attributed().year());
         let new_limit = limit(new).ok_or_else(|| limit_not_set(new))?;
         let old_limit = limit(old).ok_or_else(|| limit_not_set(old))?;
@@ -421,6 +436,7 @@ impl Person {
             allowance: Allowance::new(year, limit, total, payments),
             replayed: false,
             possible_duplicate: twin,
+            changed_since: None,
         })
     }
 }
@@ -428,6 +444,7 @@ impl Person {
 fn told(card: &Card, position: i64) -> CardAnswer {
     CardAnswer {
         active: card.active,
+        still_active: false,
         municipality: card.municipality,
         periods: card.periods.clone(),
         control_due: card.control_due(),

@@ -239,10 +239,14 @@ fn keep_secret(kind: &mut Kind) {
 fn outcome(answer: &Answer, dry: bool) -> String {
     match answer {
         Answer::Refused(refusal) => refusal.reason.clone(),
+        Answer::Payment(answer) if answer.changed_since.is_some() => {
+            "replayed, changed since".to_owned()
+        }
         _ if is_replayed(answer) => "replayed".to_owned(),
         _ if dry => "dry".to_owned(),
         Answer::Payment(answer) if answer.possible_duplicate => "recorded, a twin".to_owned(),
         Answer::Payment(answer) if answer.payment.taxable > 0 => "recorded, taxable".to_owned(),
+        Answer::Card(answer) if answer.still_active => "recorded, still active".to_owned(),
         Answer::Card(answer) if !answer.payments_after.is_empty() => {
             "recorded, with payments after".to_owned()
         }

@@ -287,8 +287,14 @@ impl Run<'_> {
                 .map(|result| result.allowance.as_ref().map(wire::allowance))
                 .collect()
         });
+        // P9: whoever in it has a card.
+        let without_limit = self.limits.iter().any(|(partition, limits)| {
+            let as_of = as_of(*partition);
+            limits.on(year, as_of.limit_day(self.today), as_of.position()).is_none()
+        });
         let expected: Result<Vec<Option<Allowance>>, Refusal> = asked
             .iter()
+            .filter(|_| !without_limit)
             .map(|someone| {
                 let limits = someone.limits(&self.limits);
                 match someone.log.allowance(limits, year, as_of(someone.partition), self.today) {
@@ -298,6 +304,10 @@ impl Run<'_> {
                 }
             })
             .collect();
+        let expected = match without_limit {
+            true => Err(Refusal::new("LIMIT_NOT_SET").with("year", year)),
+            false => expected,
+        };
         self.counts.answers += persons.len();
         if told != expected {
             return Err(Difference::of(&expected, &told).into());

@@ -52,7 +52,10 @@ pub(super) async fn send(mut ledger: Ledger, request: Request) -> Result<Told, S
         }
         Request::Deactivate(request) => {
             let answer = ledger.visitations.deactivate_card(request).await.map(unwrapped);
-            answer.map(|a| card_told(a.card, a.position, a.replayed, &a.payments_after))
+            answer.map(|a| {
+                let told = card_told(a.card, a.position, a.replayed, &a.payments_after);
+                still_active(told, &a.warnings)
+            })
         }
         Request::Reactivate(request) => {
             let answer = ledger.visitations.reactivate_card(request).await.map(unwrapped);
@@ -120,7 +123,14 @@ pub(super) fn item_refused(refusal: v1::Refusal) -> Option<Refusal> {
 
 pub(super) fn report_told(answer: ReportPaymentResponse) -> Told {
     let twin = answer.warnings.contains(&v1::Warning::PossibleDuplicate.into());
-    payment_told(answer.payment, answer.allowance, answer.position, answer.replayed, twin)
+    let changed = answer.warnings.contains(&v1::Warning::ChangedSince.into());
+    let revision = answer.present_revision;
+    let mut told =
+        payment_told(answer.payment, answer.allowance, answer.position, answer.replayed, twin);
+    if let Answer::Payment(answer) = &mut told.answer {
+        answer.changed_since = changed.then_some(revision);
+    }
+    told
 }
 
 fn payment_told(
@@ -136,6 +146,7 @@ fn payment_told(
         allowance: self::allowance(&allowance),
         replayed,
         possible_duplicate,
+        changed_since: None,
     });
     Told { answer, place: Some(place(payment.person_id, position)) }
 }
@@ -155,6 +166,14 @@ fn card_told(
         ..card_answer(&card)
     });
     Told { answer, place: Some(place) }
+}
+
+/// C12: what a deactivation warns about.
+fn still_active(mut told: Told, warnings: &[i32]) -> Told {
+    if let Answer::Card(card) = &mut told.answer {
+        card.still_active = warnings == [i32::from(v1::Warning::CardStillActive)];
+    }
+    told
 }
 
 fn noted(person_id: String, position: Option<LedgerPosition>, replayed: bool) -> Told {
@@ -210,6 +229,7 @@ pub(super) fn card_answer(card: &v1::Card) -> CardAnswer {
     let periods = card.active_periods.iter();
     CardAnswer {
         active: card.status() == v1::CardStatus::Active,
+        still_active: false,
         municipality: card.municipality_code.parse().unwrap_or_default(),
         periods: periods
             .map(|period| (day(period.first_day), period.last_day.map(|last| day(Some(last)))))

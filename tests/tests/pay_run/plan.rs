@@ -5,7 +5,7 @@ use frikort_proto::{
     v1::{ErrorReason, ReportPaymentRequest, ReportPaymentResponse, Warning},
 };
 use frikort_tests::{
-    client::{Ledger, date, new_cpr, report},
+    client::{Ledger, cancel, date, new_cpr, report},
     database::Database,
     process::{Kind, Service},
     stack::Stack,
@@ -62,6 +62,8 @@ async fn a_line_of_a_plan_sees_the_lines_before_it() {
     assert_eq!((totals.lines, totals.sum_oere), (16, 24_000_000));
     assert_eq!((totals.exempt_oere, totals.taxable_oere), (8 * 1_900_000, 8 * 1_100_000));
     assert_eq!((totals.recorded, totals.already_there), (16, 0));
+    // P11: warnings are counted.
+    assert_eq!((totals.possible_duplicates, totals.changed_since), (8, 0));
 
     // And so it comes, line by line, with the same totals.
     let committed = commit(&ledger, &totals.plan_token, &lines).await;
@@ -144,6 +146,10 @@ async fn totals_count_what_is_new_there_changed_and_refused() {
     same.plan_token.clear();
     assert_eq!(recorded.totals(), &same);
     assert_eq!(stack.recorded().await.unwrap().events, before.events + 2);
+
+    // P11: a line that is there and was changed since is counted.
+    ledger.payments.cancel_payment(cancel(&cpr, "there", 1)).await.unwrap();
+    assert_eq!(plan(&ledger, &lines).await.totals().changed_since, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -125,7 +125,9 @@ async fn c8_a_grant_to_somebody_under_age_is_refused_and_enters_nobody() {
     let answer = visitations.grant_card(from(date(2075, 1, 2))).await.unwrap().into_inner();
 
     // Whoever names the person by id is told the same.
-    visitations.deactivate_card(deactivate(cpr, "S-2")).await.unwrap();
+    let begun = Some(date(2075, 1, 2));
+    let ended = DeactivateCardRequest { effective_date: begun, ..deactivate(cpr, "S-2") };
+    visitations.deactivate_card(ended).await.unwrap();
     let by_id = |day| GrantCardRequest {
         person: Some(PersonRef {
             person: Some(Person::PersonId(answer.card.clone().unwrap_or_default().person_id)),
@@ -135,7 +137,7 @@ async fn c8_a_grant_to_somebody_under_age_is_refused_and_enters_nobody() {
         ..from(day)
     };
     young.check("by id", visitations.grant_card(by_id(date(2075, 1, 1))).await);
-    visitations.grant_card(by_id(date(2075, 1, 2))).await.unwrap();
+    visitations.grant_card(by_id(date(2075, 1, 3))).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

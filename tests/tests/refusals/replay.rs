@@ -4,7 +4,7 @@
 use frikort_proto::v1::{
     AnnualLimit, CancelPaymentResponse, CorrectPaymentResponse, DeactivateCardResponse,
     GrantCardResponse, ReactivateCardResponse, ReportPaymentResponse, SetAnnualLimitRequest,
-    SetAnnualLimitResponse,
+    SetAnnualLimitResponse, Warning,
 };
 use frikort_tests::{
     client::{Ledger, date, grant, report},
@@ -90,6 +90,11 @@ async fn every_write_repeated_gives_its_first_answer_again_also_after_a_kill() {
         first.reports.iter().map(|report| report.position.unwrap().position).collect();
     assert_eq!(positions, [3, 4, 5, 6, 7, 8]);
     assert_eq!(first.deactivation.payments_after.len(), 1);
+    // P11: of what was changed since, the repeat says so.
+    for (at, revision) in [(2, 2), (3, 2)] {
+        first.reports[at].warnings.push(Warning::ChangedSince.into());
+        first.reports[at].present_revision = revision;
+    }
     let recorded = stack.recorded().await.unwrap();
     assert_eq!(recorded.events, 12);
 

@@ -101,6 +101,14 @@ fn shown(totals: &RunTotals, validate_only: bool) -> String {
     for (what, value) in rows {
         table.add_row([what.to_owned(), value]);
     }
+    // They count above too, and are there to be looked at.
+    let warnings = [
+        ("Of these, possible duplicates", totals.possible_duplicates),
+        ("Of these, changed since", totals.changed_since),
+    ];
+    for (what, lines) in warnings.into_iter().filter(|(_, lines)| *lines > 0) {
+        table.add_row([what.to_owned(), lines.to_string()]);
+    }
     table.to_string()
 }
 

@@ -5,9 +5,9 @@ use time::Date;
 
 use super::{Decision, Rejection, known_card};
 use crate::{
-    Account, ApplicationRejected, Card, CardDeactivated, CardGranted, CardReactivated,
+    Account, ApplicationRejected, Card, CardDeactivated, CardGranted, CardOutcome, CardReactivated,
     CardReissued, CardTransferred, ControlRecorded, CprNumberChanged, DeactivationOutcome,
-    DecisionReversed, Event, FrikortTag, MunicipalityCode, ReversalOutcome,
+    DecisionReversed, Event, FrikortTag, MunicipalityCode,
     card::{CardStatus, comes_of_age},
     payment::PaymentState,
     visitation::{
@@ -26,15 +26,22 @@ pub(super) fn grant(account: &Account, command: &GrantCard) -> Result<Decision, 
         criteria: command.criteria.clone(),
         applied_on: command.applied_on,
     };
-    if let Some(before) = account.visitation.replay(&Content::Granted(data.clone())) {
+    let content = Content::Granted(data.clone(), CardOutcome::ACTIVE);
+    if let Some(before) = account.visitation.replay(&content) {
         return before.map(Decision::ReplayCard);
     }
     if comes_of_age(command.born).is_none_or(|day| command.effective_from < day) {
         return Err(Rejection::UnderAge);
     }
-    let active = |card: &Card| card.overlapping(command.effective_from);
+    let (first, last) = account.visitation.opened_days(command.effective_from);
+    let active = |card: &Card| {
+        // An active card leaves no room for another one, also between its periods (C6).
+        let last = if card.open_since().is_some() { None } else { last };
+        card.active_within(first, last)
+    };
     check_none_active(account, command.key.municipality, active)?;
-    Ok(Decision::Record(Event::CardGranted(data)))
+    let active = is_active_after(account, content);
+    Ok(Decision::Record(Event::CardGranted(data, CardOutcome { active })))
 }
 
 /// Whoever has an active card has nothing to apply for (C6).
@@ -87,12 +94,16 @@ pub(super) fn deactivate(
     let content = Content::Deactivated(data.clone(), DeactivationOutcome::default());
     about_card(account, command.frikort, &content, |card| {
         card.open_since().ok_or(Rejection::NoActiveCard)?;
-        let after = |state: &PaymentState| {
-            !state.cancelled && state.facts.work_days().last > command.last_day
+        let after = account.visitation.card_after(content.clone());
+        let after = after.as_ref().unwrap_or(card);
+        let is_after = |state: &PaymentState| {
+            let work = state.facts.work_days();
+            !state.cancelled && work.last > command.last_day && after.check_covers(work).is_err()
         };
-        let payments_after =
-            account.payments.iter().filter(|(_, s)| after(s)).map(|(key, _)| key.clone()).collect();
-        Ok(Event::CardDeactivated(data, DeactivationOutcome { payments_after }))
+        let payments = account.payments.iter().filter(|(_, state)| is_after(state));
+        let payments_after = payments.map(|(key, _)| key.clone()).collect();
+        let active = after.status == CardStatus::Active;
+        Ok(Event::CardDeactivated(data, DeactivationOutcome { payments_after, active }))
     })
 }
 
@@ -106,11 +117,14 @@ pub(super) fn reactivate(
         decided_on: command.decided_on,
         effective_from: command.effective_from,
     };
-    about_card(account, command.frikort, &Content::Reactivated(data.clone()), |card| {
-        match card.overlapping(command.effective_from) {
-            Some(effective_from) => Err(Rejection::CardNotDeactivated { effective_from }),
-            None => Ok(Event::CardReactivated(data)),
+    let content = Content::Reactivated(data.clone(), CardOutcome::ACTIVE);
+    about_card(account, command.frikort, &content, |card| {
+        let (first, last) = account.visitation.opened_days(command.effective_from);
+        if let Some(effective_from) = card.active_within(first, last) {
+            return Err(Rejection::CardNotDeactivated { effective_from });
         }
+        let active = is_active_after(account, content.clone());
+        Ok(Event::CardReactivated(data, CardOutcome { active }))
     })
 }
 
@@ -150,12 +164,11 @@ pub(super) fn reverse(account: &Account, command: &ReverseDecision) -> Result<De
         decided_on: command.decided_on,
         reversed: command.reversed.clone(),
     };
-    let content = Content::Reversed(data.clone(), ReversalOutcome { active: true });
+    let content = Content::Reversed(data.clone(), CardOutcome::ACTIVE);
     about_card(account, command.frikort, &content, |_| {
         account.visitation.check_reversible(&command.reversed)?;
-        let after = account.visitation.card_without(&command.reversed);
-        let active = after.is_some_and(|card| card.status == CardStatus::Active);
-        Ok(Event::DecisionReversed(data, ReversalOutcome { active }))
+        let active = is_active_after(account, content.clone());
+        Ok(Event::DecisionReversed(data, CardOutcome { active }))
     })
 }
 
@@ -188,6 +201,10 @@ pub(super) fn renumber(
     about_card(account, command.frikort, &Content::Renumbered(data.clone()), |_| {
         Ok(Event::CprNumberChanged(data))
     })
+}
+
+fn is_active_after(account: &Account, content: Content) -> bool {
+    account.visitation.card_after(content).is_some_and(|card| card.status == CardStatus::Active)
 }
 
 /// A decision about a card that was granted: to a municipality that was never responsible there is

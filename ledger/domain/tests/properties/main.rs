@@ -5,6 +5,7 @@
 //! Amounts are a few øre and limits not much more, so that the limit is met all the time.
 
 mod convert;
+mod days;
 mod model;
 mod run;
 

@@ -27,9 +27,13 @@ impl Stated {
     }
 
     /// Y1.
-    pub(crate) fn year(self) -> i32 {
+    fn attributed(self) -> usize {
         let begins = self.work.map_or(0, |(first, _)| first);
-        date_of(if self.paid < begins { begins } else { self.paid }).year()
+        if self.paid < begins { begins } else { self.paid }
+    }
+
+    pub(crate) fn year(self) -> i32 {
+        date_of(self.attributed()).year()
     }
 }
 
@@ -59,12 +63,11 @@ pub(crate) enum Expected {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
-    /// Whether the card is active, day by day.
-    active: Vec<bool>,
+    /// Date of each grant, reactivation (true) and deactivation that stands, in order of recording.
+    decided: Vec<(usize, bool)>,
     pub(crate) municipality: Option<usize>,
     /// Those whose card it is, or was.
     were_responsible: BTreeSet<usize>,
-    deactivated: bool,
     /// Year, in force from, limit.
     pub(crate) limits: Vec<(i32, usize, u32)>,
     pub(crate) today: usize,
@@ -81,10 +84,9 @@ fn refused(reason: &str) -> Expected {
 impl Model {
     pub(crate) fn new(payments_per_year: usize) -> Self {
         Self {
-            active: vec![false; DAYS],
+            decided: Vec::new(),
             municipality: None,
             were_responsible: BTreeSet::new(),
-            deactivated: true,
             limits: Vec::new(),
             today: 0,
             payments_per_year,
@@ -93,15 +95,14 @@ impl Model {
         }
     }
 
-    /// The limit of a year today: walk the days to today, or to the first day of the year when
-    /// that is later, and keep what came into force last.
+    /// The limit of a year today (Y5): walk the days to today, and keep what came into force last; where
+    /// nothing did, walk on to what comes first.
     pub(crate) fn limit(&self, year: i32) -> Option<u32> {
         let mut found = None;
-        for day in (0..DAYS).filter(|day| {
-            *day <= self.today || date_of(*day).year() < year || {
-                date_of(*day).year() == year && date_of(*day).ordinal() == 1
+        for day in 0..DAYS {
+            if day > self.today && found.is_some() {
+                break;
             }
-        }) {
             let today = self.limits.iter().rfind(|(of, from, _)| (*of, *from) == (year, day));
             found = today.map(|(_, _, limit)| *limit).or(found);
         }
@@ -138,9 +139,12 @@ impl Model {
     /// C1: the first day without a card, and where to split.
     fn uncovered(&self, stated: Stated) -> Option<String> {
         let (first, last) = stated.work_days();
-        let gap = (first..=last).find(|day| !self.active[*day])?;
-        let split =
-            if gap > first { Some(gap) } else { (first..=last).find(|day| self.active[*day]) };
+        let gap = (first..=last).find(|day| !self.is_active_on(*day))?;
+        let split = if gap > first {
+            Some(gap)
+        } else {
+            (first..=last).find(|day| self.is_active_on(*day))
+        };
         Some(format!("not covered {} {:?}", date_of(gap), split.map(date_of)))
     }
 
@@ -231,7 +235,9 @@ impl Model {
         if let Some(expected) = self.check_change(key, revision, repeats) {
             return expected;
         }
-        if let Some(reason) = self.uncovered(stated) {
+        // P5: what was accepted stays so, unless its days of work change.
+        let moves = self.payments[&key].stated.work_days() != stated.work_days();
+        if let Some(reason) = self.uncovered(stated).filter(|_| moves) {
             return Expected::Refused(reason);
         }
         let (old, new) = (self.payments[&key].stated.year(), stated.year());
@@ -283,14 +289,39 @@ impl Model {
         Expected::Recorded
     }
 
+    /// C12: which decision says whether the card is active on a day. A deactivation works after its day (C2).
+    fn decides(&self, day: usize) -> Option<usize> {
+        let is_about = |(date, opens): (usize, bool)| if opens { date <= day } else { date < day };
+        let about = (0..self.decided.len()).filter(|at| is_about(self.decided[*at]));
+        about.max_by_key(|at| (self.decided[*at].0, *at))
+    }
+
+    fn is_active_on(&self, day: usize) -> bool {
+        self.decides(day).is_some_and(|at| self.decided[at].1)
+    }
+
+    /// Whether the active days have no end.
+    pub(crate) fn is_active(&self) -> bool {
+        self.is_active_on(usize::MAX)
+    }
+
+    /// C13: whether one that opens from a day on, recorded now, would say of an active day that it is one.
+    fn opens_active_days(&self, from: usize) -> bool {
+        let mut with = self.clone();
+        with.decided.push((from, true));
+        let own = Some(self.decided.len());
+        let mut days = (from..DAYS).chain([usize::MAX]);
+        days.any(|day| with.decides(day) == own && self.is_active_on(day))
+    }
+
     pub(crate) fn grant(&mut self, municipality: usize, from: usize) -> Expected {
-        if self.active[from..].contains(&true) {
+        // C6.
+        if self.is_active() || self.opens_active_days(from) {
             return refused("card already active");
         }
-        self.active[from..].fill(true);
+        self.decided.push((from, true));
         self.municipality = Some(municipality);
         self.were_responsible.insert(municipality);
-        self.deactivated = false;
         Expected::Recorded
     }
 
@@ -298,17 +329,19 @@ impl Model {
         if let Some(expected) = self.not_responsible(municipality) {
             return expected;
         }
-        if self.deactivated {
+        if !self.is_active() {
             return refused("no active card");
         }
-        self.active[last_day + 1..].fill(false);
-        self.deactivated = true;
+        self.decided.push((last_day, false));
         Expected::Recorded
     }
 
-    /// C3: payments whose work lies after the last active day.
+    /// C3: payments whose work goes on after the last active day, where the card does not.
     pub(crate) fn after(&self, last_day: usize) -> Vec<Key> {
-        let after = |p: &Payment| !p.cancelled && p.stated.work_days().1 > last_day;
+        let after = |p: &Payment| {
+            let (first, last) = p.stated.work_days();
+            !p.cancelled && last > last_day && (first..=last).any(|day| !self.is_active_on(day))
+        };
         self.payments.iter().filter(|(_, p)| after(p)).map(|(key, _)| *key).collect()
     }
 
@@ -316,11 +349,10 @@ impl Model {
         if let Some(expected) = self.not_responsible(municipality) {
             return expected;
         }
-        if self.active[from..].contains(&true) {
+        if self.opens_active_days(from) {
             return refused("card not deactivated");
         }
-        self.active[from..].fill(true);
-        self.deactivated = false;
+        self.decided.push((from, true));
         Expected::Recorded
     }
 
@@ -331,14 +363,16 @@ impl Model {
         (self.municipality != Some(municipality)).then(|| refused("not responsible"))
     }
 
-    /// P4: alike in all but the reference.
+    /// P4: the same amount, attribution date and days of work.
     pub(crate) fn has_twin(&self, key: Key) -> bool {
         let own = &self.payments[&key];
         self.payments.iter().any(|(other, p)| {
             *other != key
                 && other.0 == key.0
                 && !p.cancelled
-                && (p.stated, p.unit) == (own.stated, own.unit)
+                && p.stated.oere == own.stated.oere
+                && p.stated.attributed() == own.stated.attributed()
+                && p.stated.work_days() == own.stated.work_days()
         })
     }
 }

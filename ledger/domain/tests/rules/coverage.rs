@@ -3,7 +3,7 @@
 use time::{Date, macros::date};
 
 use crate::scenario::{
-    BAKERY, GARDEN, Then, card_recorded, correct, deactivate, given, grant, holder, key, limit,
+    BAKERY, GARDEN, card_recorded, correct, deactivate, given, grant, holder, limit, lists,
     not_covered, reactivate, recorded, refused, report, split, used,
 };
 
@@ -128,18 +128,6 @@ fn c2_a_card_is_active_through_the_day_of_deactivation() {
 }
 
 #[test]
-fn c2_a_card_deactivated_before_it_began_was_never_active() {
-    given([
-        limit(2019, "20000.00"),
-        grant("g1", date!(2019 - 06 - 10)).decided(date!(2019 - 05 - 01)),
-        deactivate("d1", date!(2019 - 05 - 20)),
-    ])
-    .when(report(BAKERY, "a", "100.00").paid(date!(2019 - 06 - 10)))
-    .then(refused(not_covered(date!(2019 - 06 - 10), None)))
-    .and(|then| assert_eq!(then.after.account.card().expect("a card").periods, []));
-}
-
-#[test]
 fn c2_a_card_granted_and_deactivated_on_one_day_was_active_that_day() {
     given([
         limit(2019, "20000.00"),
@@ -148,32 +136,6 @@ fn c2_a_card_granted_and_deactivated_on_one_day_was_active_that_day() {
     ])
     .when(report(BAKERY, "a", "100.00").paid(date!(2019 - 06 - 10)))
     .then(recorded("100.00", "0.00"));
-}
-
-#[test]
-fn c2_after_a_deactivation_no_later_day_is_active_also_of_an_earlier_period() {
-    // Deactivated in June, to be reactivated in July, and ended for good before that.
-    given([
-        holder(),
-        deactivate("d1", date!(2019 - 06 - 30)),
-        reactivate("r1", date!(2019 - 07 - 15)).decided(date!(2019 - 06 - 10)),
-        deactivate("d2", date!(2019 - 06 - 20)),
-    ])
-    .when(report(BAKERY, "a", "100.00").paid(date!(2019 - 06 - 21)))
-    .then(refused(not_covered(date!(2019 - 06 - 21), None)))
-    .when(report(BAKERY, "a", "100.00").paid(date!(2019 - 06 - 20)))
-    .then(recorded("100.00", "0.00"));
-}
-
-/// The deactivation lists exactly these payments.
-fn lists<const N: usize>(expected: [(&str, &str); N]) -> impl FnOnce(&Then) {
-    use frikort_domain::{Decision, Event};
-    move |then| {
-        let Ok(Decision::Record(Event::CardDeactivated(_, outcome))) = &then.result else {
-            panic!("no deactivation was recorded: {:?}", then.result)
-        };
-        assert_eq!(outcome.payments_after, expected.map(|(cvr, reference)| key(cvr, reference)));
-    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod allocation;
 mod coverage;
+mod days;
 mod history;
 mod identifiers;
 mod payments;

@@ -1,11 +1,12 @@
 //! P1-P8: reporting, repeating, correcting and cancelling a payment.
 
-use frikort_domain::{Amount, AmountError, CancelReason, Components, Hours, Rejection};
+use frikort_domain::{Amount, AmountError, CancelReason, Components, Decision, Hours, Rejection};
 use time::macros::date;
 
 use crate::scenario::{
-    BAKERY, GARDEN, HARBOUR, Step, Then, cancel, correct, deactivate, given, holder, key, kr,
-    limit, moved, recorded, refused, replayed, report, split, used,
+    BAKERY, GARDEN, HARBOUR, Step, Then, cancel, card_recorded, correct, deactivate, given,
+    given_with, grant, holder, key, kr, limit, limit_from, moved, not_covered, nothing_recorded,
+    recalculate, recorded, refused, replayed, report, split, used,
 };
 
 fn reused(fields: &[&'static str]) -> Rejection {
@@ -135,22 +136,21 @@ fn p4_two_payments_alike_in_all_but_the_reference_are_legal_and_warned_about() {
 }
 
 #[test]
-fn p4_payments_that_differ_in_anything_else_are_not_warned_about() {
+fn p4_alike_are_amount_attribution_date_and_days_of_work() {
     let given_one = || given([holder(), report(BAKERY, "a", "400.00").hours("4.00")]);
-    given_one().when(report(BAKERY, "b", "400.00").hours("4.01")).then(does_not_warn);
-    given_one().when(report(BAKERY, "b", "400.00")).then(does_not_warn);
+    let day = date!(2019 - 03 - 01);
+    given_one().when(report(BAKERY, "b", "400.00").hours("4.01")).then(warns);
+    given_one().when(report(BAKERY, "b", "400.00")).then(warns);
+    given_one().when(at_unit(report(BAKERY, "b", "400.00"), "1001234567")).then(warns);
+    // One stated day that is the payment date is the same as none.
+    given_one().when(report(BAKERY, "b", "400.00").worked(day, day)).then(warns);
     given_one().when(report(BAKERY, "b", "400.01").hours("4.00")).then(does_not_warn);
     given_one().when(report(GARDEN, "b", "400.00").hours("4.00")).then(does_not_warn);
-}
-
-#[test]
-fn p4_payments_at_two_places_of_work_are_not_alike() {
-    let at = |reference, unit| at_unit(report(BAKERY, reference, "400.00"), unit);
-    given([holder(), at("a", "1001234567")]).when(at("b", "1001234568")).then(does_not_warn);
-    given([holder(), at("a", "1001234567")])
-        .when(report(BAKERY, "b", "400.00"))
-        .then(does_not_warn);
-    given([holder(), at("a", "1001234567")]).when(at("b", "1001234567")).then(warns);
+    let next = date!(2019 - 03 - 02);
+    given_one().when(report(BAKERY, "b", "400.00").paid(next)).then(does_not_warn);
+    given_one().when(report(BAKERY, "b", "400.00").worked(next, next)).then(does_not_warn);
+    let before = date!(2019 - 02 - 28);
+    given_one().when(report(BAKERY, "b", "400.00").worked(before, day)).then(does_not_warn);
 }
 
 #[test]
@@ -332,4 +332,83 @@ fn p8_hours_go_in_hundredths_up_to_999_99_and_zero_is_not_unknown() {
         let state = then.after.account.payment(&key(BAKERY, "a")).expect("the payment");
         assert_eq!(state.facts.hours, None);
     });
+}
+
+#[test]
+fn p5_what_was_accepted_is_judged_anew_only_where_the_days_of_work_change() {
+    let late = || deactivate("d1", date!(2019 - 02 - 15));
+    let worked = |step: Step| step.worked(date!(2019 - 03 - 01), date!(2019 - 03 - 03));
+    given([holder(), worked(report(BAKERY, "a", "100.00")).paid(date!(2019 - 03 - 31)), late()])
+        .when(worked(correct(BAKERY, "a", 1, "150.00")).paid(date!(2019 - 03 - 31)))
+        .then(recorded("150.00", "0.00"))
+        .when(worked(correct(BAKERY, "a", 2, "150.00")).hours("7.50").paid(date!(2019 - 04 - 01)))
+        .then(recorded("150.00", "0.00"))
+        .when(correct(BAKERY, "a", 3, "150.00").paid(date!(2019 - 03 - 02)))
+        .then(refused(not_covered(date!(2019 - 03 - 02), None)))
+        .when(correct(BAKERY, "a", 3, "150.00").paid(date!(2019 - 02 - 15)))
+        .then(recorded("150.00", "0.00"));
+}
+
+#[test]
+fn p11_a_report_repeated_after_a_change_gets_its_answer_and_is_told_so() {
+    let repeated = |changed_since| {
+        move |then: &Then| {
+            let Ok(Decision::ReplayPayment(answer, now)) = &then.result else {
+                panic!("no repeat: {:?}", then.result)
+            };
+            assert_eq!((answer.outcome.exempt, *now), (kr("100.00"), changed_since));
+            nothing_recorded(then);
+        }
+    };
+    given([holder(), report(BAKERY, "a", "100.00")])
+        .when(report(BAKERY, "a", "100.00"))
+        .then(repeated(None))
+        .when(correct(BAKERY, "a", 1, "150.00"))
+        .then(recorded("150.00", "0.00"))
+        .when(report(BAKERY, "a", "100.00"))
+        .then(repeated(Some(2)))
+        .when(cancel(BAKERY, "a", 2))
+        .then(card_recorded)
+        .when(report(BAKERY, "a", "100.00"))
+        .then(repeated(Some(3)));
+    // A split that changed is no change of the payment.
+    given([
+        limit(2019, "150.00"),
+        grant("g1", date!(2019 - 01 - 01)),
+        report(GARDEN, "first", "100.00"),
+        report(BAKERY, "a", "100.00"),
+        cancel(GARDEN, "first", 1),
+    ])
+    .when(report(BAKERY, "a", "100.00"))
+    .then(|then| {
+        let Ok(Decision::ReplayPayment(answer, now)) = &then.result else { panic!("no repeat") };
+        assert_eq!((answer.outcome.exempt, *now), (kr("50.00"), None));
+    });
+}
+
+#[test]
+fn a10_a_payment_that_was_moved_stands_at_the_place_of_the_move() {
+    let in_2020 = |step: Step| step.paid(date!(2020 - 03 - 01));
+    // `b` was registered before `c`, and moved into 2020 after it.
+    let steps = || {
+        given([
+            holder(),
+            limit(2020, "250.00"),
+            in_2020(report(GARDEN, "a", "100.00")),
+            report(BAKERY, "b", "100.00"),
+            in_2020(report(GARDEN, "c", "100.00")),
+            in_2020(correct(BAKERY, "b", 1, "100.00")),
+        ])
+    };
+    // A3: it drew last.
+    assert_eq!(steps().split(BAKERY, "b"), ("50.00".to_owned(), "50.00".to_owned()));
+    // A6: it gives back first.
+    given_with(steps(), [limit_from(2020, "150.00", date!(2020 - 01 - 01))])
+        .when(recalculate(2020))
+        .then(split(BAKERY, "b", "0.00", "100.00"))
+        .and(split(GARDEN, "c", "50.00", "50.00"))
+        // A5: what is freed reaches it last.
+        .when(cancel(GARDEN, "a", 1))
+        .then(split(GARDEN, "c", "100.00", "0.00"))
+        .and(split(BAKERY, "b", "50.00", "50.00"));
 }

@@ -5,7 +5,7 @@
 
 use frikort_domain::{
     Account, Actor, Amount, Command, Contradiction, Decision, Event, LimitSchedule, PaymentAnswer,
-    PaymentOutcome, Record, Rejection, Role, decide_within, redecide,
+    PaymentKey, PaymentOutcome, Record, Rejection, Role, decide_within, redecide,
 };
 use time::{Date, Duration, OffsetDateTime, macros::date, macros::datetime};
 
@@ -109,6 +109,12 @@ impl Ledger {
 /// The past.
 pub(crate) fn given(steps: impl IntoIterator<Item = Step>) -> Ledger {
     let mut ledger = Ledger::empty();
+    steps.into_iter().for_each(|step| ledger.happen(step));
+    ledger
+}
+
+/// What happened after that.
+pub(crate) fn given_with(mut ledger: Ledger, steps: impl IntoIterator<Item = Step>) -> Ledger {
     steps.into_iter().for_each(|step| ledger.happen(step));
     ledger
 }
@@ -224,14 +230,30 @@ pub(crate) fn nothing_recorded(then: &Then) {
 pub(crate) fn replayed(position: i64) -> impl FnOnce(&Then) {
     move |then| {
         let at = usize::try_from(position - 1).expect("positions begin at 1");
-        let outcome = match &then.before.events[at] {
-            Event::PaymentReported(_, outcome)
-            | Event::PaymentCorrected(_, outcome)
-            | Event::PaymentCancelled(_, outcome) => outcome.clone(),
+        let (outcome, changed_since) = match &then.before.events[at] {
+            Event::PaymentReported(data, outcome) => {
+                let reference = data.reference.clone();
+                let key = PaymentKey { employer_cvr: data.employer_cvr, reference };
+                let now = then.before.account.payment(&key).expect("the payment").revision;
+                (outcome.clone(), Some(now).filter(|now| *now > 1))
+            }
+            Event::PaymentCorrected(_, outcome) | Event::PaymentCancelled(_, outcome) => {
+                (outcome.clone(), None)
+            }
             other => panic!("no payment event at {position}: {other:?}"),
         };
         let answer = PaymentAnswer { outcome, position, recorded_at: moment(position) };
-        assert_eq!(then.result, Ok(Decision::ReplayPayment(answer)));
+        assert_eq!(then.result, Ok(Decision::ReplayPayment(answer, changed_since)));
         nothing_recorded(then);
+    }
+}
+
+/// The deactivation lists exactly these payments.
+pub(crate) fn lists<const N: usize>(expected: [(&str, &str); N]) -> impl FnOnce(&Then) {
+    move |then| {
+        let Ok(Decision::Record(Event::CardDeactivated(_, outcome))) = &then.result else {
+            panic!("no deactivation was recorded: {:?}", then.result)
+        };
+        assert_eq!(outcome.payments_after, expected.map(|(cvr, reference)| key(cvr, reference)));
     }
 }

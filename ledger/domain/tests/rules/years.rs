@@ -136,14 +136,14 @@ fn a_year_without_a_limit_is_refused_and_never_guessed() {
 }
 
 #[test]
-fn a_limit_in_force_later_in_the_year_is_no_limit_yet() {
+fn y5_before_any_limit_of_the_year_is_in_force_the_earliest_one_counts() {
     given([
         limit_from(2023, "40000.00", date!(2023 - 07 - 01)),
         grant("g1", date!(2023 - 01 - 01)),
         today(date!(2023 - 06 - 30)),
     ])
-    .when(report(BAKERY, "a", "100.00").paid(date!(2023 - 03 - 01)))
-    .then(refused(Rejection::LimitNotSet { year: 2023 }));
+    .when(report(BAKERY, "a", "40001.00").paid(date!(2023 - 03 - 01)))
+    .then(recorded("40000.00", "1.00"));
 }
 
 /// 2023: 20.000 kr. from 1 January, 40.000 kr. from 1 July for the whole calendar year.
