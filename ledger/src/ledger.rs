@@ -300,7 +300,8 @@ impl Ledger {
     /// without events. It records nothing, so it can only refuse, or show a first grant.
     pub(crate) fn decide_unknown(&self, command: &Command) -> Result<Answer, Failure> {
         let mut account = Account::default();
-        let decided = decide(&account, &LimitSchedule::default(), command, self.today());
+        let (limits, today) = (LimitSchedule::default(), self.today());
+        let decided = decide(&account, &limits, command, today);
         let event = match decided.map_err(Refused::Rejected)? {
             Decision::Record(event) => event,
             Decision::ReplayPayment(..) | Decision::ReplayCard(_) | Decision::Settled => {
@@ -308,7 +309,7 @@ impl Ledger {
             }
         };
         account.apply(&event, 1, 1, self.clock.now()).map_err(|_| internal())?;
-        let body = body(&event, &account).ok_or_else(internal)?;
+        let body = body(&event, &account, &limits, today).ok_or_else(internal)?;
         Ok(Answer { position: 0, recorded_at: None, replayed: false, body })
     }
 }

@@ -26,7 +26,7 @@ impl Limits {
     ) {
         self.version = version;
         self.places.insert((entry.year, entry.in_force_from), (position, recorded_at));
-        self.schedule.set(entry);
+        self.schedule.record(entry, position, recorded_at);
     }
 
     /// Where exactly this entry was recorded, if it is on record.

@@ -113,9 +113,7 @@ impl Plan {
 
     async fn read_limits(&self, partition: i32) -> Result<LimitSchedule, Failure> {
         let answer = self.ledger.ask(partition, Ask::Limits, true, self.by.clone()).await?;
-        let Body::Limits(entries) = answer.body else { return Err(internal()) };
-        let mut limits = LimitSchedule::default();
-        entries.into_iter().for_each(|entry| limits.set(entry));
+        let Body::Limits(limits) = answer.body else { return Err(internal()) };
         Ok(limits)
     }
 
@@ -189,7 +187,7 @@ impl Plan {
                 Decision::Record(event) => {
                     let version = account.version() + 1;
                     account.apply(&event, version, position, now).map_err(|_| Refused::Internal)?;
-                    Ok(told(false, body(&event, account).ok_or(Refused::Internal)?))
+                    Ok(told(false, body(&event, account, limits, today).ok_or(Refused::Internal)?))
                 }
                 // Of a line before this one: nothing is recorded yet.
                 Decision::ReplayPayment(answer, _) if answer.position > planned.position => {

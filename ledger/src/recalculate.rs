@@ -1,8 +1,8 @@
 //! Lets everybody's splits follow a limit that has changed (A5, A6): person by person, through
 //! the partition's sequencer like any other event, while payments go on.
 //!
-//! Answers do not wait for it, since every decision and every query settles by the limit in
-//! force. It exists so that employers and auditors find what moved on record.
+//! Answers do not wait for it, since every decision and every query settles by the limits that took effect
+//! since, one after the other (A9). So what comes of it does not depend on when it happens. It exists so that employers and auditors find what moved on record.
 //!
 //! Whom a change may reach is read from the projection, which has every person's year; what it
 //! does to them the account decides, so a row that is wrong or old can only be a question too
@@ -11,9 +11,12 @@
 //!
 //! What must stay out: how a limit is shared (the domain has it).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use frikort_domain::{Actor, Amount, Command, PersonId, Role, copenhagen_date};
+use frikort_domain::{Actor, Amount, Command, PersonId, Role, TookEffect, copenhagen_date};
 use frikort_event_store::{DatabaseSessions, EventStore};
 use frikort_process::clock::Clock;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -117,7 +120,7 @@ impl Recalculation {
             let target = self.target();
             let pause = if progress.aim(&target, Instant::now()) {
                 let begun = Instant::now();
-                let passed = self.sessions.while_reachable(self.pass(&target.in_force)).await;
+                let passed = self.sessions.while_reachable(self.pass()).await;
                 match passed.unwrap_or(Err(Fault::Unreachable)) {
                     Ok(()) => progress.passed(begun),
                     Err(fault) => {
@@ -151,24 +154,27 @@ impl Recalculation {
     }
 
     /// Asks about everybody whose splits a limit may move.
-    async fn pass(&self, in_force: &InForce) -> Result<(), Fault> {
+    async fn pass(&self) -> Result<(), Fault> {
         self.wait_for_projection().await?;
-        let years: Vec<i32> = in_force.keys().copied().collect();
-        let limits: Vec<Decimal> = in_force.values().map(|limit| limit.decimal()).collect();
+        let (years, positions, limits) = self.effects().await?;
         let (mut after, mut persons) = ((uuid::Uuid::nil(), 0), 0_usize);
         loop {
             let page = sqlx::query!(
                 "SELECT t.person_id, t.year
                  FROM projection.annual_total AS t
-                 JOIN unnest($2::integer[], $3::numeric[]) AS f (year, in_force) ON f.year = t.year
                  WHERE t.partition = $1
                    AND t.generation = (SELECT generation FROM projection.checkpoint
                                        WHERE partition = $1 AND state = 'serving')
-                   AND (t.person_id, t.year) > ($4, $5)
-                   AND least(t.total, t.applied_limit) <> least(t.total, f.in_force)
-                 ORDER BY t.person_id, t.year LIMIT $6",
+                   AND (t.person_id, t.year) > ($5, $6)
+                   AND EXISTS (
+                       SELECT FROM unnest($2::integer[], $3::bigint[], $4::numeric[])
+                           AS e (year, position, amount)
+                       WHERE e.year = t.year AND e.position > t.position
+                         AND least(t.total, t.applied_limit) <> least(t.total, e.amount))
+                 ORDER BY t.person_id, t.year LIMIT $7",
                 self.partition,
                 &years,
+                &positions,
                 &limits,
                 after.0,
                 after.1,
@@ -188,6 +194,31 @@ impl Recalculation {
             tracing::info!(partition = self.partition, persons, "recalculated");
         }
         Ok(())
+    }
+
+    /// The limits that took effect one after the other (A9): of which year, whom each may reach (those whose
+    /// year was settled at a lower position), and how much.
+    async fn effects(&self) -> Result<(Vec<i32>, Vec<i64>, Vec<Decimal>), Fault> {
+        let today = copenhagen_date(self.clock.now());
+        let schedule = self.limits.borrow().schedule.clone();
+        let of_years: BTreeSet<i32> = schedule.entries().iter().map(|entry| entry.year).collect();
+        let (mut years, mut positions, mut limits) = (Vec::new(), Vec::new(), Vec::new());
+        for year in of_years {
+            for (effect, limit) in schedule.effects(year, None, today) {
+                let position = match effect {
+                    TookEffect::Recorded(position) => position,
+                    // Up to two hours late in Copenhagen, which reaches some too many.
+                    TookEffect::InForceFrom(day) => {
+                        let begins = day.midnight().assume_utc();
+                        self.store.position_at(self.partition, begins).await? + 1
+                    }
+                };
+                years.push(year);
+                positions.push(position);
+                limits.push(limit.decimal());
+            }
+        }
+        Ok((years, positions, limits))
     }
 
     /// The projection must have all that was recorded before the change.

@@ -5,7 +5,7 @@
 //! What must stay out: the projection's tables, which know only the present.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     iter,
 };
 
@@ -15,6 +15,7 @@ use frikort_proto::{
     timestamp,
     v1::{PaymentChange, PaymentChangeKind},
 };
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
@@ -67,7 +68,9 @@ pub(crate) async fn read(
                 (Some(person), _) => {
                     pasts.entry(person).or_default().fold(&record, with_history)?;
                 }
-                (None, Event::AnnualLimitSet(entry)) => limits.set(entry.clone()),
+                (None, Event::AnnualLimitSet(entry)) => {
+                    limits.record(entry.clone(), record.position, record.recorded_at);
+                }
                 (None, _) => {}
             }
         }
@@ -111,6 +114,12 @@ impl Past {
             taxable_oere: state.taxable().oere(),
         };
         self.history.entry(key).or_default().push(change);
+    }
+
+    /// Position and instant of the event that last settled each year's splits.
+    pub(crate) fn settled(&self) -> BTreeMap<i32, (i64, OffsetDateTime)> {
+        let years = self.years.iter();
+        years.filter_map(|year| Some((*year, self.account.settled(*year)?))).collect()
     }
 
     /// What the payments that count add up to, year by year.

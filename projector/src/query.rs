@@ -10,7 +10,9 @@ use std::{
 };
 
 use frikort_access::{Caller, Looking, Lookups, Misses};
-use frikort_domain::{Amount, FrikortTag, LimitSchedule, PersonId, Slot, copenhagen_date, settle};
+use frikort_domain::{
+    FrikortTag, LimitChanges, LimitSchedule, PersonId, Slot, copenhagen_date, settle,
+};
 use frikort_event_store::{DatabaseSessions, EventStore, ServerRun};
 use frikort_process::{clock::Clock, serve::deadline};
 use frikort_proto::{
@@ -24,7 +26,7 @@ use frikort_proto::{
 };
 use frikort_register::{Named, Person, Register};
 use futures::Stream;
-use time::Date;
+use time::{Date, OffsetDateTime};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
@@ -104,6 +106,8 @@ struct Told {
     day: Date,
     limits: LimitSchedule,
     years: Years,
+    /// Position and instant of the event that last settled each year's splits.
+    settled: BTreeMap<i32, (i64, OffsetDateTime)>,
     payments: Vec<StatedPayment>,
 }
 
@@ -243,7 +247,7 @@ impl Allowances {
             None => moment,
         };
         let told = match moment {
-            None => self.tell(&person).await.map_err(|error| self.unread(&error))?,
+            None => self.tell(&person).await?,
             Some(moment) => self.tell_past(&person, moment, with_history).await?,
         };
         let told = told.filter(|told| told.years.knows(frikort)).ok_or_else(nobody)?;
@@ -574,14 +578,23 @@ impl Allowances {
     }
 
     /// One person's payments and years, from the tables.
-    async fn tell(&self, person: &Person) -> Result<Option<Told>, sqlx::Error> {
+    async fn tell(&self, person: &Person) -> Result<Option<Told>, Failure> {
+        let failed = |error: sqlx::Error| self.unread(&error);
+        let (at, years, settled, payments) = self.read_tables(person).await.map_err(failed)?;
+        let Some(years) = years else { return Ok(None) };
+        // From the events, which show also those that were replaced.
+        let limits = past::read(&self.past, person.partition, [].into_iter(), at.position, false);
+        let (limits, _) = limits.await.map_err(|error| untold(&error))?;
+        Ok(Some(Told { at, day: self.today(), limits, years, settled, payments }))
+    }
+
+    async fn read_tables(&self, person: &Person) -> Result<Tables, sqlx::Error> {
         let mut tx = self.store.pool().begin_snapshot().await?;
-        let limits = tables::limits(&mut tx, person.partition).await?;
         let (at, mut years) = tables::years(&mut tx, person.partition, &[person.id]).await?;
         let payments = statement::payments(&mut tx, person.partition, person.id).await?;
+        let settled = tables::settled(&mut tx, person.partition, person.id).await?;
         tx.commit().await?;
-        let years = years.remove(&person.id);
-        Ok(years.map(|years| Told { at, day: self.today(), limits, years, payments }))
+        Ok((at, years.remove(&person.id), settled, payments))
     }
 
     /// The same of the past, from the events, with the history of each payment where asked for.
@@ -599,10 +612,14 @@ impl Allowances {
             day: moment.day,
             limits,
             years: past.years(&moment),
+            settled: past.settled(),
             payments: past.payments(&moment),
         }))
     }
 }
+
+/// Where the projection stands, and what it has of one person.
+type Tables = (Checkpoint, Option<Years>, BTreeMap<i32, (i64, OffsetDateTime)>, Vec<StatedPayment>);
 
 pub(crate) type Snapshot = BTreeMap<i32, Known>;
 
@@ -625,12 +642,14 @@ fn statement_of(
     year: Option<i32>,
     hours_through: Date,
 ) -> Result<GetStatementResponse, Failure> {
-    let Told { at, day, limits, years, mut payments } = told;
+    let Told { at, day, limits, years, settled, mut payments } = told;
     let mut allowances = Vec::new();
     let wanted = |of: i32| year.is_none_or(|year| year == of);
     for (of, total, count) in years.totals.iter().filter(|(of, ..)| wanted(*of)) {
         let limit = limit_of(&limits, *of, day)?;
-        settle_year(&mut payments, *of, limit);
+        if let Some(changes) = limits.changes(*of, settled.get(of).copied(), day) {
+            settle_year(&mut payments, *of, &changes);
+        }
         let allowance = allowance(person.id, *of, limit, *total, *count);
         allowances.push(sight::allowance(caller, allowance));
     }
@@ -656,9 +675,9 @@ fn statement_of(
     })
 }
 
-/// Splits as the limit in force makes them. They stand so in the table already, unless the
-/// limit has changed since the person's last event, or not all payments count.
-fn settle_year(payments: &mut [StatedPayment], year: i32, limit: Amount) {
+/// Splits as the limits make them that took effect since the year was settled, one after the other (A9).
+/// They stand so in the table already, unless there are some, or not all payments count.
+fn settle_year(payments: &mut [StatedPayment], year: i32, limits: &LimitChanges) {
     let mut drawing: Vec<&mut StatedPayment> =
         payments.iter_mut().filter(|payment| payment.year == year && !payment.cancelled).collect();
     drawing.sort_by_key(|payment| payment.drawn);
@@ -667,7 +686,7 @@ fn settle_year(payments: &mut [StatedPayment], year: i32, limit: Amount) {
         exempt: payment.exempt,
     };
     let mut slots: Vec<Slot> = drawing.iter().map(slot).collect();
-    settle(limit, &mut slots);
+    limits.iter().for_each(|limit| settle(limit, &mut slots));
     for (payment, slot) in drawing.iter_mut().zip(slots) {
         payment.exempt = slot.exempt;
     }

@@ -5,7 +5,7 @@
 //! that is folded, or, in the same statement, the one that is served. So no answer is ever mixed of
 //! two, and none is read of one that was retired or is being dropped.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use frikort_domain::{Amount, FrikortTag, LimitEntry, LimitSchedule, MunicipalityCode, PersonId};
 use frikort_event_store::{ConnectionPool, EventHash, sqlstate};
@@ -604,6 +604,27 @@ pub(crate) async fn limits(
         schedule.set(LimitEntry { year, limit, in_force_from, citation: row.citation });
     }
     Ok(schedule)
+}
+
+/// Position and instant of the event that last settled each of a person's years.
+pub(crate) async fn settled(
+    connection: &mut PgConnection,
+    partition: i32,
+    person: PersonId,
+) -> Result<BTreeMap<i32, (i64, OffsetDateTime)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "SELECT t.year, t.position, e.recorded_at
+         FROM projection.annual_total AS t
+         JOIN ledger.event AS e ON e.partition = t.partition AND e.position = t.position
+         WHERE t.partition = $1 AND t.person_id = $2
+           AND t.generation = (SELECT generation FROM projection.checkpoint
+                               WHERE partition = $1 AND state = 'serving')",
+        partition,
+        person.0
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.year, (row.position, row.recorded_at))).collect())
 }
 
 /// Reads some persons' years and where the projection stands, in one statement and so in one

@@ -62,7 +62,9 @@ async fn assert_decided_anew(pool: &PgPool) {
         let record = Record::decode(record).unwrap();
         let limits = limits.entry(record.partition).or_default();
         match (&record.event, record.person_id) {
-            (Event::AnnualLimitSet(entry), _) => limits.set(entry.clone()),
+            (Event::AnnualLimitSet(entry), _) => {
+                limits.record(entry.clone(), record.position, record.recorded_at);
+            }
             (event, person) => {
                 let account = accounts.entry(person.unwrap()).or_default();
                 redecide(account, limits, &record).unwrap();

@@ -13,11 +13,14 @@ use std::{
 };
 
 use frikort_proto::v1::{
-    AnnualLimit, AsOf, GetStatementRequest, SetAnnualLimitRequest, as_of::KnownAt,
+    AnnualLimit, AsOf, DeactivateCardRequest, GetStatementRequest, SetAnnualLimitRequest,
+    as_of::KnownAt,
 };
 use frikort_tests::{
     audit::{assert_projection_is_the_fold, assert_sound, is_at_rest, unsettled},
-    client::{Ledger, by_cpr, cpr, date, report},
+    client::{Ledger, by_cpr, correct, cpr, date, report},
+    decisions::deactivate,
+    process::{Kind, Service},
     stack::Stack,
 };
 use futures::{StreamExt, future::ready, stream};
@@ -221,5 +224,104 @@ async fn a6_a_mistake_that_is_corrected_takes_back_from_the_last_registered_firs
         set_limit(&mut ledger, 20_000).await;
         wait_until("everybody is reached again", async || times(&pool).await == [2; 20]).await;
         wait_until("it is projected", async || is_at_rest(&pool).await).await;
+    }
+}
+
+/// What comes between the two changes of A9's example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Between {
+    Nothing,
+    /// Everybody is reached by the first change.
+    Pause,
+    /// The ledger is killed and started again.
+    Kill,
+    /// The second change and all questions go to another ledger.
+    OtherLedger,
+}
+
+/// Exempt øre of `a` and `b`, as a statement and as a deactivation that is only tried tell them.
+async fn told(stack: &Stack, ledger: &Ledger, person: &str) -> [Vec<i64>; 2] {
+    let statement = GetStatementRequest { person: by_cpr(person), ..Default::default() };
+    let mut allowances = stack.allowances().await.unwrap();
+    let statement = allowances.get_statement(statement).await.unwrap().into_inner();
+    let day = Some(date(2022, 2, 1));
+    let deactivation = DeactivateCardRequest {
+        decision_date: day,
+        validate_only: true,
+        ..deactivate(person, "S-9")
+    };
+    let mut visitations = ledger.visitations.clone();
+    let answer = visitations.deactivate_card(deactivation).await.unwrap().into_inner();
+    [statement.payments, answer.payments_after].map(|mut payments| {
+        payments.sort_by(|a, b| a.reference.cmp(&b.reference));
+        payments.iter().map(|payment| payment.exempt_oere).collect()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a9_limits_take_effect_one_after_the_other_with_and_without_time_between_them() {
+    for between in [Between::Nothing, Between::Pause, Between::Kill, Between::OtherLedger] {
+        let mut stack = Stack::start(2).await.unwrap();
+        let pool = stack.database.pool().await.unwrap();
+        let mut ledger = stack.ledger().await.unwrap();
+        set_limit(&mut ledger, 15_000).await;
+        let persons: Vec<String> = (0..20).map(cpr).collect();
+        for person in &persons {
+            ledger.grant(person).await.unwrap();
+            for (reference, oere) in [("a", 500_000), ("b", 1_000_000)] {
+                ledger.payments.report_payment(report(person, reference, oere)).await.unwrap();
+            }
+            let facts = report(person, "a", 1_000_000).facts.unwrap();
+            ledger.payments.correct_payment(correct(person, "a", 1, facts)).await.unwrap();
+        }
+        set_limit(&mut ledger, 5_000).await;
+        let mut other = None;
+        match between {
+            Between::Nothing => {}
+            Between::Pause => {
+                wait_until("all are reached", async || times(&pool).await == [1; 20]).await;
+            }
+            Between::Kill => {
+                stack.ledger.kill_and_restart().unwrap();
+                stack.ledger.wait_until_ready().await.unwrap();
+                ledger = stack.ledger().await.unwrap();
+            }
+            Between::OtherLedger => {
+                let service = Service::start(Kind::Ledger, &stack.database, stack.dir.path());
+                let service = service.await.unwrap();
+                ledger = Ledger::new(service.channel().await.unwrap());
+                other = Some(service);
+            }
+        }
+        set_limit(&mut ledger, 15_000).await;
+        let projected = "SELECT bool_and(c.position >= (
+                             SELECT max(e.position) FROM ledger.event AS e
+                             WHERE e.partition = c.partition
+                               AND e.record LIKE '%\"type\":\"annual_limit_set\"%'))
+                         FROM projection.checkpoint AS c WHERE c.state = 'serving'";
+        wait_until("the limit is projected", async || {
+            sqlx::query_scalar(projected).fetch_one(&pool).await.unwrap()
+        })
+        .await;
+        // Also before the changes have reached anybody.
+        let settled = [vec![1_000_000, 500_000], vec![1_000_000, 500_000]];
+        for person in persons.iter().step_by(5) {
+            assert_eq!(told(&stack, &ledger, person).await, settled, "{between:?}");
+        }
+        // One who is paid is settled by that.
+        let paid = report(&persons[0], "c", 100);
+        ledger.payments.report_payment(paid).await.unwrap();
+        let moved = "SELECT count(*) FROM projection.payment
+                     WHERE (reference, exempt) IN (('a', 10000), ('b', 5000), ('c', 0))";
+        wait_until("all splits are on record", async || {
+            let payments: i64 = sqlx::query_scalar(moved).fetch_one(&pool).await.unwrap();
+            payments == 2 * 20 + 1
+        })
+        .await;
+        wait_until("all is projected", async || is_at_rest(&pool).await).await;
+        assert_sound(&pool).await;
+        assert_projection_is_the_fold(&pool).await;
+        assert_eq!(told(&stack, &ledger, &persons[1]).await, settled, "{between:?}");
+        drop(other);
     }
 }

@@ -265,7 +265,9 @@ impl Limits {
             notes.find(row.position, Kind::Version, None, what);
             self.lost.get_or_insert(since.min(row.position));
         }
-        let Some(Event::AnnualLimitSet(entry)) = row.sound(partition).map(|record| record.event)
+        let record = row.sound(partition);
+        let Some((Event::AnnualLimitSet(entry), recorded_at)) =
+            record.map(|record| (record.event, record.recorded_at))
         else {
             self.lost.get_or_insert(row.position);
             return;
@@ -277,7 +279,7 @@ impl Limits {
         };
         if self.lost.is_none() {
             self.entries.push(((entry.year, entry.in_force_from), limit));
-            self.history.set(entry, row.position);
+            self.history.record(entry, row.position, recorded_at);
         }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Year {
     pub(crate) payments: u32,
     /// Cancelled payments that would count in the year.
     pub(crate) cancelled: u32,
+    /// Position and instant of the event that last settled the year's splits by its limit.
+    pub(crate) settled: Option<(i64, OffsetDateTime)>,
 }
 
 /// An event that cannot follow from the state: the history is damaged or was written by a
@@ -93,6 +95,12 @@ impl Account {
         year.payments.saturating_add(year.cancelled)
     }
 
+    /// Position and instant of the event that last settled a year's splits by its limit; `None` where no
+    /// event did.
+    pub fn settled(&self, year: i32) -> Option<(i64, OffsetDateTime)> {
+        self.years.get(&year)?.settled
+    }
+
     /// Every year that has, or had, a payment, with sum and number of those that are not cancelled.
     pub fn years(&self) -> impl Iterator<Item = (i32, Amount, u32)> {
         self.years.iter().map(|(year, sums)| (*year, sums.total, sums.payments))
@@ -137,7 +145,8 @@ impl Account {
             Event::PaymentCancelled(data, outcome) => self.apply_cancelled(data, answer(outcome)),
             Event::AllowanceRecalculated(data, outcome) => {
                 if outcome.year.year == data.year {
-                    self.apply_splits(&[outcome.year], &outcome.changed, position)
+                    let at = (position, recorded_at);
+                    self.apply_splits(&[outcome.year], &outcome.changed, at)
                 } else {
                     Err("a recalculation tells another year")
                 }
@@ -156,6 +165,7 @@ impl Account {
     ) -> Result<(), &'static str> {
         let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference.clone() };
         let (outcome, position) = (answer.outcome.clone(), answer.position);
+        let at = (position, answer.recorded_at);
         if self.payments.contains_key(&key) {
             return Err("a payment is reported twice");
         }
@@ -178,7 +188,7 @@ impl Account {
             last_change: None,
         };
         self.payments.insert(key, state);
-        self.apply_splits(&[outcome.year], &outcome.changed, position)
+        self.apply_splits(&[outcome.year], &outcome.changed, at)
     }
 
     fn apply_corrected(
@@ -188,6 +198,7 @@ impl Account {
     ) -> Result<(), &'static str> {
         let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference.clone() };
         let (outcome, position) = (answer.outcome.clone(), answer.position);
+        let at = (position, answer.recorded_at);
         let state = self.payments.get_mut(&key).ok_or("an unknown payment is corrected")?;
         let revision = next_revision(state, data.expected_revision)?;
         check_outcome(&outcome, revision, &data.facts, data.facts.amount)?;
@@ -215,8 +226,8 @@ impl Account {
         year.exempt = year.exempt + state.exempt;
         year.payments += 1;
         match outcome.left_year {
-            Some(left) => self.apply_splits(&[outcome.year, left], &outcome.changed, position),
-            None => self.apply_splits(&[outcome.year], &outcome.changed, position),
+            Some(left) => self.apply_splits(&[outcome.year, left], &outcome.changed, at),
+            None => self.apply_splits(&[outcome.year], &outcome.changed, at),
         }
     }
 
@@ -227,6 +238,7 @@ impl Account {
     ) -> Result<(), &'static str> {
         let key = PaymentKey { employer_cvr: data.employer_cvr, reference: data.reference.clone() };
         let (outcome, position) = (answer.outcome.clone(), answer.position);
+        let at = (position, answer.recorded_at);
         let state = self.payments.get_mut(&key).ok_or("an unknown payment is cancelled")?;
         let revision = next_revision(state, data.expected_revision)?;
         check_outcome(&outcome, revision, &state.facts, Amount::ZERO)?;
@@ -241,7 +253,7 @@ impl Account {
             expected_revision: data.expected_revision,
             answer,
         }));
-        self.apply_splits(&[outcome.year], &outcome.changed, position)
+        self.apply_splits(&[outcome.year], &outcome.changed, at)
     }
 
     /// Copies the payments' new splits, then holds the years that the event touches against what
@@ -250,7 +262,7 @@ impl Account {
         &mut self,
         years: &[YearTotals],
         changed: &[SplitChange],
-        position: i64,
+        (position, recorded_at): (i64, OffsetDateTime),
     ) -> Result<(), &'static str> {
         for change in changed {
             let key = PaymentKey {
@@ -270,7 +282,8 @@ impl Account {
             state.position = position;
         }
         for totals in years {
-            let year = self.years.get(&totals.year).copied().unwrap_or_default();
+            let year = self.years.entry(totals.year).or_default();
+            year.settled = Some((position, recorded_at));
             if (year.total, year.payments) != (totals.total, totals.payments) {
                 return Err("the year's total is not the sum of its payments");
             }

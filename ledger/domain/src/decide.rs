@@ -12,7 +12,7 @@ use time::Date;
 
 use crate::{
     Account, AllowanceRecalculated, Amount, Card, CardAnswer, Event, Facts, FrikortTag,
-    LimitSchedule, PaymentAnswer, PaymentKey, RecalculationOutcome,
+    LimitChanges, LimitSchedule, PaymentAnswer, PaymentKey, RecalculationOutcome,
     event::{PaymentCancelled, PaymentCorrected, PaymentOutcome, PaymentReported},
     payment::{CancelPayment, CorrectPayment, PaymentState, ReportPayment},
     visitation::{
@@ -21,6 +21,8 @@ use crate::{
     },
 };
 use shares::Shares;
+
+pub use shares::settled_payments;
 
 /// What somebody wants recorded about one person.
 #[derive(Clone, Debug)]
@@ -226,8 +228,10 @@ struct Limits<'a> {
 }
 
 impl Limits<'_> {
-    fn of(self, year: i32) -> Result<Amount, Rejection> {
-        self.schedule.limit_on(year, self.today).ok_or(Rejection::LimitNotSet { year })
+    /// Those that took effect since a person's year was settled (A9).
+    fn of(self, account: &Account, year: i32) -> Result<LimitChanges, Rejection> {
+        let changes = self.schedule.changes(year, account.settled(year), self.today);
+        changes.ok_or(Rejection::LimitNotSet { year })
     }
 
     /// Fails when the year has as many payments as may be recorded (P10).
@@ -254,9 +258,9 @@ fn report(
     }
     card.check_covers(command.facts.work_days())?;
     let year = command.facts.attribution_date().year();
-    let limit = limits.of(year)?;
+    let limit = limits.of(account, year)?;
     limits.check_room(account, year)?;
-    let mut shares = Shares::of(account, year, limit, None);
+    let mut shares = Shares::of(account, year, &limit, None);
     let exempt = shares.add(command.facts.amount);
     let taxable = command.facts.amount.saturating_sub(exempt);
     if command.reject_if_exceeds && !taxable.is_zero() {
@@ -331,14 +335,14 @@ fn correct(
 
     let amount = command.facts.amount;
     let year = command.facts.attribution_date().year();
-    let limit = limits.of(year)?;
-    let mut shares = Shares::of(account, year, limit, Some(&command.key));
+    let limit = limits.of(account, year)?;
+    let mut shares = Shares::of(account, year, &limit, Some(&command.key));
     let (exempt, left_year) = if year == state.year {
         (shares.change(&command.key, amount), None)
     } else {
-        let left_limit = limits.of(state.year)?;
+        let left_limit = limits.of(account, state.year)?;
         limits.check_room(account, year)?;
-        let left = Shares::of(account, state.year, left_limit, Some(&command.key));
+        let left = Shares::of(account, state.year, &left_limit, Some(&command.key));
         (shares.add(amount), Some(left))
     };
     let (year, mut changed) = shares.finish()?;
@@ -385,8 +389,8 @@ fn cancel(
     }
     check_revision(state, command.expected_revision)?;
 
-    let limit = limits.of(state.year)?;
-    let mut shares = Shares::of(account, state.year, limit, Some(&command.key));
+    let limit = limits.of(account, state.year)?;
+    let mut shares = Shares::of(account, state.year, &limit, Some(&command.key));
     shares.remove(&command.key);
     let (year, changed) = shares.finish()?;
     let outcome = PaymentOutcome {
@@ -437,7 +441,8 @@ fn check_revision(state: &PaymentState, expected: u32) -> Result<(), Rejection> 
 
 /// Lets a person's splits follow a limit that changed after the year's last event (A5, A6).
 fn recalculate(account: &Account, limits: Limits<'_>, year: i32) -> Result<Decision, Rejection> {
-    let (year_totals, changed) = Shares::of(account, year, limits.of(year)?, None).finish()?;
+    let limit = limits.of(account, year)?;
+    let (year_totals, changed) = Shares::of(account, year, &limit, None).finish()?;
     if changed.is_empty() {
         return Ok(Decision::Settled);
     }

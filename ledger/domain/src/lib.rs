@@ -34,7 +34,7 @@ pub use allocation::{Slot, settle};
 pub use amount::{Amount, AmountError, Hours};
 pub use card::{Card, CardStatus, control_due};
 pub use civil::{Period, attribution_date, copenhagen_date, format_date, parse_date};
-pub use decide::{Command, Decision, Rejection, decide, decide_within};
+pub use decide::{Command, Decision, Rejection, decide, decide_within, settled_payments};
 pub use event::{
     AllowanceRecalculated, ApplicationRejected, CancelReason, CardDeactivated, CardGranted,
     CardOutcome, CardReactivated, CardReissued, CardTransferred, ControlRecorded, CprNumberChanged,
@@ -45,7 +45,7 @@ pub use ids::{
     Cpr, Cvr, FrikortId, FrikortTag, IdError, MunicipalityCode, NumberTag, PersonId,
     ProductionUnit, Reference, contains_cpr,
 };
-pub use limit::{LimitEntry, LimitSchedule};
+pub use limit::{LimitChanges, LimitEntry, LimitSchedule, TookEffect};
 pub use payment::{
     CancelPayment, Components, CorrectPayment, Facts, PaymentAnswer, PaymentKey, PaymentState,
     ReportPayment,

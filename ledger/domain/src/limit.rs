@@ -2,9 +2,12 @@
 //! without an entry has no limit.
 
 use serde::{Deserialize, Serialize};
-use time::Date;
+use time::{Date, OffsetDateTime, UtcOffset};
 
-use crate::{Amount, civil::iso};
+use crate::{
+    Amount,
+    civil::{copenhagen_date, iso},
+};
 
 /// The limit of one calendar year from one in-force day on, with its citation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,39 +24,179 @@ pub struct LimitEntry {
     pub citation: String,
 }
 
-/// All limits on record, by year and in-force day.
+/// All limits on record, by year and in-force day, and how they came to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LimitSchedule(Vec<LimitEntry>);
+pub struct LimitSchedule {
+    /// By year and in-force day; of each the one that was recorded last.
+    entries: Vec<LimitEntry>,
+    /// All of them, also those that were replaced, in order of recording.
+    recorded: Vec<RecordedLimit>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct RecordedLimit {
+    position: i64,
+    /// The civil date in Copenhagen.
+    recorded_on: Date,
+    entry: LimitEntry,
+}
+
+/// When a limit took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TookEffect {
+    /// When it was recorded, at this position.
+    Recorded(i64),
+    /// On this day, on which it came into force: it had been recorded before.
+    InForceFrom(Date),
+}
+
+/// The limits of a year that took effect one after the other (A9).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitChanges {
+    /// Those before the one in force, oldest first.
+    before: Vec<Amount>,
+    in_force: Amount,
+}
+
+impl LimitChanges {
+    /// Oldest first; the last one is in force.
+    pub fn iter(&self) -> impl Iterator<Item = Amount> {
+        self.before.iter().copied().chain([self.in_force])
+    }
+
+    /// The limit in force.
+    pub fn in_force(&self) -> Amount {
+        self.in_force
+    }
+}
 
 impl LimitSchedule {
     /// The limit of `year` on `day`: the entry with the latest in-force date not after that day, and before
     /// any is in force the earliest one of that year (Y5). `None` where no entry of the year is known.
     pub fn limit_on(&self, year: i32, day: Date) -> Option<Amount> {
-        let first = self.0.partition_point(|entry| entry.year < year);
-        let mut of_year = self.0[first..].iter().take_while(|entry| entry.year == year);
-        let earliest = of_year.next()?;
-        let in_force = of_year.take_while(|entry| entry.in_force_from <= day).last();
-        Some(in_force.unwrap_or(earliest).limit)
+        limit_on(self.of_year(year), day)
+    }
+
+    /// The limits of `year` that took effect after the event at `settled`, its position and when it was
+    /// recorded, through `day`; only the one in force where there is no such event. `None` where no entry
+    /// of the year is known.
+    pub fn changes(
+        &self,
+        year: i32,
+        settled: Option<(i64, OffsetDateTime)>,
+        day: Date,
+    ) -> Option<LimitChanges> {
+        let in_force = self.limit_on(year, day)?;
+        let mut before = Vec::new();
+        if let Some((position, recorded_at)) = settled
+            && self.may_have_changed(year, position, recorded_at, day)
+        {
+            let after = Some((position, copenhagen_date(recorded_at)));
+            before = self.effects(year, after, day).into_iter().map(|(_, limit)| limit).collect();
+        }
+        Some(LimitChanges { before, in_force })
+    }
+
+    /// Whether a limit of `year` can have taken effect after an event. Tells without reckoning what day it
+    /// was in Copenhagen, since every decision asks: that is the day in UTC, or the one after it.
+    fn may_have_changed(
+        &self,
+        year: i32,
+        position: i64,
+        recorded_at: OffsetDateTime,
+        day: Date,
+    ) -> bool {
+        let utc = recorded_at.to_offset(UtcOffset::UTC).date();
+        let comes = |entry: &LimitEntry| entry.in_force_from > utc && entry.in_force_from <= day;
+        let recorded_after = |limit: &&RecordedLimit| limit.position > position;
+        self.of_year(year).iter().any(comes)
+            || self.recorded.iter().rev().take_while(recorded_after).any(|l| l.entry.year == year)
+    }
+
+    /// What the limit of `year` was after each change through `day`, oldest first, of those after an event, its
+    /// position and day, or of all.
+    pub fn effects(
+        &self,
+        year: i32,
+        after: Option<(i64, Date)>,
+        day: Date,
+    ) -> Vec<(TookEffect, Amount)> {
+        let of_year = self.recorded.iter().filter(|limit| limit.entry.year == year);
+        let is_before =
+            |limit: &&RecordedLimit| after.is_some_and(|(position, _)| limit.position <= position);
+        let (before, later): (Vec<_>, Vec<_>) = of_year.partition(is_before);
+        let mut known = Self::default();
+        before.into_iter().for_each(|limit| known.set(limit.entry.clone()));
+        let (mut reached, mut effects) = (after.map(|(_, day)| day), Vec::new());
+        for limit in later {
+            let recorded_on = limit.recorded_on;
+            let now = reached.map_or(recorded_on, |reached| reached.max(recorded_on));
+            known.come_into_force(reached, now, &mut effects);
+            known.set(limit.entry.clone());
+            let effect = known.limit_on(year, now);
+            effects.extend(effect.map(|effect| (TookEffect::Recorded(limit.position), effect)));
+            reached = Some(now);
+        }
+        known.come_into_force(reached, day, &mut effects);
+        effects
+    }
+
+    /// The limits, all of one year, that come into force after one day and through another.
+    fn come_into_force(
+        &self,
+        after: Option<Date>,
+        through: Date,
+        effects: &mut Vec<(TookEffect, Amount)>,
+    ) {
+        let comes = |entry: &&LimitEntry| {
+            after.is_some_and(|after| entry.in_force_from > after) && entry.in_force_from <= through
+        };
+        effects.extend(
+            self.entries
+                .iter()
+                .filter(comes)
+                .map(|entry| (TookEffect::InForceFrom(entry.in_force_from), entry.limit)),
+        );
+    }
+
+    fn of_year(&self, year: i32) -> &[LimitEntry] {
+        let first = self.entries.partition_point(|entry| entry.year < year);
+        let end = self.entries.partition_point(|entry| entry.year <= year);
+        &self.entries[first..end]
     }
 
     /// Whether exactly this entry is on record.
     pub fn contains(&self, entry: &LimitEntry) -> bool {
-        self.0.contains(entry)
+        self.entries.contains(entry)
     }
 
-    /// Adds an entry, or replaces the one of the same year and in-force day.
+    /// Takes in the entry recorded at `position`; they come in order of position.
+    pub fn record(&mut self, entry: LimitEntry, position: i64, recorded_at: OffsetDateTime) {
+        let recorded_on = copenhagen_date(recorded_at);
+        self.recorded.push(RecordedLimit { position, recorded_on, entry: entry.clone() });
+        self.set(entry);
+    }
+
+    /// Adds an entry, or replaces the one of the same year and in-force day, of which nothing else is
+    /// known: enough to ask what the limit is.
     pub fn set(&mut self, entry: LimitEntry) {
         let key = |e: &LimitEntry| (e.year, e.in_force_from);
-        match self.0.binary_search_by_key(&key(&entry), key) {
-            Ok(at) => self.0[at] = entry,
-            Err(at) => self.0.insert(at, entry),
+        match self.entries.binary_search_by_key(&key(&entry), key) {
+            Ok(at) => self.entries[at] = entry,
+            Err(at) => self.entries.insert(at, entry),
         }
     }
 
     /// The entries, by year, then in-force day.
     pub fn entries(&self) -> &[LimitEntry] {
-        &self.0
+        &self.entries
     }
+}
+
+fn limit_on(of_year: &[LimitEntry], day: Date) -> Option<Amount> {
+    let (earliest, later) = of_year.split_first()?;
+    let in_force = later.iter().take_while(|entry| entry.in_force_from <= day).last();
+    Some(in_force.unwrap_or(earliest).limit)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //! Each record is held against the ones before it in its stream, decided anew by the limits as they
 //! stood at its position, and folded in. What must stay out: where records come from, and their form.
 
+use time::OffsetDateTime;
+
 use crate::{
     Account, LimitEntry, LimitSchedule, Record, account::Contradiction, redecide::redecide,
 };
@@ -15,9 +17,9 @@ pub struct LimitHistory {
 
 impl LimitHistory {
     /// Takes in the entry recorded at `position`; they come in order of position.
-    pub fn set(&mut self, entry: LimitEntry, position: i64) {
+    pub fn record(&mut self, entry: LimitEntry, position: i64, recorded_at: OffsetDateTime) {
         let mut schedule = self.as_of(i64::MAX).cloned().unwrap_or_default();
-        schedule.set(entry);
+        schedule.record(entry, position, recorded_at);
         self.steps.push((position, schedule));
     }
 
@@ -119,8 +121,8 @@ mod tests {
     #[test]
     fn limits_are_those_on_record_at_a_position() {
         let mut limits = LimitHistory::default();
-        limits.set(entry(20_000), 3);
-        limits.set(entry(21_000), 7);
+        limits.record(entry(20_000), 3, OffsetDateTime::UNIX_EPOCH);
+        limits.record(entry(21_000), 7, OffsetDateTime::UNIX_EPOCH);
         let known = |position| {
             let schedule = limits.as_of(position)?;
             Some(schedule.limit_on(2025, date!(2025 - 06 - 01)).unwrap().to_string())

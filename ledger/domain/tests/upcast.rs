@@ -61,7 +61,7 @@ fn an_older_history_folds_and_is_decided_anew() {
     for line in OLD.lines() {
         let record = old(line).expect("a golden line");
         if let Event::AnnualLimitSet(entry) = &record.event {
-            limits.set(entry.clone());
+            limits.record(entry.clone(), record.position, record.recorded_at);
             continue;
         }
         redecide(&account, &limits, &record).expect("it was decided like this");

@@ -2,11 +2,11 @@
 //! answered when it is committed and undone when it is not.
 
 use frikort_domain::{
-    Account, Command, Decision, Event, FrikortTag, LimitEntry, PaymentKey, PaymentState, PersonId,
-    Record, Rejection, copenhagen_date, decide_within,
+    Account, Command, Decision, Event, FrikortTag, LimitEntry, LimitSchedule, PersonId, Record,
+    Rejection, copenhagen_date, decide_within, settled_payments,
 };
 use frikort_event_store::{Batch, Head, PARTITION_STREAM};
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime};
 
 use crate::limits::Limits;
 
@@ -81,7 +81,7 @@ impl Sequencer {
                 }
                 Ask::CompleteLimit { entry, .. } => self.set_limit(request, entry, now, &mut draft),
                 Ask::Limits => {
-                    let limits = Body::Limits(self.limits.schedule.entries().to_vec());
+                    let limits = Body::Limits(self.limits.schedule.clone());
                     Ok(Answer::at(draft.end(self.head), limits))
                 }
                 Ask::Cover => Ok(Answer::at(draft.end(self.head), Body::Covered)),
@@ -112,7 +112,9 @@ impl Sequencer {
                     return Ok(Ok(Answer::replayed(answer.position, answer.recorded_at, body)));
                 }
                 Ok(Decision::ReplayCard(answer)) => {
-                    let body = Body::Card(answer.card, found(account, &answer.payments_after));
+                    let payments = &answer.payments_after;
+                    let body =
+                        Body::Card(answer.card, settled_payments(account, limits, today, payments));
                     return Ok(Ok(Answer::replayed(answer.position, answer.recorded_at, body)));
                 }
                 Ok(Decision::Settled) => return Ok(Ok(Answer::at(head, Body::Settled))),
@@ -123,7 +125,7 @@ impl Sequencer {
             if request.validate_only {
                 let mut account = account.clone();
                 account.apply(&event, version, position, now)?;
-                let body = body(&event, &account).ok_or(Refused::Internal);
+                let body = body(&event, &account, limits, today).ok_or(Refused::Internal);
                 return Ok(body.map(|body| Answer::at(head, body)));
             }
             let must_keep = account.version() > LONG_STREAM_EVENTS
@@ -131,7 +133,7 @@ impl Sequencer {
             let before = must_keep.then(|| Box::new(account.clone()));
             draft.touched.push((person, before));
             account.apply(&event, version, position, now)?;
-            let body = body(&event, account).ok_or(Refused::Internal);
+            let body = body(&event, account, limits, today).ok_or(Refused::Internal);
             let record = request.record(*partition, position, Some(person), version, now, event);
             draft.events.push(person.0, version, now, record.encode());
             Ok(body.map(|body| Answer::new(position, now, body)))
@@ -212,14 +214,20 @@ impl Answer {
     }
 }
 
-/// What a caller is told about an event that its account has just taken in.
-pub(crate) fn body(event: &Event, account: &Account) -> Option<Body> {
+/// What a caller is told on `today` about an event that its account has just taken in.
+pub(crate) fn body(
+    event: &Event,
+    account: &Account,
+    limits: &LimitSchedule,
+    today: Date,
+) -> Option<Body> {
     match event {
         Event::PaymentReported(_, outcome)
         | Event::PaymentCorrected(_, outcome)
         | Event::PaymentCancelled(_, outcome) => Some(Body::Payment(outcome.clone(), None)),
         Event::CardDeactivated(_, outcome) => {
-            Some(Body::Card(account.card(), found(account, &outcome.payments_after)))
+            let payments = settled_payments(account, limits, today, &outcome.payments_after);
+            Some(Body::Card(account.card(), payments))
         }
         Event::CardGranted(..)
         | Event::ApplicationRejected(_)
@@ -232,9 +240,4 @@ pub(crate) fn body(event: &Event, account: &Account) -> Option<Body> {
         Event::AllowanceRecalculated(..) => Some(Body::Settled),
         Event::AnnualLimitSet(_) => None,
     }
-}
-
-fn found(account: &Account, keys: &[PaymentKey]) -> Vec<(PaymentKey, PaymentState)> {
-    let state = |key: &PaymentKey| Some((key.clone(), account.payment(key)?.clone()));
-    keys.iter().filter_map(state).collect()
 }

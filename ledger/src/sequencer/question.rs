@@ -1,8 +1,8 @@
 //! What a partition is asked, what it answers, and the way to it.
 
 use frikort_domain::{
-    Account, Actor, Card, Command, FrikortTag, LimitEntry, PaymentKey, PaymentOutcome,
-    PaymentState, PersonId, RecordedDecision, Rejection,
+    Account, Actor, Card, Command, FrikortTag, LimitEntry, LimitSchedule, PaymentKey,
+    PaymentOutcome, PaymentState, PersonId, RecordedDecision, Rejection,
 };
 use frikort_event_store::ServerRun;
 use frikort_process::lane::ReplyTo;
@@ -93,7 +93,7 @@ pub(crate) enum Body {
     Settled,
     Account(Box<Account>),
     Limit,
-    Limits(Vec<LimitEntry>),
+    Limits(LimitSchedule),
     Covered,
 }
 

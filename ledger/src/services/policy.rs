@@ -79,8 +79,8 @@ impl PolicyService for Policies {
         drop(self.complete().await?);
         let first = self.0.partitions().first().copied().ok_or_else(internal)?;
         let answer = self.0.ask(first, Ask::Limits, false, by).await?;
-        let Body::Limits(entries) = answer.body else { return Err(internal().into()) };
-        let limits = entries.iter().map(render::limit).collect();
+        let Body::Limits(limits) = answer.body else { return Err(internal().into()) };
+        let limits = limits.entries().iter().map(render::limit).collect();
         Ok(Response::new(ListAnnualLimitsResponse { limits }))
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn history(data: &[u8]) {
     let (mut limits, mut persons) = (LimitHistory::default(), HashMap::<_, Replay>::new());
     for record in text.lines().take(MOST_LINES).filter_map(|line| Record::decode(line).ok()) {
         if let Event::AnnualLimitSet(set) = &record.event {
-            limits.set(set.clone(), record.position);
+            limits.record(set.clone(), record.position, record.recorded_at);
         }
         let Some(person) = record.person_id else { continue };
         let replay = persons.entry(person).or_default();

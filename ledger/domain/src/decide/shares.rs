@@ -1,9 +1,13 @@
 //! One year's shares while a decision is made. What must stay out: which command asks for them,
 //! and how a limit is shared (`allocation.rs`).
 
+use std::collections::BTreeMap;
+
+use time::Date;
+
 use super::Rejection;
 use crate::{
-    Account, Amount, PaymentKey,
+    Account, Amount, LimitChanges, LimitSchedule, PaymentKey,
     allocation::{Slot, settle},
     event::{SplitChange, YearTotals},
     payment::PaymentState,
@@ -28,16 +32,17 @@ impl<'a> Shares<'a> {
     pub(super) fn of(
         account: &'a Account,
         year: i32,
-        limit: Amount,
+        limits: &LimitChanges,
         own: Option<&'a PaymentKey>,
     ) -> Self {
         let sums = account.years.get(&year).copied().unwrap_or_default();
+        let limit = limits.in_force();
         let totals = YearTotals { year, limit, total: sums.total, payments: sums.payments };
         let mut shares = Self { account, totals, used: sums.exempt, slots: Vec::new(), own };
-        // A limit that changed since the last event of this year is settled first.
-        if own.is_some() || sums.exempt != limit.min(sums.total) {
+        // Limits that took effect since the last event of this year are settled first, one after the other.
+        if own.is_some() || limits.iter().any(|limit| sums.exempt != limit.min(sums.total)) {
             shares.load();
-            shares.settle();
+            limits.iter().for_each(|limit| shares.settle_by(limit));
         }
         shares
     }
@@ -52,12 +57,16 @@ impl<'a> Shares<'a> {
     }
 
     fn settle(&mut self) {
+        self.settle_by(self.totals.limit);
+    }
+
+    fn settle_by(&mut self, limit: Amount) {
         let mut slots: Vec<Slot> = self.slots.iter().map(|(_, slot)| *slot).collect();
-        settle(self.totals.limit, &mut slots);
+        settle(limit, &mut slots);
         for ((_, old), new) in self.slots.iter_mut().zip(slots) {
             *old = new;
         }
-        self.used = self.totals.limit.min(self.totals.total);
+        self.used = limit.min(self.totals.total);
     }
 
     /// A payment that draws last (A1, A3); its exempt part.
@@ -109,4 +118,27 @@ impl<'a> Shares<'a> {
         });
         Ok((self.totals, changed.collect()))
     }
+}
+
+/// Payments as they stand on `today`, settled by every limit on record (A9); those that are not the account's
+/// are left out.
+pub fn settled_payments(
+    account: &Account,
+    limits: &LimitSchedule,
+    today: Date,
+    keys: &[PaymentKey],
+) -> Vec<(PaymentKey, PaymentState)> {
+    let mut years: BTreeMap<i32, Option<Shares<'_>>> = BTreeMap::new();
+    let settled = |key: &PaymentKey| {
+        let mut state = account.payment(key)?.clone();
+        let shares = years.entry(state.year).or_insert_with(|| {
+            let changes = limits.changes(state.year, account.settled(state.year), today)?;
+            Some(Shares::of(account, state.year, &changes, None))
+        });
+        let slots = shares.iter().flat_map(|shares| &shares.slots);
+        let slot = slots.clone().find(|(of, _)| *of == key);
+        state.exempt = slot.map_or(state.exempt, |(_, slot)| slot.exempt);
+        Some((key.clone(), state))
+    };
+    keys.iter().filter_map(settled).collect()
 }

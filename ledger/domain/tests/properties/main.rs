@@ -69,6 +69,9 @@ fn op() -> impl Strategy<Value = Op> {
         4 => amount,
         3 => cancel,
         3 => limit,
+        2 => (2024..2026_i32, 0..30_u32, 20..60_u32).prop_map(|(year, lowered, raised)| {
+            Op::LimitTwice { year, lowered, raised }
+        }),
         1 => (1..60_usize).prop_map(|days| Op::Wait { days }),
         1 => (0..2_usize, day()).prop_map(|(municipality, from)| Op::Grant { municipality, from }),
         1 => (0..2_usize, day()).prop_map(|(municipality, last_day)| {

@@ -74,6 +74,8 @@ pub(crate) struct Model {
     /// P10.
     pub(crate) payments_per_year: usize,
     pub(crate) payments: BTreeMap<Key, Payment>,
+    /// The lowest limit of each year since it was last forgotten.
+    pub(crate) lowest: BTreeMap<i32, u32>,
     events: u32,
 }
 
@@ -91,6 +93,7 @@ impl Model {
             today: 0,
             payments_per_year,
             payments: BTreeMap::new(),
+            lowest: BTreeMap::new(),
             events: 0,
         }
     }
@@ -107,6 +110,30 @@ impl Model {
             found = today.map(|(_, _, limit)| *limit).or(found);
         }
         found
+    }
+
+    /// A9: a limit that changes takes effect at once, on every year that it is of.
+    pub(crate) fn set_limit(&mut self, year: i32, from: usize, oere: u32) {
+        self.limits.push((year, from, oere));
+        self.settle_all();
+    }
+
+    /// Days pass, and each may put another limit in force.
+    pub(crate) fn wait(&mut self, days: usize) {
+        for _ in 0..days {
+            self.today = (self.today + 1).min(700);
+            self.settle_all();
+        }
+    }
+
+    fn settle_all(&mut self) {
+        for year in [2024, 2025] {
+            if let Some(limit) = self.limit(year) {
+                self.settle(year, limit);
+                let lowest = self.lowest.entry(year).or_insert(limit);
+                *lowest = limit.min(*lowest);
+            }
+        }
     }
 
     /// The payments of a year that count, in order of registration.

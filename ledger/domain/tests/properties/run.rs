@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use frikort_domain::{
     Account, Actor, CancelPayment, CancelReason, Command, CorrectPayment, Criteria, DeactivateCard,
     Decision, DecisionKey, Event, FrikortTag, GrantCard, LimitEntry, LimitSchedule, PaymentAnswer,
-    PaymentKey, PaymentOutcome, PersonId, ReactivateCard, Record, ReportPayment, Role, YearTotals,
-    decide, decide_within,
+    PaymentKey, PaymentOutcome, PaymentState, PersonId, ReactivateCard, Record, ReportPayment,
+    Role, YearTotals, decide, decide_within, settled_payments,
 };
-use time::{Duration, macros::datetime};
+use time::{Duration, OffsetDateTime, macros::datetime};
 
 use crate::{
     convert::{EMPLOYERS, employer_key, facts, kr, model_key, name, oere, payment_key},
@@ -23,15 +23,53 @@ const REASONS: [CancelReason; 3] =
 /// Something that happens.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
-    Report { key: Key, stated: Stated, unit: Option<u8>, ordinary: bool, strict: bool },
-    Correct { key: Key, stated: Stated, stale: bool },
-    CorrectAmount { key: Key, oere: u32 },
-    Cancel { key: Key, reason: usize, stale: bool },
-    Limit { year: i32, later: Option<usize>, oere: u32 },
-    Wait { days: usize },
-    Grant { municipality: usize, from: usize },
-    Deactivate { municipality: usize, last_day: usize },
-    Reactivate { municipality: usize, from: usize },
+    Report {
+        key: Key,
+        stated: Stated,
+        unit: Option<u8>,
+        ordinary: bool,
+        strict: bool,
+    },
+    Correct {
+        key: Key,
+        stated: Stated,
+        stale: bool,
+    },
+    CorrectAmount {
+        key: Key,
+        oere: u32,
+    },
+    Cancel {
+        key: Key,
+        reason: usize,
+        stale: bool,
+    },
+    Limit {
+        year: i32,
+        later: Option<usize>,
+        oere: u32,
+    },
+    /// Nobody has time to follow the first one.
+    LimitTwice {
+        year: i32,
+        lowered: u32,
+        raised: u32,
+    },
+    Wait {
+        days: usize,
+    },
+    Grant {
+        municipality: usize,
+        from: usize,
+    },
+    Deactivate {
+        municipality: usize,
+        last_day: usize,
+    },
+    Reactivate {
+        municipality: usize,
+        from: usize,
+    },
 }
 
 /// Exempt and taxable øre of every payment.
@@ -49,6 +87,7 @@ pub(crate) struct Run {
     /// The limit applied when a year was last touched.
     applied: BTreeMap<i32, u32>,
     decisions: u32,
+    position: i64,
 }
 
 impl Run {
@@ -62,13 +101,18 @@ impl Run {
             changes: BTreeMap::new(),
             applied: BTreeMap::new(),
             decisions: 0,
+            position: 0,
         }
     }
 
     pub(crate) fn happen(&mut self, op: &Op) {
         match *op {
-            Op::Wait { days } => self.model.today = (self.model.today + days).min(700),
+            Op::Wait { days } => self.model.wait(days),
             Op::Limit { year, later, oere } => self.set_limit(year, later.unwrap_or(0), oere),
+            Op::LimitTwice { year, lowered, raised } => {
+                self.set_limit(year, 0, lowered);
+                self.set_limit(year, 0, raised);
+            }
             _ => self.command(op),
         }
         self.repeats_get_their_answers();
@@ -80,8 +124,10 @@ impl Run {
         let from = if year == 2024 { 0 } else { 366 } + later;
         let in_force_from = date_of(from);
         let citation = "LOV 616 af 11/6/2024".to_owned();
-        self.limits.set(LimitEntry { year, limit: kr(oere), in_force_from, citation });
-        self.model.limits.push((year, from, oere));
+        let entry = LimitEntry { year, limit: kr(oere), in_force_from, citation };
+        let (position, recorded_at) = self.next_place();
+        self.limits.record(entry, position, recorded_at);
+        self.model.set_limit(year, from, oere);
     }
 
     fn command(&mut self, op: &Op) {
@@ -141,7 +187,9 @@ impl Run {
                 self.model.deactivate(municipality, last_day)
             }
             Op::Reactivate { municipality, from } => self.model.reactivate(municipality, from),
-            Op::Limit { .. } | Op::Wait { .. } => unreachable!("no command"),
+            Op::Limit { .. } | Op::LimitTwice { .. } | Op::Wait { .. } => {
+                unreachable!("no command")
+            }
         }
     }
 
@@ -210,14 +258,22 @@ impl Run {
                 decided_on: date_of(from),
                 effective_from: date_of(from),
             }),
-            Op::Limit { .. } | Op::Wait { .. } => unreachable!("no command"),
+            Op::Limit { .. } | Op::LimitTwice { .. } | Op::Wait { .. } => {
+                unreachable!("no command")
+            }
         }
+    }
+
+    /// The next position, on the day that it is.
+    fn next_place(&mut self) -> (i64, OffsetDateTime) {
+        self.position += 1;
+        let morning = date_of(self.model.today).with_hms(8, 0, 0).expect("a time").assume_utc();
+        (self.position, morning + Duration::microseconds(self.position))
     }
 
     /// Writes the line and folds the event in, as the sequencer does.
     fn record(&mut self, event: &Event) -> Option<PaymentAnswer> {
-        let position = i64::try_from(self.lines.len()).expect("few lines") + 1;
-        let recorded_at = datetime!(2024-01-01 00:00 UTC) + Duration::microseconds(position);
+        let (position, recorded_at) = self.next_place();
         let version = self.account.version() + 1;
         self.account.apply(event, version, position, recorded_at).expect("it follows");
         let record = Record {
@@ -244,6 +300,7 @@ impl Run {
         let outcome = &answer.outcome;
         for totals in [Some(outcome.year), outcome.left_year].into_iter().flatten() {
             self.applied.insert(totals.year, oere(totals.limit));
+            self.model.lowest.remove(&totals.year);
         }
         if matches!(op, Op::Report { .. }) {
             self.reports.push((command, answer));
@@ -253,7 +310,7 @@ impl Run {
     }
 
     fn splits(&self) -> Splits {
-        let split = |(key, state): (&PaymentKey, &frikort_domain::PaymentState)| {
+        let split = |(key, state): (&PaymentKey, &PaymentState)| {
             (model_key(key), (oere(state.exempt), oere(state.taxable())))
         };
         self.account.payments().map(split).collect()
@@ -270,7 +327,14 @@ impl Run {
                 (*key, (p.exempt, amount - p.exempt))
             })
             .collect();
-        assert_eq!(after, model, "the plain model");
+        // Years that the event did not touch are settled by every limit on record when they are asked about.
+        let keys: Vec<PaymentKey> = self.account.payments().map(|(key, _)| key.clone()).collect();
+        let today = date_of(self.model.today);
+        let settled = settled_payments(&self.account, &self.limits, today, &keys);
+        let split = |(key, state): &(PaymentKey, PaymentState)| {
+            (model_key(key), (oere(state.exempt), oere(state.taxable())))
+        };
+        assert_eq!(settled.iter().map(split).collect::<Splits>(), model, "the plain model");
         assert_eq!((oere(outcome.exempt), oere(outcome.taxable)), after[&key], "the answer");
         assert_eq!(outcome.revision, self.model.payments[&key].revision);
         let twin = matches!(op, Op::Report { .. }) && self.model.has_twin(key);
@@ -314,7 +378,9 @@ impl Run {
         before: &Splits,
         after: &Splits,
     ) {
-        let lowered = self.applied.get(&totals.year).is_some_and(|was| oere(totals.limit) < *was);
+        let now = oere(totals.limit);
+        let lowest = self.model.lowest.get(&totals.year).copied().unwrap_or(now).min(now);
+        let lowered = self.applied.get(&totals.year).is_some_and(|was| lowest < *was);
         let keys = self.model.in_year(totals.year);
         for (at, key) in keys.iter().enumerate().filter(|(_, key)| **key != own) {
             if after[key].0 >= before[key].0 {

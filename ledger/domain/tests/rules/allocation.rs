@@ -1,11 +1,12 @@
-//! A1-A8: how one year's limit is shared among its payments.
+//! A1-A9: how one year's limit is shared among its payments.
 
-use frikort_domain::{Decision, Event, Rejection, decide};
+use frikort_domain::{Decision, Event, Rejection, decide, settled_payments};
 use time::macros::date;
 
 use crate::scenario::{
-    BAKERY, GARDEN, HARBOUR, Step, Then, cancel, correct, given, holder, kr, limit, moved,
-    nothing_recorded, recalculate, recorded, refused, replayed, report, split, used,
+    BAKERY, GARDEN, HARBOUR, Step, Then, cancel, correct, given, given_with, grant, holder, key,
+    kr, limit, limit_from, moved, nothing_recorded, recalculate, recorded, refused, replayed,
+    report, split, today, used,
 };
 
 fn used_19600() -> [Step; 2] {
@@ -379,4 +380,71 @@ fn a7_what_was_told_stands_after_a_recalculation() {
     given([a_b_and_c(), limit(2019, "25000.00"), recalculate(2019)])
         .when(report(GARDEN, "B", "9000.00"))
         .then(replayed(3));
+}
+
+/// 15.000 kr. of 2019, of which `a` has 5.000 and `b` 10.000; `a` waits for 5.000 more.
+fn a_waits() -> [Step; 5] {
+    [
+        limit(2019, "15000.00"),
+        grant("g1", date!(2019 - 01 - 01)),
+        report(BAKERY, "a", "5000.00"),
+        report(GARDEN, "b", "10000.00"),
+        correct(BAKERY, "a", 1, "10000.00"),
+    ]
+}
+
+fn changed_to(amount: &str) -> Step {
+    limit_from(2019, amount, date!(2019 - 01 - 01))
+}
+
+#[test]
+fn a9_limits_that_changed_take_effect_one_after_the_other_whether_or_not_there_was_time() {
+    let follow = || recalculate(2019);
+    let (lowered, raised) = (|| changed_to("5000.00"), || changed_to("15000.00"));
+    // With time to carry each out, and with none.
+    let with_pause = given_with(given(a_waits()), [lowered(), follow(), raised()]);
+    let at_once = given_with(given(a_waits()), [lowered(), raised()]);
+    for ledger in [with_pause, at_once] {
+        ledger
+            .when(follow())
+            .then(split(BAKERY, "a", "10000.00", "0.00"))
+            .and(split(GARDEN, "b", "5000.00", "5000.00"))
+            .when(follow())
+            .then(|then| assert_eq!(then.result, Ok(Decision::Settled)));
+    }
+    // Any other event of the year settles it just so.
+    given_with(given(a_waits()), [lowered(), raised()])
+        .when(report(HARBOUR, "c", "1.00"))
+        .then(recorded("0.00", "1.00"))
+        .and(split(BAKERY, "a", "10000.00", "0.00"))
+        .and(split(GARDEN, "b", "5000.00", "5000.00"));
+}
+
+#[test]
+fn a9_a_limit_that_came_into_force_meanwhile_takes_effect_in_its_turn() {
+    let (may, july) = (date!(2019 - 05 - 01), date!(2019 - 07 - 01));
+    let scheduled = [limit_from(2019, "5000.00", may), limit_from(2019, "15000.00", july)];
+    let begun = || {
+        let steps =
+            [today(date!(2019 - 04 - 01))].into_iter().chain(a_waits()).chain(scheduled.clone());
+        given(steps)
+    };
+    let with_pause = given_with(begun(), [today(may), recalculate(2019), today(july)]);
+    let at_once = given_with(begun(), [today(july)]);
+    for ledger in [with_pause, at_once] {
+        ledger
+            .when(recalculate(2019))
+            .then(split(BAKERY, "a", "10000.00", "0.00"))
+            .and(split(GARDEN, "b", "5000.00", "5000.00"));
+    }
+}
+
+#[test]
+fn a9_what_a_deactivation_lists_is_settled_by_every_limit() {
+    let ledger = given_with(given(a_waits()), [changed_to("5000.00"), changed_to("15000.00")]);
+    let keys = [key(GARDEN, "b"), key(BAKERY, "a"), key(BAKERY, "nobody's")];
+    let settled = settled_payments(&ledger.account, &ledger.limits, ledger.today, &keys);
+    let exempt: Vec<String> = settled.iter().map(|(_, state)| state.exempt.to_string()).collect();
+    assert_eq!(exempt, ["5000.00", "10000.00"]);
+    assert_eq!(ledger.split(GARDEN, "b").0, "10000.00", "the account itself is as recorded");
 }

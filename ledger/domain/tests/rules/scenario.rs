@@ -4,8 +4,8 @@
 //! goes through `decide` and `Account::apply` only, as it does in the sequencer.
 
 use frikort_domain::{
-    Account, Actor, Amount, Command, Contradiction, Decision, Event, LimitSchedule, PaymentAnswer,
-    PaymentKey, PaymentOutcome, Record, Rejection, Role, decide_within, redecide,
+    Account, Actor, Amount, Command, Contradiction, Decision, Event, LimitEntry, LimitSchedule,
+    PaymentAnswer, PaymentKey, PaymentOutcome, Record, Rejection, Role, decide_within, redecide,
 };
 use time::{Date, Duration, OffsetDateTime, macros::date, macros::datetime};
 
@@ -20,6 +20,8 @@ pub(crate) struct Ledger {
     pub(crate) today: Date,
     pub(crate) position: i64,
     pub(crate) events: Vec<Event>,
+    /// When each of them was recorded.
+    pub(crate) moments: Vec<OffsetDateTime>,
 }
 
 /// What came of the step under test.
@@ -43,6 +45,7 @@ impl Ledger {
             today: date!(2019 - 06 - 01),
             position: 0,
             events: Vec::new(),
+            moments: Vec::new(),
         }
     }
 
@@ -50,15 +53,35 @@ impl Ledger {
         let Self { account, limits, payments_per_year, today, .. } = self;
         let decision = decide_within(account, limits, *payments_per_year, command, *today)?;
         if let Decision::Record(event) = &decision {
-            self.position += 1;
+            let recorded_at = self.note(event.clone());
             let version = self.account.version() + 1;
             self.check_anew(version, event).expect("the same decision");
             self.account
-                .apply(event, version, self.position, moment(self.position))
+                .apply(event, version, self.position, recorded_at)
                 .expect("an event that was just decided follows from the state");
-            self.events.push(event.clone());
         }
         Ok(decision)
+    }
+
+    /// Gives an event the next position, and tells when it is recorded: on the day that it is.
+    fn note(&mut self, event: Event) -> OffsetDateTime {
+        self.position += 1;
+        let morning = self.today.with_hms(8, 0, 0).expect("a time").assume_utc();
+        let recorded_at = morning + Duration::microseconds(self.position);
+        self.events.push(event);
+        self.moments.push(recorded_at);
+        recorded_at
+    }
+
+    fn record_limit(&mut self, entry: LimitEntry) {
+        // Before anything else it needs no place of its own.
+        let (position, recorded_at) = if self.events.is_empty() {
+            (0, self.today.midnight().assume_utc())
+        } else {
+            let recorded_at = self.note(Event::AnnualLimitSet(entry.clone()));
+            (self.position, recorded_at)
+        };
+        self.limits.record(entry, position, recorded_at);
     }
 
     /// What is recorded is decided the same again from its data alone (A7).
@@ -81,7 +104,7 @@ impl Ledger {
     fn happen(&mut self, step: Step) {
         match step {
             Step::Today(day) => self.today = day,
-            Step::Limit(entry) => self.limits.set(entry),
+            Step::Limit(entry) => self.record_limit(entry),
             Step::PaymentsPerYear(most) => self.payments_per_year = most,
             Step::Do(command) => {
                 let decision = self.decide(&command);
@@ -242,7 +265,8 @@ pub(crate) fn replayed(position: i64) -> impl FnOnce(&Then) {
             }
             other => panic!("no payment event at {position}: {other:?}"),
         };
-        let answer = PaymentAnswer { outcome, position, recorded_at: moment(position) };
+        let recorded_at = then.before.moments[at];
+        let answer = PaymentAnswer { outcome, position, recorded_at };
         assert_eq!(then.result, Ok(Decision::ReplayPayment(answer, changed_since)));
         nothing_recorded(then);
     }

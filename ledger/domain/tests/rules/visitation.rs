@@ -5,8 +5,8 @@ use time::{Date, macros::date};
 
 use crate::scenario::{
     BAKERY, CARD, GARDEN, OTHER_CARD, Then, card_recorded, control, deactivate, given, grant,
-    holder, key, limit, moment, not_covered, nothing_recorded, reactivate, recorded, refused,
-    reissue, reject, renumber, report, reverse, transfer,
+    holder, key, limit, not_covered, nothing_recorded, reactivate, recorded, refused, reissue,
+    reject, renumber, report, reverse, transfer,
 };
 
 fn reused(fields: &[&'static str]) -> Rejection {
@@ -21,7 +21,9 @@ fn card_replayed(
 ) -> impl FnOnce(&Then) {
     move |then| {
         let Ok(Decision::ReplayCard(answer)) = &then.result else { panic!("{:?}", then.result) };
-        assert_eq!((answer.position, answer.recorded_at), (position, moment(position)));
+        let at = usize::try_from(position - 1).expect("positions begin at 1");
+        let recorded_at = then.before.moments[at];
+        assert_eq!((answer.position, answer.recorded_at), (position, recorded_at));
         let card = answer.card.as_ref().expect("a card");
         assert_eq!((card.status, card.periods.as_slice()), (status, periods));
         nothing_recorded(then);

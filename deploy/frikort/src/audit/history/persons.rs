@@ -89,7 +89,7 @@ impl Persons {
     pub(in crate::audit) fn take(&mut self, record: &Record, begins: bool) -> Option<Fault> {
         let limits = self.limits.entry(record.partition).or_default();
         if let Event::AnnualLimitSet(entry) = &record.event {
-            limits.history.set(entry.clone(), record.position);
+            limits.history.record(entry.clone(), record.position, record.recorded_at);
             return None;
         }
         // Where the beginning is missing, so are limits: nothing can be decided.
