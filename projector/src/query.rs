@@ -583,7 +583,7 @@ impl Allowances {
         let (at, years, settled, payments) = self.read_tables(person).await.map_err(failed)?;
         let Some(years) = years else { return Ok(None) };
         // From the events, which show also those that were replaced.
-        let limits = past::read(&self.past, person.partition, [].into_iter(), at.position, false);
+        let limits = past::read(&self.store, person.partition, [].into_iter(), at.position, false);
         let (limits, _) = limits.await.map_err(|error| untold(&error))?;
         Ok(Some(Told { at, day: self.today(), limits, years, settled, payments }))
     }

@@ -96,7 +96,7 @@ pub(crate) fn active_periods(mut turns: Vec<Turn>) -> Vec<(Date, Option<Date>)> 
     let mut periods: Vec<(Date, Option<Date>)> = Vec::new();
     for Turn { day, opens } in turns {
         match periods.last_mut() {
-            Some((_, end)) if !opens => *end = Some(end.map_or(day, |end| end.min(day))),
+            Some((_, end)) if !opens => *end = end.or(Some(day)),
             None if !opens => {}
             // It goes on, or what had ended it the day before, or on the same day, ended nothing.
             Some((_, end)) if end.is_none_or(|end| end.next_day() >= Some(day)) => *end = None,

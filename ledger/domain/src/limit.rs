@@ -74,7 +74,9 @@ impl LimitSchedule {
     /// The limit of `year` on `day`: the entry with the latest in-force date not after that day, and before
     /// any is in force the earliest one of that year (Y5). `None` where no entry of the year is known.
     pub fn limit_on(&self, year: i32, day: Date) -> Option<Amount> {
-        limit_on(self.of_year(year), day)
+        let (earliest, later) = self.of_year(year).split_first()?;
+        let in_force = later.iter().take_while(|entry| entry.in_force_from <= day).last();
+        Some(in_force.unwrap_or(earliest).limit)
     }
 
     /// The limits of `year` that took effect after the event at `settled`, its position and when it was
@@ -191,12 +193,6 @@ impl LimitSchedule {
     pub fn entries(&self) -> &[LimitEntry] {
         &self.entries
     }
-}
-
-fn limit_on(of_year: &[LimitEntry], day: Date) -> Option<Amount> {
-    let (earliest, later) = of_year.split_first()?;
-    let in_force = later.iter().take_while(|entry| entry.in_force_from <= day).last();
-    Some(in_force.unwrap_or(earliest).limit)
 }
 
 #[cfg(test)]

@@ -94,6 +94,11 @@ fn work_period() -> Vec<Case<Facts>> {
         *work(f) =
             DayPeriod { first_day: Some(date(2022, 2, 28)), last_day: Some(date(2022, 2, 27)) };
     }));
+    // P9: what is wrong between the two is named once each is right by itself.
+    cases.push(case("a work period that begins too early, reversed", &[FIRST], |f: &mut Facts| {
+        *work(f) =
+            DayPeriod { first_day: Some(date(2018, 2, 28)), last_day: Some(date(2018, 2, 27)) };
+    }));
     cases
 }
 

@@ -118,6 +118,10 @@ async fn a_bad_rejection_is_refused_by_field_and_enters_nobody() {
     cases.extend(municipality(|r: &mut Reject| &mut r.municipality_code));
     cases.extend(reference(|r: &mut Reject| &mut r.reference));
     cases.extend([
+        // P9: what is wrong between two dates is named once each is right by itself.
+        case("decided before the scheme", &["decision_date"], |r: &mut Reject| {
+            r.decision_date = Some(date(2018, 12, 31));
+        }),
         case("decided in the future", &["decision_date"], |r: &mut Reject| {
             r.decision_date = Some(in_days(1));
         }),

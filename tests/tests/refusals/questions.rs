@@ -53,6 +53,10 @@ async fn questions_about_nobody_or_a_year_without_limit_are_refused() {
         ..BatchGetAllowancesRequest::default()
     };
     not_set.check("a batch", allowances.batch_get_allowances(batch.clone()).await);
+    // P9, W3: whoever in it has a card.
+    let nobodys =
+        BatchGetAllowancesRequest { persons: batch.persons[..1].to_vec(), ..batch.clone() };
+    not_set.check("a batch of nobody", allowances.batch_get_allowances(nobodys).await);
 
     // With a limit, one person without a card fails nobody else's answer.
     ledger.set_limit(2022, 20_000).await.unwrap();
