@@ -48,6 +48,14 @@ async fn random_schedules_make_no_answer_false() {
     run.services.stop().await.unwrap();
 }
 
+/// An operator accepts whatever is lost.
+fn accept(site: &Site) {
+    for partition in 0..PARTITIONS {
+        // There may be nothing to accept, and the server may not know of it yet.
+        site.accept_history(partition, "restored a copy").unwrap();
+    }
+}
+
 impl Run {
     async fn begin(&mut self) {
         let journal = Arc::new(Journal::new(self.site.epoch.clone()));
@@ -117,7 +125,7 @@ impl Run {
                 }
                 Step::Start => self.site.start_server().await.unwrap(),
                 Step::Kill { service } => self.services.kill_and_restart(*service).unwrap(),
-                Step::Accept => self.accept(),
+                Step::Accept => accept(&self.site),
             }
         }
         ended(&mut calls).await;
@@ -132,25 +140,19 @@ impl Run {
         self.assert_all_is_consistent(&journal, streams).await;
     }
 
-    /// An operator accepts whatever is lost.
-    fn accept(&self) {
-        for partition in 0..PARTITIONS {
-            // There may be nothing to accept, and the server may not know of it yet.
-            self.site.accept_history(partition, "restored a copy").unwrap();
-        }
-    }
-
     /// Waits until both ledgers record in both partitions again; losses are accepted.
     async fn go_on(&mut self, callers: &[Caller], journal: &Journal) {
-        self.services.revive().unwrap();
         for caller in &callers[..2] {
+            let Self { services, payroll, site, .. } = self;
             let recorded = eventually("payments are recorded again", async || {
+                // One that was started while there was no server gives up after a while.
+                services.revive()?;
                 let mut partitions = BTreeMap::new();
                 for person in PERSONS {
-                    match caller.report(&self.payroll.next(person, YEAR)).await {
+                    match caller.report(&payroll.next(person, YEAR)).await {
                         Ok(answer) => partitions.insert(answer.position.unwrap().partition, ()),
                         Err(_) => {
-                            self.accept();
+                            accept(site);
                             return Ok(false);
                         }
                     };
@@ -162,6 +164,7 @@ impl Run {
                 panic!("{error:#}\n{}", self.services.log_tails(12));
             }
         }
+        self.services.revive().unwrap();
         self.services.serve().await.unwrap();
     }
 

@@ -229,16 +229,18 @@ impl Run {
     /// Waits until both ledgers record in both partitions again, with nothing to accept where
     /// nothing acknowledged was lost.
     async fn go_on(&mut self, clients: &Clients, replication: Replication) {
-        self.services.revive().unwrap();
         for caller in &clients.callers[..2] {
+            let Self { services, payroll, pair, .. } = self;
             let recorded = eventually("payments are recorded again", async || {
+                // One that was started while there was no server gives up after a while.
+                services.revive()?;
                 let mut partitions = BTreeMap::new();
                 for person in PERSONS {
-                    match caller.report(&self.payroll.next(person, YEAR)).await {
+                    match caller.report(&payroll.next(person, YEAR)).await {
                         Ok(answer) => partitions.insert(answer.position.unwrap().partition, ()),
                         Err(_) if replication == Replication::Asynchronous => {
                             for partition in 0..PARTITIONS {
-                                accept_history(&self.pair.owner_url(), partition, REASON)?;
+                                accept_history(&pair.owner_url(), partition, REASON)?;
                             }
                             return Ok(false);
                         }
@@ -253,6 +255,7 @@ impl Run {
                 panic!("{error:#}\n{}", self.services.log_tails(12));
             }
         }
+        self.services.revive().unwrap();
         self.services.serve().await.unwrap();
     }
 
