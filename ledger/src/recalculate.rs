@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use frikort_domain::{Actor, Amount, Command, PersonId, Role, TookEffect, copenhagen_date};
+use frikort_domain::{Actor, Amount, Command, EffectiveFrom, PersonId, Role, copenhagen_date};
 use frikort_event_store::{DatabaseSessions, EventStore};
 use frikort_process::clock::Clock;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -206,9 +206,9 @@ impl Recalculation {
         for year in of_years {
             for (effect, limit) in schedule.effects(year, None, today) {
                 let position = match effect {
-                    TookEffect::Recorded(position) => position,
+                    EffectiveFrom::Recording(position) => position,
                     // Up to two hours late in Copenhagen, which reaches some too many.
-                    TookEffect::InForceFrom(day) => {
+                    EffectiveFrom::Day(day) => {
                         let begins = day.midnight().assume_utc();
                         self.store.position_at(self.partition, begins).await? + 1
                     }

@@ -584,7 +584,10 @@ impl Allowances {
         let Some(years) = years else { return Ok(None) };
         // From the events, which show also those that were replaced.
         let limits = past::read(&self.store, person.partition, [].into_iter(), at.position, false);
-        let (limits, _) = limits.await.map_err(|error| untold(&error))?;
+        let (limits, _) = limits.await.map_err(|error| match &error {
+            past::Unread::Store(error) => self.unread(error),
+            past::Unread::Poison(_) => untold(&error),
+        })?;
         Ok(Some(Told { at, day: self.today(), limits, years, settled, payments }))
     }
 

@@ -9,7 +9,7 @@ use frikort::postgres::OWNER;
 use frikort_event_store::sqlstate::{Meaning, meaning, meaning_of};
 use frikort_proto::{
     error::Failure,
-    v1::{ErrorReason, GetStatementRequest},
+    v1::{BatchGetAllowancesRequest, ErrorReason},
 };
 use frikort_tests::{
     audit::assert_sound,
@@ -296,9 +296,12 @@ async fn an_amount_that_cannot_be_read_is_a_fault_and_not_an_outage() {
     let cpr = payments(&stack, &mut ledger, &["first"]).await;
     execute(&pool, "UPDATE projection.annual_limit SET amount = 'NaN'".to_owned()).await;
     let mut allowances = stack.allowances().await.unwrap();
-    let request =
-        GetStatementRequest { person: by_cpr(&cpr), year: 2022, ..GetStatementRequest::default() };
-    let status = allowances.get_statement(request).await.unwrap_err();
+    let request = BatchGetAllowancesRequest {
+        persons: vec![by_cpr(&cpr).unwrap()],
+        year: 2022,
+        ..BatchGetAllowancesRequest::default()
+    };
+    let status = allowances.batch_get_allowances(request).await.unwrap_err();
     let failure = Failure::from_status(&status).unwrap();
     assert_eq!(failure.reason, ErrorReason::Internal, "{status:?}");
 }

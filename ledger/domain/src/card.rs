@@ -80,39 +80,41 @@ impl Card {
     }
 }
 
-/// What a decision that stands says of days (C12).
+/// A decision that stands, as far as it says whether the card is active (C12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Turn {
+pub(crate) struct EffectiveDecision {
     /// The first active day, or the last one.
-    pub(crate) day: Date,
-    /// Whether the card is active from then on, or not after it.
-    pub(crate) opens: bool,
+    pub(crate) date: Date,
+    /// Whether the card is active from that day on, or not after it.
+    pub(crate) activates: bool,
 }
 
-/// The longest runs of active days that come of turns in the order in which they were recorded: each day is
-/// as the turn with the latest date up to it says, the later recorded one of two with the same date (C12).
-pub(crate) fn active_periods(mut turns: Vec<Turn>) -> Vec<(Date, Option<Date>)> {
-    turns.sort_by_key(|turn| turn.day);
+/// The longest runs of active days that come of decisions in the order in which they were recorded. Each day
+/// is as the decision with the latest date up to it says; of two with the same date, the later recorded one.
+pub(crate) fn active_periods(mut decisions: Vec<EffectiveDecision>) -> Vec<(Date, Option<Date>)> {
+    decisions.sort_by_key(|decision| decision.date);
     let mut periods: Vec<(Date, Option<Date>)> = Vec::new();
-    for Turn { day, opens } in turns {
+    for EffectiveDecision { date, activates } in decisions {
         match periods.last_mut() {
-            Some((_, end)) if !opens => *end = end.or(Some(day)),
-            None if !opens => {}
-            // It goes on, or what had ended it the day before, or on the same day, ended nothing.
-            Some((_, end)) if end.is_none_or(|end| end.next_day() >= Some(day)) => *end = None,
-            _ => periods.push((day, None)),
+            Some((_, end)) if !activates => *end = end.or(Some(date)),
+            None if !activates => {}
+            // The period goes on: it has no end, or ended on this day or the day before.
+            Some((_, end)) if end.is_none_or(|end| end.next_day() >= Some(date)) => *end = None,
+            _ => periods.push((date, None)),
         }
     }
     periods
 }
 
-/// The days of which a turn that opens on `day`, recorded now, would say that they are active: until
-/// another one with a later date says something. No last day where none does.
-pub(crate) fn opened_days(turns: &[Turn], day: Date) -> (Date, Option<Date>) {
-    let later = turns.iter().filter(|turn| turn.day > day);
-    // Of two on one day, the one that opens says something of that day already.
-    let next = later.min_by_key(|turn| (turn.day, !turn.opens));
-    let last =
-        next.and_then(|next| if next.opens { next.day.previous_day() } else { Some(next.day) });
-    (day, last)
+/// First and last of the days that a decision to activate from `date`, recorded now, would decide about: up
+/// to the next decision with a later date. No last day where there is none.
+pub(crate) fn activated_days(decisions: &[EffectiveDecision], date: Date) -> (Date, Option<Date>) {
+    let later = decisions.iter().filter(|decision| decision.date > date);
+    // Of two with one date, the one that activates decides about that day already.
+    let next = later.min_by_key(|decision| (decision.date, !decision.activates));
+    let last = next.and_then(|next| match next.activates {
+        true => next.date.previous_day(),
+        false => Some(next.date),
+    });
+    (date, last)
 }

@@ -45,7 +45,7 @@ pub use ids::{
     Cpr, Cvr, FrikortId, FrikortTag, IdError, MunicipalityCode, NumberTag, PersonId,
     ProductionUnit, Reference, contains_cpr,
 };
-pub use limit::{LimitChanges, LimitEntry, LimitSchedule, TookEffect};
+pub use limit::{EffectiveFrom, LimitChanges, LimitEntry, LimitSchedule};
 pub use payment::{
     CancelPayment, Components, CorrectPayment, Facts, PaymentAnswer, PaymentKey, PaymentState,
     ReportPayment,

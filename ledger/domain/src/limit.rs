@@ -43,11 +43,11 @@ struct RecordedLimit {
 
 /// When a limit took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TookEffect {
+pub enum EffectiveFrom {
     /// When it was recorded, at this position.
-    Recorded(i64),
+    Recording(i64),
     /// On this day, on which it came into force: it had been recorded before.
-    InForceFrom(Date),
+    Day(Date),
 }
 
 /// The limits of a year that took effect one after the other (A9).
@@ -122,7 +122,7 @@ impl LimitSchedule {
         year: i32,
         after: Option<(i64, Date)>,
         day: Date,
-    ) -> Vec<(TookEffect, Amount)> {
+    ) -> Vec<(EffectiveFrom, Amount)> {
         let of_year = self.recorded.iter().filter(|limit| limit.entry.year == year);
         let is_before =
             |limit: &&RecordedLimit| after.is_some_and(|(position, _)| limit.position <= position);
@@ -136,7 +136,7 @@ impl LimitSchedule {
             known.come_into_force(reached, now, &mut effects);
             known.set(limit.entry.clone());
             let effect = known.limit_on(year, now);
-            effects.extend(effect.map(|effect| (TookEffect::Recorded(limit.position), effect)));
+            effects.extend(effect.map(|effect| (EffectiveFrom::Recording(limit.position), effect)));
             reached = Some(now);
         }
         known.come_into_force(reached, day, &mut effects);
@@ -148,7 +148,7 @@ impl LimitSchedule {
         &self,
         after: Option<Date>,
         through: Date,
-        effects: &mut Vec<(TookEffect, Amount)>,
+        effects: &mut Vec<(EffectiveFrom, Amount)>,
     ) {
         let comes = |entry: &&LimitEntry| {
             after.is_some_and(|after| entry.in_force_from > after) && entry.in_force_from <= through
@@ -157,7 +157,7 @@ impl LimitSchedule {
             self.entries
                 .iter()
                 .filter(comes)
-                .map(|entry| (TookEffect::InForceFrom(entry.in_force_from), entry.limit)),
+                .map(|entry| (EffectiveFrom::Day(entry.in_force_from), entry.limit)),
         );
     }
 

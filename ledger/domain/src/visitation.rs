@@ -8,7 +8,7 @@ use crate::{
     ApplicationRejected, CardDeactivated, CardGranted, CardOutcome, CardReactivated, CardReissued,
     CardTransferred, ControlRecorded, CprNumberChanged, DeactivationOutcome, DecisionReversed,
     Event, FrikortTag, MunicipalityCode, NumberTag, PaymentKey, Reference,
-    card::{Card, CardStatus, Turn, active_periods, opened_days},
+    card::{Card, CardStatus, EffectiveDecision, activated_days, active_periods},
     decide::Rejection,
 };
 
@@ -405,9 +405,10 @@ impl Visitation {
         fold(&after)
     }
 
-    /// The days that a decision recorded now would open, from `day` on (C13).
-    pub(crate) fn opened_days(&self, day: Date) -> (Date, Option<Date>) {
-        opened_days(&turns(&self.0), day)
+    /// First and last of the days that a grant or reactivation from `date`, recorded now, would decide about
+    /// (C13).
+    pub(crate) fn activated_days(&self, date: Date) -> (Date, Option<Date>) {
+        activated_days(&effective_decisions(&self.0), date)
     }
 
     /// Whether a deactivation stands under this key, which a reversal can undo (C5).
@@ -491,16 +492,14 @@ fn is_reversed(decisions: &[Recorded], decision: &CardDeactivated) -> bool {
     })
 }
 
-/// What the decisions that stand say of days; a deactivation that was reversed counts as if it had never been
+/// The decisions about active days that stand, in order of recording. A deactivation that was reversed does not
 /// (C5).
-fn turns(decisions: &[Recorded]) -> Vec<Turn> {
-    let turn = |decision: &Recorded| match &decision.content {
-        Content::Granted(grant, _) => Some(Turn { day: grant.effective_from, opens: true }),
-        Content::Reactivated(decision, _) => {
-            Some(Turn { day: decision.effective_from, opens: true })
-        }
+fn effective_decisions(decisions: &[Recorded]) -> Vec<EffectiveDecision> {
+    let effective = |decision: &Recorded| match &decision.content {
+        Content::Granted(grant, _) => Some((grant.effective_from, true)),
+        Content::Reactivated(decision, _) => Some((decision.effective_from, true)),
         Content::Deactivated(decision, _) if is_reversed(decisions, decision) => None,
-        Content::Deactivated(decision, _) => Some(Turn { day: decision.last_day, opens: false }),
+        Content::Deactivated(decision, _) => Some((decision.last_day, false)),
         Content::Rejected(_)
         | Content::Reissued(_)
         | Content::Reversed(..)
@@ -508,7 +507,8 @@ fn turns(decisions: &[Recorded]) -> Vec<Turn> {
         | Content::Transferred(_)
         | Content::Controlled(_) => None,
     };
-    decisions.iter().filter_map(turn).collect()
+    let dated = decisions.iter().filter_map(effective);
+    dated.map(|(date, activates)| EffectiveDecision { date, activates }).collect()
 }
 
 fn fold(decisions: &[Recorded]) -> Option<Card> {
@@ -531,7 +531,7 @@ fn fold(decisions: &[Recorded]) -> Option<Card> {
             | Content::Renumbered(_) => {}
         }
     }
-    let periods = active_periods(turns(decisions));
+    let periods = active_periods(effective_decisions(decisions));
     let status = match periods.last() {
         Some((_, None)) => CardStatus::Active,
         _ => CardStatus::Deactivated,

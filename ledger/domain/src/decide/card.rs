@@ -33,7 +33,7 @@ pub(super) fn grant(account: &Account, command: &GrantCard) -> Result<Decision, 
     if comes_of_age(command.born).is_none_or(|day| command.effective_from < day) {
         return Err(Rejection::UnderAge);
     }
-    let (first, last) = account.visitation.opened_days(command.effective_from);
+    let (first, last) = account.visitation.activated_days(command.effective_from);
     let active = |card: &Card| {
         // An active card leaves no room for another one, also between its periods (C6).
         let last = if card.open_since().is_some() { None } else { last };
@@ -119,7 +119,7 @@ pub(super) fn reactivate(
     };
     let content = Content::Reactivated(data.clone(), CardOutcome::ACTIVE);
     about_card(account, command.frikort, &content, |card| {
-        let (first, last) = account.visitation.opened_days(command.effective_from);
+        let (first, last) = account.visitation.activated_days(command.effective_from);
         if let Some(effective_from) = card.active_within(first, last) {
             return Err(Rejection::CardNotDeactivated { effective_from });
         }
