@@ -224,5 +224,9 @@ async fn no_trigger_is_there_but_the_one_that_refuses() {
         SELECT count(*) FILTER (WHERE g.tgname = 'lookup_append_only')::text || ' of ' || count(*)
           FROM pg_class AS t LEFT JOIN pg_trigger AS g ON g.tgrelid = t.oid
          WHERE t.relispartition AND t.relkind = 'r'";
-    assert_eq!(rows(&database, months).await, ["26 of 26"]);
+    let counted = rows(&database, months).await;
+    let (guarded, all) = counted[0].split_once(" of ").unwrap();
+    assert_eq!(guarded, all);
+    // A new month adds one to those of the month of the first release.
+    assert!(all.parse::<u32>().unwrap() >= 26, "{all}");
 }
