@@ -1,10 +1,10 @@
 //! Lets everybody's splits follow a limit that has changed (A5, A6): person by person, through
 //! the partition's sequencer like any other event, while payments go on.
 //!
-//! Answers do not wait for it, since every decision and every query settles by the limits that took effect
-//! since, one after the other (A9). So what comes of it does not depend on when it happens. It exists so that employers and auditors find what moved on record.
+//! No answer waits for it: decisions and statements settle by the limits that took effect meanwhile, one after
+//! the other (A9). Recalculation puts on record, for employers and auditors, what moved.
 //!
-//! Whom a change may reach is read from the projection, which has every person's year; what it
+//! The persons that a change may reach are read from the projection, which has every person's year; what it
 //! does to them the account decides, so a row that is wrong or old can only be a question too
 //! many. There is nothing to resume: who is settled is not found again, and asking somebody twice
 //! records nothing, so any number of ledgers may do it at a time, and be killed doing it.
@@ -75,6 +75,17 @@ pub(crate) struct Recalculation {
     pub(crate) clock: Clock,
     /// The schedule on record, told by the sequencer.
     pub(crate) limits: watch::Receiver<Limits>,
+}
+
+/// The limits that took effect, as columns of one length.
+#[derive(Debug, Default)]
+struct LimitEffects {
+    /// The calendar year of each.
+    years: Vec<i32>,
+    /// Each may reach persons whose year was settled at a lower position.
+    reaches_below: Vec<i64>,
+    /// In kroner.
+    limits: Vec<Decimal>,
 }
 
 /// What splits should follow: the limits in force, and how many limits were ever recorded. A limit
@@ -156,7 +167,7 @@ impl Recalculation {
     /// Asks about everybody whose splits a limit may move.
     async fn pass(&self) -> Result<(), Fault> {
         self.wait_for_projection().await?;
-        let (years, positions, limits) = self.effects().await?;
+        let LimitEffects { years, reaches_below, limits } = self.limit_effects().await?;
         let (mut after, mut persons) = ((uuid::Uuid::nil(), 0), 0_usize);
         loop {
             let page = sqlx::query!(
@@ -174,7 +185,7 @@ impl Recalculation {
                  ORDER BY t.person_id, t.year LIMIT $7",
                 self.partition,
                 &years,
-                &positions,
+                &reaches_below,
                 &limits,
                 after.0,
                 after.1,
@@ -196,29 +207,28 @@ impl Recalculation {
         Ok(())
     }
 
-    /// The limits that took effect one after the other (A9): of which year, whom each may reach (those whose
-    /// year was settled at a lower position), and how much.
-    async fn effects(&self) -> Result<(Vec<i32>, Vec<i64>, Vec<Decimal>), Fault> {
+    /// The limits that took effect one after the other (A9).
+    async fn limit_effects(&self) -> Result<LimitEffects, Fault> {
         let today = copenhagen_date(self.clock.now());
         let schedule = self.limits.borrow().schedule.clone();
         let of_years: BTreeSet<i32> = schedule.entries().iter().map(|entry| entry.year).collect();
-        let (mut years, mut positions, mut limits) = (Vec::new(), Vec::new(), Vec::new());
+        let mut effects = LimitEffects::default();
         for year in of_years {
             for (effect, limit) in schedule.effects(year, None, today) {
-                let position = match effect {
+                let reaches_below = match effect {
                     EffectiveFrom::Recording(position) => position,
-                    // Up to two hours late in Copenhagen, which reaches some too many.
+                    // Up to two hours after midnight in Copenhagen, so it reaches some persons too many.
                     EffectiveFrom::Day(day) => {
                         let begins = day.midnight().assume_utc();
                         self.store.position_at(self.partition, begins).await? + 1
                     }
                 };
-                years.push(year);
-                positions.push(position);
-                limits.push(limit.decimal());
+                effects.years.push(year);
+                effects.reaches_below.push(reaches_below);
+                effects.limits.push(limit.decimal());
             }
         }
-        Ok((years, positions, limits))
+        Ok(effects)
     }
 
     /// The projection must have all that was recorded before the change.

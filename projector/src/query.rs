@@ -11,7 +11,7 @@ use std::{
 
 use frikort_access::{Caller, Looking, Lookups, Misses};
 use frikort_domain::{
-    FrikortTag, LimitChanges, LimitSchedule, PersonId, Slot, copenhagen_date, settle,
+    Amount, FrikortTag, LimitChanges, LimitSchedule, PersonId, Slot, copenhagen_date, settle,
 };
 use frikort_event_store::{DatabaseSessions, EventStore, ServerRun};
 use frikort_process::{clock::Clock, serve::deadline};
@@ -200,25 +200,22 @@ impl Allowances {
             let moments = self.moments(&partitions, &as_of, deadline).await?;
             self.past(&moments, &found).await?
         };
-        // P9: the batch asks about a year, whoever in it has a card (W3).
-        for known in snapshot.values() {
-            limit_of(&known.limits, year, known.day)?;
-        }
+        // P9: without a limit the whole batch is refused, also if none of the persons has a card (W3).
+        let limits = snapshot
+            .iter()
+            .map(|(partition, known)| Ok((*partition, limit_of(&known.limits, year, known.day)?)))
+            .collect::<Result<BTreeMap<i32, Amount>, Failure>>()?;
         let mut results = Vec::with_capacity(found.len());
         for (index, found) in (0..).zip(found) {
             let known = found.and_then(|(person, frikort)| {
                 let known = snapshot.get(&person.partition)?;
                 let years = known.persons.get(&person.id).filter(|years| years.knows(frikort))?;
-                Some((person.id, known, years.of(year)))
+                Some((person.id, limits.get(&person.partition)?, years.of(year)))
             });
-            let allowance = match known {
-                Some((person, known, (total, payments))) => {
-                    let limit = limit_of(&known.limits, year, known.day)?;
-                    let allowance = allowance(person, year, limit, total, payments);
-                    Some(sight::allowance(&by.who, allowance))
-                }
-                None => None,
-            };
+            let allowance = known.map(|(person, limit, (total, payments))| {
+                let allowance = allowance(person, year, *limit, total, payments);
+                sight::allowance(&by.who, allowance)
+            });
             results.push(BatchAllowance { index, allowance });
         }
         let missed = results.iter().filter(|result| result.allowance.is_none()).count();

@@ -531,10 +531,11 @@ impl Rebuild {
             let end = (until, self.building.places[index].event_hash, recorded_at);
             self.serve(&mut tx, before[index], end).await?;
         }
-        // Otherwise all of it is rolled back.
-        if self.may_switch() {
-            tx.commit().await?;
+        if !self.may_switch() {
+            tx.rollback().await?;
+            return Ok(self.stands());
         }
+        tx.commit().await?;
         Ok(self.stands())
     }
 

@@ -239,8 +239,8 @@ enum Between {
     OtherLedger,
 }
 
-/// Exempt øre of `a` and `b`, as a statement and as a deactivation that is only tried tell them.
-async fn told(stack: &Stack, ledger: &Ledger, person: &str) -> [Vec<i64>; 2] {
+/// Exempt øre of `a` and `b`: in a statement, and in the answer to a deactivation that is not recorded.
+async fn exempt_parts(stack: &Stack, ledger: &Ledger, person: &str) -> [Vec<i64>; 2] {
     let statement = GetStatementRequest { person: by_cpr(person), ..Default::default() };
     let mut allowances = stack.allowances().await.unwrap();
     let statement = allowances.get_statement(statement).await.unwrap().into_inner();
@@ -306,7 +306,7 @@ async fn a9_limits_take_effect_one_after_the_other_with_and_without_time_between
         // Also before the changes have reached anybody.
         let settled = [vec![1_000_000, 500_000], vec![1_000_000, 500_000]];
         for person in persons.iter().step_by(5) {
-            assert_eq!(told(&stack, &ledger, person).await, settled, "{between:?}");
+            assert_eq!(exempt_parts(&stack, &ledger, person).await, settled, "{between:?}");
         }
         // One who is paid is settled by that.
         let paid = report(&persons[0], "c", 100);
@@ -321,7 +321,7 @@ async fn a9_limits_take_effect_one_after_the_other_with_and_without_time_between
         wait_until("all is projected", async || is_at_rest(&pool).await).await;
         assert_sound(&pool).await;
         assert_projection_is_the_fold(&pool).await;
-        assert_eq!(told(&stack, &ledger, &persons[1]).await, settled, "{between:?}");
+        assert_eq!(exempt_parts(&stack, &ledger, &persons[1]).await, settled, "{between:?}");
         drop(other);
     }
 }

@@ -83,9 +83,9 @@ impl Card {
 /// A decision that stands, as far as it says whether the card is active (C12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EffectiveDecision {
-    /// The first active day, or the last one.
+    /// The first active day of a grant or reactivation, the last one of a deactivation.
     pub(crate) date: Date,
-    /// Whether the card is active from that day on, or not after it.
+    /// Whether it is a grant or reactivation.
     pub(crate) activates: bool,
 }
 

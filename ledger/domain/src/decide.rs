@@ -88,7 +88,7 @@ pub enum Decision {
     ReplayPayment(PaymentAnswer, Option<u32>),
     /// A decision about the card was recorded before; this was the answer (C11).
     ReplayCard(CardAnswer),
-    /// The splits are as the limit in force makes them; there is nothing to record.
+    /// The splits are as the limits make them; there is nothing to record.
     Settled,
 }
 
@@ -439,7 +439,7 @@ fn check_revision(state: &PaymentState, expected: u32) -> Result<(), Rejection> 
     Ok(())
 }
 
-/// Lets a person's splits follow a limit that changed after the year's last event (A5, A6).
+/// Lets a person's splits follow the limits that took effect after the year's last event (A5, A6, A9).
 fn recalculate(account: &Account, limits: Limits<'_>, year: i32) -> Result<Decision, Rejection> {
     let limit = limits.of(account, year)?;
     let (year_totals, changed) = Shares::of(account, year, &limit, None).finish()?;

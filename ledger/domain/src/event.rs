@@ -111,7 +111,8 @@ pub struct CardDeactivated {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeactivationOutcome {
-    /// Accepted payments for work after the last active day that no active day covers; they stay accepted (C3).
+    /// Accepted payments for work after the last active day, not every day of which is active; they stay
+    /// accepted (C3).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub payments_after: Vec<PaymentKey>,
     /// The card is active all the same: a decision with a later date stands (C12).
@@ -314,7 +315,7 @@ pub struct PaymentOutcome {
     pub possible_duplicate: bool,
 }
 
-/// A changed limit reached a person: splits are what the limit in force makes them (A5, A6).
+/// Changed limits reached a person: splits are as they make them, one after the other (A5, A6, A9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AllowanceRecalculated {

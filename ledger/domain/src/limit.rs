@@ -53,7 +53,7 @@ pub enum EffectiveFrom {
 /// The limits of a year that took effect one after the other (A9).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitChanges {
-    /// Those before the one in force, oldest first.
+    /// Those before the one in force, oldest first; none where it has not changed.
     before: Vec<Amount>,
     in_force: Amount,
 }
@@ -80,8 +80,8 @@ impl LimitSchedule {
     }
 
     /// The limits of `year` that took effect after the event at `settled`, its position and when it was
-    /// recorded, through `day`; only the one in force where there is no such event. `None` where no entry
-    /// of the year is known.
+    /// recorded; the last one is that of `day`. Only that one where there is no such event. `None` where no
+    /// entry of the year is known.
     pub fn changes(
         &self,
         year: i32,
@@ -95,12 +95,13 @@ impl LimitSchedule {
         {
             let after = Some((position, copenhagen_date(recorded_at)));
             before = self.effects(year, after, day).into_iter().map(|(_, limit)| limit).collect();
+            before.pop_if(|last| *last == in_force);
         }
         Some(LimitChanges { before, in_force })
     }
 
-    /// Whether a limit of `year` can have taken effect after an event. Tells without reckoning what day it
-    /// was in Copenhagen, since every decision asks: that is the day in UTC, or the one after it.
+    /// Whether a limit of `year` can have taken effect after an event. Every decision asks, so the day in UTC
+    /// has to do: the day in Copenhagen is the same or the next one.
     fn may_have_changed(
         &self,
         year: i32,
@@ -132,12 +133,12 @@ impl LimitSchedule {
         let (mut reached, mut effects) = (after.map(|(_, day)| day), Vec::new());
         for limit in later {
             let recorded_on = limit.recorded_on;
-            let now = reached.map_or(recorded_on, |reached| reached.max(recorded_on));
-            known.come_into_force(reached, now, &mut effects);
+            let effective_on = reached.map_or(recorded_on, |reached| reached.max(recorded_on));
+            known.come_into_force(reached, effective_on, &mut effects);
             known.set(limit.entry.clone());
-            let effect = known.limit_on(year, now);
+            let effect = known.limit_on(year, effective_on);
             effects.extend(effect.map(|effect| (EffectiveFrom::Recording(limit.position), effect)));
-            reached = Some(now);
+            reached = Some(effective_on);
         }
         known.come_into_force(reached, day, &mut effects);
         effects
@@ -179,8 +180,8 @@ impl LimitSchedule {
         self.set(entry);
     }
 
-    /// Adds an entry, or replaces the one of the same year and in-force day, of which nothing else is
-    /// known: enough to ask what the limit is.
+    /// Adds an entry, or replaces the one of the same year and in-force day, where it is not known when it was
+    /// recorded. `limit_on` tells of it, `changes` and `effects` do not.
     pub fn set(&mut self, entry: LimitEntry) {
         let key = |e: &LimitEntry| (e.year, e.in_force_from);
         match self.entries.binary_search_by_key(&key(&entry), key) {

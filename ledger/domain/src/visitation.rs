@@ -396,19 +396,19 @@ impl Visitation {
         Ok(())
     }
 
-    /// The card as it would be after a decision; it is not among them.
-    pub(crate) fn card_after(&self, content: Content) -> Option<Card> {
-        let mut after = self.0.clone();
-        // Neither is looked at.
-        let (position, recorded_at) = (0, OffsetDateTime::UNIX_EPOCH);
-        after.push(Recorded { content, position, recorded_at });
-        fold(&after)
+    fn contents(&self) -> impl Iterator<Item = &Content> + Clone {
+        self.0.iter().map(|recorded| &recorded.content)
+    }
+
+    /// The card as it would be after a decision that is not on record.
+    pub(crate) fn card_after(&self, content: &Content) -> Option<Card> {
+        fold(self.contents().chain([content]))
     }
 
     /// First and last of the days that a grant or reactivation from `date`, recorded now, would decide about
     /// (C13).
     pub(crate) fn activated_days(&self, date: Date) -> (Date, Option<Date>) {
-        activated_days(&effective_decisions(&self.0), date)
+        activated_days(&effective_decisions(self.contents()), date)
     }
 
     /// Whether a deactivation stands under this key, which a reversal can undo (C5).
@@ -419,7 +419,9 @@ impl Visitation {
         });
         match found {
             None => Err(Rejection::DecisionNotFound),
-            Some(data) if is_reversed(&self.0, data) => Err(Rejection::DecisionAlreadyReversed),
+            Some(data) if is_reversed(self.contents(), data) => {
+                Err(Rejection::DecisionAlreadyReversed)
+            }
             Some(_) => Ok(()),
         }
     }
@@ -431,7 +433,7 @@ impl Visitation {
             position: recorded.position,
             recorded_at: recorded.recorded_at,
             reversed: match &recorded.content {
-                Content::Deactivated(data, _) => is_reversed(&self.0, data),
+                Content::Deactivated(data, _) => is_reversed(self.contents(), data),
                 _ => false,
             },
         })
@@ -439,7 +441,7 @@ impl Visitation {
 
     /// The card now; `None` for a person who was never granted one.
     pub(crate) fn card(&self) -> Option<Card> {
-        fold(&self.0)
+        fold(self.contents())
     }
 
     /// Whether the person has, or had, a card, and the Frikort-ID (if given) is one of the
@@ -475,7 +477,7 @@ impl Visitation {
         if !fields.is_empty() {
             return Some(Err(Rejection::ReferenceReused { fields }));
         }
-        let card = fold(&self.0[..=at]);
+        let card = fold(self.contents().take(at + 1));
         let payments_after = match &recorded.content {
             Content::Deactivated(_, outcome) => outcome.payments_after.clone(),
             _ => Vec::new(),
@@ -485,8 +487,11 @@ impl Visitation {
     }
 }
 
-fn is_reversed(decisions: &[Recorded], decision: &CardDeactivated) -> bool {
-    decisions.iter().any(|recorded| match &recorded.content {
+fn is_reversed<'a>(
+    mut decisions: impl Iterator<Item = &'a Content>,
+    decision: &CardDeactivated,
+) -> bool {
+    decisions.any(|content| match content {
         Content::Reversed(reversal, _) => decision.has_key(&reversal.reversed),
         _ => false,
     })
@@ -494,11 +499,13 @@ fn is_reversed(decisions: &[Recorded], decision: &CardDeactivated) -> bool {
 
 /// The decisions about active days that stand, in order of recording. A deactivation that was reversed does not
 /// (C5).
-fn effective_decisions(decisions: &[Recorded]) -> Vec<EffectiveDecision> {
-    let effective = |decision: &Recorded| match &decision.content {
+fn effective_decisions<'a>(
+    decisions: impl Iterator<Item = &'a Content> + Clone,
+) -> Vec<EffectiveDecision> {
+    let effective = |content: &Content| match content {
         Content::Granted(grant, _) => Some((grant.effective_from, true)),
         Content::Reactivated(decision, _) => Some((decision.effective_from, true)),
-        Content::Deactivated(decision, _) if is_reversed(decisions, decision) => None,
+        Content::Deactivated(decision, _) if is_reversed(decisions.clone(), decision) => None,
         Content::Deactivated(decision, _) => Some((decision.last_day, false)),
         Content::Rejected(_)
         | Content::Reissued(_)
@@ -507,14 +514,14 @@ fn effective_decisions(decisions: &[Recorded]) -> Vec<EffectiveDecision> {
         | Content::Transferred(_)
         | Content::Controlled(_) => None,
     };
-    let dated = decisions.iter().filter_map(effective);
+    let dated = decisions.clone().filter_map(effective);
     dated.map(|(date, activates)| EffectiveDecision { date, activates }).collect()
 }
 
-fn fold(decisions: &[Recorded]) -> Option<Card> {
+fn fold<'a>(decisions: impl Iterator<Item = &'a Content> + Clone) -> Option<Card> {
     let (mut responsible, mut controlled_in) = (None, 0);
-    for decision in decisions {
-        match &decision.content {
+    for content in decisions.clone() {
+        match content {
             Content::Granted(grant, _) => {
                 responsible = Some(grant.municipality);
                 controlled_in = controlled_in.max(grant.decided_on.year());

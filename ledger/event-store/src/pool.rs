@@ -20,7 +20,7 @@ use tokio::{runtime::Handle, time::timeout};
 /// statement answers when that has ended.
 const RETURN_TIMEOUT: Duration = Duration::from_millis(900);
 
-/// Why there is a connection: it is only taken when it is dropped.
+/// Why there is a connection: only dropping and detaching take it.
 const DROPPED: &str = "a connection is there until it is dropped";
 
 /// Begins a transaction that sees one state of the database throughout.
@@ -117,9 +117,11 @@ impl DerefMut for PooledConnection {
 
 impl Drop for PooledConnection {
     fn drop(&mut self) {
-        // Where the runtime is gone, so is the pool.
-        if let (Some(connection), Ok(runtime)) = (self.connection.take(), Handle::try_current()) {
-            runtime.spawn(give_back(connection, self.in_transaction));
+        let Some(connection) = self.connection.take() else { return };
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(give_back(connection, self.in_transaction))),
+            // Nothing can wait for its answer, and sqlx panics when it tries to.
+            Err(_) => drop(connection.detach()),
         }
     }
 }
@@ -144,6 +146,16 @@ impl PooledTransaction {
     /// Those of the server. Whether it was committed is then unknown.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
         self.0.execute("COMMIT").await?;
+        self.0.in_transaction = false;
+        Ok(())
+    }
+
+    /// Rolls it back, and returns when its locks are released.
+    ///
+    /// # Errors
+    /// Those of the server. It is rolled back then as well, when the server ends the session.
+    pub async fn rollback(mut self) -> Result<(), sqlx::Error> {
+        self.0.execute("ROLLBACK").await?;
         self.0.in_transaction = false;
         Ok(())
     }

@@ -214,7 +214,7 @@ impl Answer {
     }
 }
 
-/// What a caller is told on `today` about an event that its account has just taken in.
+/// The reply, on `today`, about an event that the account has just taken in.
 pub(crate) fn body(
     event: &Event,
     account: &Account,

@@ -89,7 +89,7 @@ pub(crate) enum Body {
     Card(Option<Card>, Vec<(PaymentKey, PaymentState)>),
     /// The card, and the decisions that made it.
     Case(Card, Vec<RecordedDecision>),
-    /// The person's splits are as the limit in force makes them.
+    /// The person's splits are as the limits make them.
     Settled,
     Account(Box<Account>),
     Limit,

@@ -12,17 +12,17 @@ pub struct Card {
     /// The last period is open.
     pub active: bool,
     controlled_in: i32,
-    says: Vec<Says>,
+    says: Vec<DayDecision>,
 }
 
-/// What a decision says from its date on (C12): the day itself, or what comes after it.
+/// A decision about active days (C12): from its date on, or after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Says {
+struct DayDecision {
     date: Day,
     active: bool,
 }
 
-impl Says {
+impl DayDecision {
     fn of(decision: &Decision) -> Option<Self> {
         match decision.kind {
             Kind::Grant { from, .. } | Kind::Reactivate { from } => {
@@ -33,14 +33,14 @@ impl Says {
         }
     }
 
-    /// Whether it says something of a day, unless another one does.
+    /// Whether it decides about a day where no other one does.
     fn is_about(self, day: Day) -> bool {
         if self.active { self.date <= day } else { self.date < day }
     }
 }
 
-/// Which one, in order of recording, a day is as: that with the latest date, or the later of two.
-fn decides(says: &[Says], day: Day) -> Option<usize> {
+/// Which decision, in order of recording, decides about a day: the one with the latest date, the later of two.
+fn decides(says: &[DayDecision], day: Day) -> Option<usize> {
     let mut found: Option<usize> = None;
     for (at, one) in says.iter().enumerate().filter(|(_, one)| one.is_about(day)) {
         if found.is_none_or(|found| says[found].date <= one.date) {
@@ -50,21 +50,21 @@ fn decides(says: &[Says], day: Day) -> Option<usize> {
     found
 }
 
-fn is_active(says: &[Says], day: Day) -> bool {
+fn is_active(says: &[DayDecision], day: Day) -> bool {
     decides(says, day).is_some_and(|at| says[at].active)
 }
 
 /// The days on which something may begin or end, oldest first.
-fn turns(says: &[Says]) -> Vec<Day> {
+fn boundary_days(says: &[DayDecision]) -> Vec<Day> {
     let mut days: Vec<Day> = says.iter().flat_map(|one| [one.date, one.date.plus(1)]).collect();
     days.sort();
     days
 }
 
-fn periods(says: &[Says]) -> Vec<(Day, Option<Day>)> {
+fn periods(says: &[DayDecision]) -> Vec<(Day, Option<Day>)> {
     let mut periods = Vec::new();
     let mut since = None;
-    for day in turns(says) {
+    for day in boundary_days(says) {
         match (since, is_active(says, day)) {
             (None, true) => since = Some(day),
             (Some(first), false) => {
@@ -94,7 +94,8 @@ impl Card {
         }
         // C5: as if it had never been.
         let stand = decisions.iter().filter(|decision| !is_reversed(decision, decisions));
-        let says: Vec<Says> = stand.filter_map(|decision| Says::of(decision)).collect();
+        let says: Vec<DayDecision> =
+            stand.filter_map(|decision| DayDecision::of(decision)).collect();
         let periods = periods(&says);
         let active = periods.last().is_some_and(|(_, last)| last.is_none());
         Some(Self { municipality: responsible?, periods, active, controlled_in, says })
@@ -110,11 +111,11 @@ impl Card {
     /// C13: the first day of the first period that has days of which a decision that opens from `day` on,
     /// recorded now, would say that they are active.
     pub fn meets(&self, day: Day) -> Option<Day> {
-        let mut with: Vec<Says> = self.says.clone();
-        with.push(Says { date: day, active: true });
+        let mut with: Vec<DayDecision> = self.says.clone();
+        with.push(DayDecision { date: day, active: true });
         let own = Some(self.says.len());
         let opened = |at: &Day| decides(&with, *at) == own && is_active(&self.says, *at);
-        let met = turns(&with).into_iter().find(opened)?;
+        let met = boundary_days(&with).into_iter().find(opened)?;
         let holds = |(first, last): &&(Day, Option<Day>)| {
             *first <= met && last.is_none_or(|last| met <= last)
         };

@@ -40,7 +40,7 @@ pub(super) fn grant(account: &Account, command: &GrantCard) -> Result<Decision, 
         card.active_within(first, last)
     };
     check_none_active(account, command.key.municipality, active)?;
-    let active = is_active_after(account, content);
+    let active = is_active_after(account, &content);
     Ok(Decision::Record(Event::CardGranted(data, CardOutcome { active })))
 }
 
@@ -94,7 +94,7 @@ pub(super) fn deactivate(
     let content = Content::Deactivated(data.clone(), DeactivationOutcome::default());
     about_card(account, command.frikort, &content, |card| {
         card.open_since().ok_or(Rejection::NoActiveCard)?;
-        let after = account.visitation.card_after(content.clone());
+        let after = account.visitation.card_after(&content);
         let after = after.as_ref().unwrap_or(card);
         let is_after = |state: &PaymentState| {
             let work = state.facts.work_days();
@@ -123,7 +123,7 @@ pub(super) fn reactivate(
         if let Some(effective_from) = card.active_within(first, last) {
             return Err(Rejection::CardNotDeactivated { effective_from });
         }
-        let active = is_active_after(account, content.clone());
+        let active = is_active_after(account, &content);
         Ok(Event::CardReactivated(data, CardOutcome { active }))
     })
 }
@@ -167,7 +167,7 @@ pub(super) fn reverse(account: &Account, command: &ReverseDecision) -> Result<De
     let content = Content::Reversed(data.clone(), CardOutcome::ACTIVE);
     about_card(account, command.frikort, &content, |_| {
         account.visitation.check_reversible(&command.reversed)?;
-        let active = is_active_after(account, content.clone());
+        let active = is_active_after(account, &content);
         Ok(Event::DecisionReversed(data, CardOutcome { active }))
     })
 }
@@ -203,7 +203,7 @@ pub(super) fn renumber(
     })
 }
 
-fn is_active_after(account: &Account, content: Content) -> bool {
+fn is_active_after(account: &Account, content: &Content) -> bool {
     account.visitation.card_after(content).is_some_and(|card| card.status == CardStatus::Active)
 }
 

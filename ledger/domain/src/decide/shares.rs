@@ -1,7 +1,7 @@
 //! One year's shares while a decision is made. What must stay out: which command asks for them,
 //! and how a limit is shared (`allocation.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use time::Date;
 
@@ -128,16 +128,17 @@ pub fn settled_payments(
     today: Date,
     keys: &[PaymentKey],
 ) -> Vec<(PaymentKey, PaymentState)> {
-    let mut years: BTreeMap<i32, Option<Shares<'_>>> = BTreeMap::new();
+    // Of each year that was asked for, the exempt parts where they are not as recorded.
+    let mut years: BTreeMap<i32, HashMap<&PaymentKey, Amount>> = BTreeMap::new();
     let settled = |key: &PaymentKey| {
         let mut state = account.payment(key)?.clone();
-        let shares = years.entry(state.year).or_insert_with(|| {
-            let changes = limits.changes(state.year, account.settled(state.year), today)?;
-            Some(Shares::of(account, state.year, &changes, None))
+        let exempt = years.entry(state.year).or_insert_with(|| {
+            let changes = limits.changes(state.year, account.settled(state.year), today);
+            let shares = changes.map(|changes| Shares::of(account, state.year, &changes, None));
+            let slots = shares.map(|shares| shares.slots).unwrap_or_default();
+            slots.into_iter().map(|(key, slot)| (key, slot.exempt)).collect()
         });
-        let slots = shares.iter().flat_map(|shares| &shares.slots);
-        let slot = slots.clone().find(|(of, _)| *of == key);
-        state.exempt = slot.map_or(state.exempt, |(_, slot)| slot.exempt);
+        state.exempt = exempt.get(key).copied().unwrap_or(state.exempt);
         Some((key.clone(), state))
     };
     keys.iter().filter_map(settled).collect()

@@ -112,7 +112,7 @@ impl Model {
         found
     }
 
-    /// A9: a limit that changes takes effect at once, on every year that it is of.
+    /// A9: a changed limit takes effect immediately.
     pub(crate) fn set_limit(&mut self, year: i32, from: usize, oere: u32) {
         self.limits.push((year, from, oere));
         self.settle_all();

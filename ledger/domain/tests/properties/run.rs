@@ -49,7 +49,7 @@ pub(crate) enum Op {
         later: Option<usize>,
         oere: u32,
     },
-    /// Nobody has time to follow the first one.
+    /// No event comes between the two.
     LimitTwice {
         year: i32,
         lowered: u32,
